@@ -1,0 +1,1 @@
+"""Train Smarter: PyTorch Lightning trains, Hydra composes, Optuna searches, TensorBoard shows."""
