@@ -1,0 +1,177 @@
+"""Files from the net: checked by their md5, resumed where they stopped, and never half there."""
+
+import hashlib
+import http.client
+import logging
+import tarfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from filelock import FileLock
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from train_smarter.error import UserError
+
+log = logging.getLogger(__name__)
+
+CHUNK = 1 << 16  # bytes
+TIMEOUT = 30.0  # seconds without an answer, or without a byte
+TRIES = 5  # of one URL, as long as each brings something new
+UNUSABLE = (OSError, http.client.HTTPException, ValueError)  # what a dead, broken or misspelt URL raises
+
+
+def fetch(urls: Sequence[str], dest: Path, *, md5: str, hint: str = "") -> Path:
+    """The file `dest`, downloaded from the first of `urls` that delivers it.
+
+    What arrives is kept in `<dest>.part`, from where a later try goes on; it becomes `dest` when it is whole and right.
+    Several processes may ask for the same file: one downloads, the others wait for it.
+
+    Args:
+        urls: where the file is found, in the order in which they are tried.
+        dest: the file; its folder is made.
+        md5: of the whole file, in hexadecimal.
+        hint: a way to do without it, for example "data=digits needs no download".
+
+    Raises:
+        UserError: no URL delivered it, or its folder cannot be written to.
+    """
+    if _right(dest, md5):
+        return dest
+    try:
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{dest}.lock"):
+            failures = [] if _right(dest, md5) else _download(urls, dest, md5=md5)
+    except OSError as error:
+        raise UserError(f"{dest} cannot be written: {error}; choose another folder with paths.data=...") from error
+    if failures:
+        raise UserError(_by_hand(dest, failures, md5=md5, hint=hint))
+    return dest
+
+
+def unpack(archive: Path, dest: Path) -> Path:
+    """The folder `dest` with what a tar archive holds; it appears whole or not at all.
+
+    Where all of the archive lies in one folder, `dest` is that folder, whatever its name.
+
+    Raises:
+        UserError: the archive is broken, or cannot be unpacked there.
+    """
+    try:
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            TemporaryDirectory(dir=dest.parent, prefix=f".{dest.name}-") as scratch,
+            tarfile.open(archive, "r:gz") as tar,
+        ):
+            content = Path(scratch) / "content"
+            content.mkdir()
+            tar.extractall(content, filter="data")
+            inner = list(content.iterdir())
+            _move(inner[0] if len(inner) == 1 and inner[0].is_dir() else content, dest)
+    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+        raise UserError(f"{archive} cannot be unpacked to {dest}: {error}; delete it and start again") from error
+    return dest
+
+
+def _move(folder: Path, dest: Path) -> None:
+    try:
+        folder.rename(dest)
+    except OSError:
+        if not dest.is_dir():  # else another process was first
+            raise
+
+
+def _right(file: Path, md5: str) -> bool:
+    if not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    return digest == md5.lower()
+
+
+def _by_hand(dest: Path, failures: Sequence[str], *, md5: str, hint: str) -> str:
+    lines = [
+        f"{dest.name} could not be downloaded:",
+        *failures,
+        f"download it by hand from one of these, to {dest} (md5 {md5}), and start again",
+    ]
+    return "\n  ".join([*lines, *([f"or: {hint}"] if hint else [])])
+
+
+def _download(urls: Sequence[str], dest: Path, *, md5: str) -> list[str]:
+    """Tries one URL after the other; returns why each failed, or nothing once the file is there."""
+    part = dest.with_name(f"{dest.name}.part")
+    failures = []
+    for url in urls:
+        try:
+            if _whole(url, part, md5=md5):
+                part.replace(dest)
+                return []
+            failures.append(f"{url}: the file there has another md5")
+        except UNUSABLE as error:
+            failures.append(f"{url}: {error}")
+        log.warning("no download from %s", failures[-1])
+    return failures or ["no URL is given"]
+
+
+def _whole(url: str, part: Path, *, md5: str) -> bool:
+    """Whether `part` is the right file once the URL has added what it lacks; a wrong one is deleted."""
+    resumed = part.exists()
+    _complete(url, part)
+    if _right(part, md5):
+        return True
+    part.unlink(missing_ok=True)
+    # An old beginning may have been at fault, not this server.
+    return resumed and _whole(url, part, md5=md5)
+
+
+def _complete(url: str, part: Path) -> None:
+    """Downloads the rest of `part`; where the connection breaks, goes on for as long as that brings something new."""
+    for tries_left in reversed(range(TRIES)):
+        before = _size(part)
+        try:
+            _transfer(url, part)
+            return
+        except UNUSABLE:
+            if not tries_left or _size(part) <= before:
+                raise
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
+def _transfer(url: str, part: Path) -> None:
+    """One connection: appends what `part` lacks, or writes it anew where the server does not know ranges."""
+    start = _size(part)
+    headers = {"User-Agent": "train-smarter"} | ({"Range": f"bytes={start}-"} if start else {})
+    try:
+        response = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
+    except HTTPError as error:
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
+            return  # nothing is left to send: the checksum tells whether that is right
+        raise
+    with response:
+        resumes = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        start = start if resumes else 0
+        length = response.headers.get("Content-Length")
+        total = None if length is None else start + int(length)
+        log.info("downloading %s", url)
+        with part.open("ab" if resumes else "wb") as file, _progress() as progress:
+            task = progress.add_task(part.stem, total=total, completed=start)
+            while chunk := response.read(CHUNK):
+                file.write(chunk)
+                progress.advance(task, len(chunk))
+    if total is not None and _size(part) < total:
+        raise OSError(f"the connection ended after {_size(part):,} of {total:,} bytes")
+
+
+def _progress() -> Progress:
+    """A bar on a terminal, nothing elsewhere."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)

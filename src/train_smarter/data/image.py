@@ -1,0 +1,82 @@
+"""What image data sets share: pixels become numbers on the device, augmented in training, normalised always."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from train_smarter.error import UserError
+from train_smarter.data.base import Batch, Data, SplitName, mix
+
+# Images (B, C, H, W), floats in 0..1, and a generator, both on one device -> images of the same shape.
+Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+
+
+class ImageData(Data):
+    """Images (N, C, H, W) as uint8 in memory; a model receives floats.
+
+    Args:
+        shape: [C, H, W], held against the real images in `setup`.
+        mean, std: the model sees (pixel / 255 - mean) / std; one number, or one per channel.
+        augment: augmentations by name, applied in this order, to whole batches, in training alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: Sequence[int],
+        mean: float | Sequence[float] = 0.5,
+        std: float | Sequence[float] = 0.5,
+        augment: Mapping[str, Augmentation | None] | None = None,
+        **data: Any,
+    ) -> None:
+        super().__init__(**data)
+        self.shape = tuple(shape)
+        self.mean, self.std = self._per_channel(mean), self._per_channel(std)
+        self.augment = {name: op for name, op in (augment or {}).items() if op}
+
+    def _per_channel(self, value: float | Sequence[float]) -> list[float]:
+        values = [float(v) for v in value] if isinstance(value, Sequence) else [float(value)] * self.shape[0]
+        if len(values) != self.shape[0]:
+            raise UserError(f"data.mean and data.std take one number or {self.shape[0]} (one per channel): {value}")
+        return values
+
+    def setup(self, stage: str | None = None) -> None:
+        super().setup(stage)
+        real = tuple(self.examples["train"].inputs.shape[1:])
+        if real != self.shape:
+            raise UserError(f"data.shape={list(self.shape)}, but the images of {type(self).__name__} are {list(real)}")
+
+    def preprocess(self) -> dict[str, Any]:
+        return {**super().preprocess(), "shape": list(self.shape), "mean": self.mean, "std": self.std}
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 (Lightning's hook)
+        images, labels = batch
+        images = images.float().div_(255)
+        if self.augment and not self.plain and self.trainer is not None and self.trainer.training:
+            images = self.augmented(images)
+        images = self.normalized(images)
+        if self.trainer is not None:  # Lightning has done this to bytes, before they became floats
+            images = self.trainer.precision_plugin.convert_input(images)
+        return images, labels
+
+    def augmented(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) in 0..1 -> the same, changed; the numbers depend on seed, batch and process alone."""
+        assert self.trainer is not None, "the batch's number comes from the trainer"
+        seed = mix(self.seed, self.trainer.fit_loop.total_batch_idx + 1, self.trainer.global_rank)
+        generator = torch.Generator(images.device).manual_seed(seed)
+        for augmentation in self.augment.values():
+            images = augmentation(images, generator)
+        return images
+
+    def normalized(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) in 0..1 -> (images - mean) / std, channel by channel."""
+        mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (self.mean, self.std))
+        return images.sub(mean).div_(std)
+
+    def raw(self, name: SplitName) -> Tensor:
+        """The uint8 images (N, C, H, W) of a split, for pictures."""
+        images = self.examples[name].inputs
+        assert isinstance(images, Tensor)
+        return images

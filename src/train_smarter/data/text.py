@@ -1,0 +1,242 @@
+"""What text data sets share: texts are cleaned, cut into words and kept as ids; the result is cached.
+
+Cleaning, words, vocabulary, length and padding stand inside one tokenizer object, whose JSON is kept with every run:
+it alone turns new text into what the model was trained on.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import torch
+from tokenizers import Regex, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import NFKC, Lowercase, Replace
+from tokenizers.normalizers import Sequence as Steps
+from tokenizers.pre_tokenizers import Split
+from tokenizers.trainers import WordLevelTrainer
+from torch import Tensor
+
+from train_smarter.data.base import SPLITS, Batch, Data, Examples, Source, SplitName, data_dir
+from train_smarter.error import UserError
+
+log = logging.getLogger(__name__)
+
+KEEPS = ("start", "end")
+# Ids 0 and 1. No text can spell them: the words are lower case and have no brackets.
+PADDING, UNKNOWN = "[PAD]", "[UNK]"
+CACHE_VERSION = 1  # raise it when the code below makes something else of the same settings
+
+
+def wordless(*, length: int, keep: str) -> Tokenizer:
+    """A tokenizer that cleans, finds the words, cuts and pads to `length`, but knows no word yet."""
+    tokenizer = Tokenizer(WordLevel({PADDING: 0, UNKNOWN: 1}, unk_token=UNKNOWN))
+    tokenizer.normalizer = Steps(
+        [
+            Replace(Regex(r"<[!/a-zA-Z][^<>]*>"), " "),  # HTML: <br />, </p>; not "I <3 it"
+            Replace(Regex(r"&(apos|[lr]squo|#0*39|#x0*27|#821[67]);"), "'"),
+            Replace(Regex(r"&#?\w+;"), " "),  # of the other entities, most separate words
+            Replace(Regex("[`\u00b4\u2018\u2019\u0091\u0092]"), "'"),  # apostrophes, Windows' own two among them
+            NFKC(),  # one code point for one character, whichever way it was typed
+            Lowercase(),
+        ]
+    )
+    # Letters and digits, apostrophes within a word ("don't"); everything between is left out.
+    word = r"[\p{L}\p{N}][\p{L}\p{N}\p{M}]*"
+    tokenizer.pre_tokenizer = Split(Regex(f"{word}('{word})*"), behavior="removed", invert=True)
+    tokenizer.enable_truncation(length, direction="left" if keep == "end" else "right")
+    tokenizer.enable_padding(length=length, pad_id=0, pad_token=PADDING, direction="right")
+    return tokenizer
+
+
+def learn(tokenizer: Tokenizer, texts: Sequence[str], *, vocab_size: int) -> None:
+    """Gives the tokenizer the texts' most frequent words (ties: by alphabet), `vocab_size` ids with the first two."""
+    words = Tokenizer(WordLevel({}, unk_token=UNKNOWN))
+    words.normalizer, words.pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
+    # Not as the trainer's special tokens: those would be found in raw text as well.
+    trainer = WordLevelTrainer(vocab_size=vocab_size - 2, special_tokens=[], show_progress=False)
+    words.train_from_iterator(texts, trainer)
+    ids = {word: place + 2 for word, place in words.get_vocab().items()}
+    tokenizer.model = WordLevel({PADDING: 0, UNKNOWN: 1, **ids}, unk_token=UNKNOWN)
+
+
+class TextData(Data):
+    """Texts as word ids (N, T) in memory, 0 = padding on the right, 1 = unknown; a model receives them as int64.
+
+    `read` returns raw texts. Texts that also stand in test, and repetitions, are left out of train and validation.
+
+    Args:
+        vocab_size: ids in all, padding and unknown included; a model's embedding has exactly these rows.
+        length: T, words kept of a text.
+        keep: which end of a longer text is kept, "start" or "end".
+        dir: the data folder; the encoded texts are cached in its folder `cache`. None: there is no cache.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        length: int,
+        keep: str = "end",
+        dir: str | None = None,  # noqa: A002
+        **data: Any,
+    ) -> None:
+        super().__init__(**data)
+        if keep not in KEEPS:
+            raise UserError(f"data.keep={keep} is none of {', '.join(KEEPS)}: the end of a long text that is kept")
+        if vocab_size < 3 or length < 1:
+            raise UserError(f"data.vocab_size={vocab_size} must be at least 3, data.length={length} at least 1")
+        self.vocab_size, self.length, self.keep = vocab_size, length, keep
+        self.dir = None if dir is None else data_dir(dir)
+        self.tokenizer: Tokenizer | None = None
+        self.left_out = {"in test": 0, "repeated": 0}
+
+    # ---- what a data set may add
+
+    def fingerprint(self) -> Any:
+        """What changes when the raw texts do, as a JSON value that is quick to get; None: never cached."""
+        return None
+
+    # ---- from texts to ids and back
+
+    def tokens(self, texts: Sequence[str]) -> Tensor:
+        """N texts -> ids (N, T), int64; after `setup` or `load_preprocess`."""
+        assert self.tokenizer is not None, "the vocabulary comes from setup or load_preprocess"
+        ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
+        return torch.tensor(ids, dtype=torch.long).view(-1, self.length)
+
+    def text_of(self, tokens: Tensor) -> str:
+        """Ids (T,) -> the words that the model sees, padding left out."""
+        assert self.tokenizer is not None, "the vocabulary comes from setup or load_preprocess"
+        return self.tokenizer.decode(tokens[tokens != 0].tolist(), skip_special_tokens=False)
+
+    def split(self, source: Source) -> dict[SplitName, Examples]:
+        """The splits of `source`, after what stands in two places is left in one: test, else train, else validation."""
+        seen = dict.fromkeys(self._cleaned(source.test), "in test")
+        train = source.train.take(self._first_met(source.train, seen))
+        val = None if source.val is None else source.val.take(self._first_met(source.val, seen))
+        return super().split(replace(source, train=train, val=val))
+
+    def _cleaned(self, examples: Examples | None) -> Iterator[str]:
+        """Each text as the tokenizer cleans it, with one space for many."""
+        clean = self._wordless().normalizer.normalize_str
+        yield from (" ".join(clean(text).split()) for text in (examples.inputs if examples else ()))
+
+    def _first_met(self, examples: Examples, seen: dict[str, str]) -> Tensor:
+        """Indices of the texts not `seen`, which takes them up; the others are counted by where they were seen."""
+        first = []
+        for i, text in enumerate(self._cleaned(examples)):
+            if text in seen:
+                self.left_out[seen[text]] += 1
+            else:
+                first.append(i)
+                seen[text] = "repeated"
+        return torch.tensor(first, dtype=torch.long)
+
+    def encode(self, splits: dict[SplitName, Examples]) -> dict[SplitName, Examples]:
+        if self.tokenizer is None:
+            self.tokenizer = self._wordless()
+            learn(self.tokenizer, splits["train"].inputs, vocab_size=self.vocab_size)
+        small = torch.int16 if self.vocab_size <= 2**15 else torch.int32
+        return {name: Examples(self.tokens(e.inputs).to(small), e.labels) for name, e in splits.items()}
+
+    def _wordless(self) -> Tokenizer:
+        return wordless(length=self.length, keep=self.keep)
+
+    # ---- what a run keeps, for a later one to treat its texts alike
+
+    def preprocess(self) -> dict[str, Any]:
+        assert self.tokenizer is not None, "the vocabulary comes from setup or load_preprocess"
+        recorded = {"length": self.length, "keep": self.keep, "tokenizer": self.tokenizer.to_str()}
+        return {**super().preprocess(), **recorded}
+
+    def load_preprocess(self, preprocess: dict[str, Any]) -> None:
+        self.names, self.length, self.keep = preprocess["names"], preprocess["length"], preprocess["keep"]
+        self.tokenizer = Tokenizer.from_str(preprocess["tokenizer"])
+        if self.tokenizer.get_vocab_size() > self.vocab_size:
+            known = self.tokenizer.get_vocab_size()
+            raise UserError(f"data.vocab_size={self.vocab_size}, but the recorded tokenizer knows {known} ids")
+
+    # ---- Lightning's hooks
+
+    def prepare_data(self) -> None:
+        super().prepare_data()
+        self.setup()  # writes the cache, which the other processes load
+
+    def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 (one setup serves every stage)
+        """Takes the encoded texts from the cache, or makes them and the cache."""
+        if self.examples:
+            return
+        files = self._cache_files()
+        if not any(self._load(file) for file in files):
+            log.info("reading and encoding the texts%s", ", once: later runs take them from the cache" if files else "")
+            source = self.read()
+            self.names = list(source.names)
+            self.examples = self.encode(self.split(source))
+            if files:
+                self._save(files[0])
+        self._hold_against_reality()
+        self._summarise()
+
+    def _summarise(self) -> None:
+        assert self.tokenizer is not None
+        for name, examples in self.examples.items():
+            counts = examples.labels.bincount(minlength=self.num_classes).tolist()
+            log.info("%s: %d texts, per class %s", name, len(examples), dict(zip(self.names, counts, strict=True)))
+        where = ", ".join(f"{count} {where}" for where, count in self.left_out.items())
+        log.info("left out of train and validation: %s; ids in use: %d", where, self.tokenizer.get_vocab_size())
+
+    # ---- the cache
+
+    def _cache_files(self) -> list[Path]:
+        """Where the encoded texts are looked for, and, the first, where they are put."""
+        if self.dir is None or (source := self.fingerprint()) is None:
+            return []
+        splitting = (self.val_fraction, self.test_fraction, self.folds, self.fold, self.split_seed)
+        depends = (CACHE_VERSION, tokenizers.__version__, source, self.vocab_size, self._wordless().to_str(), splitting)
+        # A recorded vocabulary makes a file of its own, unless the one learned here turns out to be the same.
+        vocabularies = [""] if self.tokenizer is None else [self.tokenizer.to_str(), ""]
+        keys = [hashlib.sha256(json.dumps([*depends, v]).encode()).hexdigest()[:16] for v in vocabularies]
+        return [self.dir / "cache" / f"{type(self).__name__.lower()}-{key}.pt" for key in keys]
+
+    def _load(self, file: Path) -> bool:
+        """Takes over a cache file; False where there is none, or none that can be used."""
+        try:
+            state = torch.load(file, weights_only=True)
+            if self.tokenizer is not None and self.tokenizer.to_str() != state["tokenizer"]:
+                return False
+            tokenizer = Tokenizer.from_str(state["tokenizer"])
+            examples: dict[SplitName, Examples] = {name: Examples(*state["splits"][name]) for name in SPLITS}
+            self.names, self.left_out = state["names"], state["left_out"]
+        except FileNotFoundError:
+            return False
+        except Exception as error:  # a damaged file fails in many ways, and each has the same cure
+            log.warning("%s cannot be read (%s) and is made anew", file, type(error).__name__)
+            return False
+        self.tokenizer, self.examples = tokenizer, examples
+        return True
+
+    def _save(self, file: Path) -> None:
+        assert self.tokenizer is not None
+        splits = {name: (examples.inputs, examples.labels) for name, examples in self.examples.items()}
+        state = {"names": self.names, "left_out": self.left_out, "tokenizer": self.tokenizer.to_str(), "splits": splits}
+        part = file.with_name(f"{file.name}.{os.getpid()}.part")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(state, part)
+            part.replace(file)  # whole or not at all
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as the second
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            log.warning("the texts could not be cached in %s and will be read again next time: %s", file.parent, error)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 (Lightning's hook)
+        tokens, labels = batch
+        return tokens.long(), labels

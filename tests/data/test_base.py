@@ -1,0 +1,351 @@
+import logging
+import random
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from train_smarter.data.base import SPLITS, Batches, Data, Examples, Indexed, Source, SplitName, mix, stratified
+from train_smarter.error import UserError
+
+
+class Numbers(Data):
+    """Each example is its own number, so a batch tells which examples it holds."""
+
+    def __init__(self, *counts: int, official: Sequence[SplitName] = (), **data: Any) -> None:
+        """counts: examples of each class; official: splits that exist, of the same size."""
+        super().__init__(**{"num_classes": len(counts), **data})
+        self.counts, self.official, self.reads = counts, official, 0
+
+    def read(self) -> Source:
+        self.reads += 1
+        labels = torch.arange(len(self.counts)).repeat_interleave(torch.tensor(self.counts))
+        parts = {
+            name: Examples(torch.arange(len(labels)) + 1000 * place, labels)
+            for place, name in enumerate(SPLITS)
+            if name == "train" or name in self.official
+        }
+        return Source([f"class {label}" for label in range(len(self.counts))], **parts)
+
+
+def ready(*counts: int, **data: Any) -> Numbers:
+    numbers = Numbers(*counts, **data)
+    numbers.setup()
+    return numbers
+
+
+def held(data: Data, name: SplitName) -> list[int]:
+    """The numbers of a split's examples."""
+    numbers: list[int] = data.examples[name].inputs.tolist()
+    return numbers
+
+
+def per_class(data: Data, name: SplitName) -> list[int]:
+    counts: list[int] = data.examples[name].labels.bincount(minlength=data.num_classes).tolist()
+    return counts
+
+
+def epoch(batches: Batches, number: int = 0) -> list[list[int]]:
+    batches.set_epoch(number)
+    return [batch.tolist() for batch in batches]
+
+
+def flat(batches: list[list[int]]) -> list[int]:
+    return [example for batch in batches for example in batch]
+
+
+# ---- splits
+
+
+def test_splits_are_disjoint_and_cover_everything() -> None:
+    data = ready(100, 50, 21)
+    assert sorted(held(data, "train") + held(data, "val") + held(data, "test")) == list(range(171))
+
+
+def test_every_class_has_its_share_of_every_split() -> None:
+    data = ready(100, 50, 21, test_fraction=0.2, val_fraction=0.1)
+    assert per_class(data, "test") == [20, 10, 4]  # 0.2 x 100, 0.2 x 50, 0.2 x 21 = 4.2
+    assert per_class(data, "val") == [8, 4, 2]  # 0.1 x 80, 0.1 x 40, 0.1 x 17 = 1.7
+    assert per_class(data, "train") == [72, 36, 15]  # what is left of 100, 50 and 21
+
+
+def test_the_training_seed_leaves_the_splits_alone() -> None:
+    for name in SPLITS:
+        assert held(ready(30, 30, seed=1), name) == held(ready(30, 30, seed=2), name)
+
+
+def test_the_split_seed_fixes_the_splits() -> None:
+    one, other = ready(30, 30, split_seed=1), ready(30, 30, split_seed=2)
+    assert [held(one, name) for name in SPLITS] == [held(ready(30, 30, split_seed=1), name) for name in SPLITS]
+    assert held(one, "test") != held(other, "test")
+    assert held(one, "val") != held(other, "val")
+
+
+@pytest.mark.parametrize("fold", [None, 2])
+def test_an_official_test_split_is_untouched(fold: int | None) -> None:
+    data = ready(30, 30, official=["test"], fold=fold)
+    assert held(data, "test") == list(range(2000, 2060))
+    assert sorted(held(data, "train") + held(data, "val")) == list(range(60))
+
+
+def test_an_official_validation_split_is_untouched() -> None:
+    data = ready(30, 30, official=["val", "test"])
+    assert [held(data, name)[0] for name in SPLITS] == [0, 1000, 2000]
+    assert [len(held(data, name)) for name in SPLITS] == [60, 60, 60]
+
+
+def test_folds_are_disjoint_and_cover_train() -> None:
+    folds = [ready(7, 13, 22, official=["test"], folds=5, fold=fold) for fold in range(5)]
+    assert sorted(number for data in folds for number in held(data, "val")) == list(range(42))
+    for data in folds:
+        assert sorted(held(data, "train") + held(data, "val")) == list(range(42))
+
+
+def test_every_fold_has_its_share_of_every_class() -> None:
+    for fold in range(5):
+        shares = per_class(ready(7, 13, 22, official=["test"], folds=5, fold=fold), "val")
+        for share, exact in zip(shares, (7 / 5, 13 / 5, 22 / 5), strict=True):
+            assert abs(share - exact) < 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 64])
+@pytest.mark.parametrize("folds", [2, 3, 5, 7, 10])
+def test_the_pieces_of_any_number_of_folds_cover_any_number_of_examples(count: int, folds: int) -> None:
+    pieces = [
+        stratified(torch.zeros(count, dtype=torch.long), 1 / folds, seed=3, fold=fold)[1] for fold in range(folds)
+    ]
+    assert torch.cat(pieces).sort().values.tolist() == list(range(count))
+
+
+def test_setup_reads_once_and_stays_as_it_is() -> None:
+    data = ready(30, 30)
+    before = dict(data.examples)
+    data.setup("fit")
+    data.setup("test")
+    assert data.reads == 1
+    assert all(data.examples[name] is before[name] for name in SPLITS)
+
+
+def test_setup_logs_each_split_with_its_classes(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        ready(10, 20, test_fraction=0.5, val_fraction=0.2)
+    assert caplog.messages == [
+        "train: 12 examples, per class {'class 0': 4, 'class 1': 8}",  # (10 - 5) x 0.8, (20 - 10) x 0.8
+        "val: 3 examples, per class {'class 0': 1, 'class 1': 2}",
+        "test: 15 examples, per class {'class 0': 5, 'class 1': 10}",
+    ]
+
+
+def test_a_wrong_number_of_classes_is_refused() -> None:
+    with pytest.raises(UserError, match=r"data.num_classes=3, but Numbers has 2: \['class 0', 'class 1'\]"):
+        ready(30, 30, num_classes=3)
+
+
+def test_an_empty_split_is_refused() -> None:
+    with pytest.raises(UserError, match=r"the val split is empty; check data.val_fraction"):
+        ready(4, 4, val_fraction=0.01)  # 0.01 x 3 is no whole example
+
+
+def test_a_split_smaller_than_the_number_of_processes_is_refused() -> None:
+    data = ready(2, 2, official=["val", "test"])
+    data.trainer = SimpleNamespace(global_rank=0, world_size=5, overfit_batches=0)  # type: ignore[assignment]
+    with pytest.raises(UserError, match="train has 4 examples, but 5 processes are to share them"):
+        data.train_dataloader()
+
+
+def test_texts_are_taken_by_index_like_tensors() -> None:
+    taken = Examples(["a", "b", "c"], torch.tensor([0, 1, 2])).take(torch.tensor([2, 0]))
+    assert taken.inputs == ["c", "a"]
+    assert taken.labels.tolist() == [2, 0]
+
+
+# ---- the order of the examples
+
+
+def test_an_epoch_shows_every_example_exactly_once() -> None:
+    assert sorted(flat(epoch(Batches(100, batch_size=7, shuffle_seed=1)))) == list(range(100))
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    one, other = Batches(100, batch_size=7, shuffle_seed=1), Batches(100, batch_size=7, shuffle_seed=1)
+    epoch(one, 1)
+    torch.manual_seed(5)
+    assert epoch(one, 2) == epoch(other, 2)
+
+
+def test_the_order_differs_from_epoch_to_epoch_and_from_seed_to_seed() -> None:
+    one, other = Batches(100, batch_size=7, shuffle_seed=1), Batches(100, batch_size=7, shuffle_seed=2)
+    assert epoch(one, 0) != epoch(one, 1)
+    assert epoch(one, 0) != epoch(other, 0)
+    assert epoch(one, 1) != epoch(other, 0)
+
+
+def test_any_number_of_processes_sees_the_same_global_batches() -> None:
+    alone = [set(batch) for batch in epoch(Batches(121, batch_size=12, shuffle_seed=1), 3)]
+    for world in (2, 3):
+        shares = [
+            epoch(Batches(121, batch_size=12 // world, shuffle_seed=1, rank=rank, world=world), 3)
+            for rank in range(world)
+        ]
+        together = [set().union(*(share[step] for share in shares)) for step in range(len(shares[0]))]
+        assert together == alone[: len(together)]
+        assert len(together) == 10  # 121 = 10 x 12 + 1, and one example is too few for a step
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 64])
+def test_in_training_each_process_makes_the_same_number_of_steps(world: int, batch_size: int) -> None:
+    for length in range(world, 40):
+        counts = {
+            len(epoch(Batches(length, batch_size=batch_size, shuffle_seed=1, rank=rank, world=world)))
+            for rank in range(world)
+        }
+        assert counts == {len(Batches(length, batch_size=batch_size, shuffle_seed=1, world=world))}
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_in_training_no_process_has_a_batch_of_one_example(world: int) -> None:
+    for length in range(2 * world, 60):
+        for rank in range(world):
+            batches = epoch(Batches(length, batch_size=8, shuffle_seed=1, rank=rank, world=world))
+            assert min(map(len, batches)) >= 2
+
+
+def test_a_last_training_batch_of_one_example_is_left_out() -> None:
+    batches = Batches(129, batch_size=64, shuffle_seed=1)  # 129 = 2 x 64 + 1
+    assert [len(batch) for batch in epoch(batches)] == [64, 64]
+    left_out = [set(range(129)) - set(flat(epoch(batches, number))) for number in range(5)]
+    assert len(set.union(*left_out)) > 1  # another one each epoch
+
+
+def test_a_last_training_batch_of_two_examples_is_kept() -> None:
+    assert [len(batch) for batch in epoch(Batches(130, batch_size=64, shuffle_seed=1))] == [64, 64, 2]
+
+
+def test_a_training_set_smaller_than_a_batch_is_one_batch() -> None:
+    assert [len(batch) for batch in epoch(Batches(5, batch_size=64, shuffle_seed=1))] == [5]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+@pytest.mark.parametrize("length", [4, 257, 512, 513])
+def test_evaluation_counts_every_example_exactly_once(length: int, world: int) -> None:
+    shares = [flat(epoch(Batches(length, batch_size=128, rank=rank, world=world))) for rank in range(world)]
+    assert sorted(flat(shares)) == list(range(length))
+
+
+def test_two_processes_share_257_examples_without_padding() -> None:
+    shares = [epoch(Batches(257, batch_size=128, rank=rank, world=2)) for rank in range(2)]
+    assert [[len(batch) for batch in share] for share in shares] == [[128, 1], [128]]  # 257 = 2 x 128 + 1
+
+
+def test_without_reshuffling_every_epoch_has_the_order_of_the_first() -> None:
+    batches = Batches(100, batch_size=7, shuffle_seed=1, reshuffle=False)
+    assert epoch(batches, 0) == epoch(batches, 1) == epoch(Batches(100, batch_size=7, shuffle_seed=1), 0)
+
+
+def test_evaluation_keeps_the_order_in_every_epoch() -> None:
+    batches = Batches(5, batch_size=2)
+    assert epoch(batches, 0) == epoch(batches, 1) == [[0, 1], [2, 3], [4]]
+
+
+@pytest.mark.parametrize("shuffle_seed", [None, 1])
+def test_the_length_is_that_of_an_epoch(shuffle_seed: int | None) -> None:
+    for length in range(1, 30):
+        batches = Batches(length, batch_size=4, shuffle_seed=shuffle_seed)
+        assert len(batches) == len(epoch(batches))
+
+
+def test_mixed_numbers_make_a_seed_of_their_own() -> None:
+    seeds = [mix(first, second, third) for first in range(5) for second in range(5) for third in range(5)]
+    assert len(set(seeds)) == 125
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert mix(1, 2) == mix(1, 2)
+
+
+# ---- batches
+
+
+def test_a_batch_is_inputs_and_labels_side_by_side() -> None:
+    inputs, labels = Indexed(Examples(torch.arange(10) * 10, torch.arange(10)))[torch.tensor([3, 7])]
+    assert (inputs.tolist(), labels.tolist()) == ([30, 70], [3, 7])
+
+
+def test_training_and_evaluation_have_batch_sizes_of_their_own() -> None:
+    data = ready(50, 50, official=["val", "test"], batch_size=32, eval_batch_size=60)
+    assert [len(labels) for _, labels in data.train_dataloader()] == [32, 32, 32, 4]
+    assert [len(labels) for _, labels in data.val_dataloader()] == [60, 40]
+
+
+def test_only_training_is_shuffled() -> None:
+    data = ready(50, 50, official=["val", "test"])
+    assert torch.cat([inputs for inputs, _ in data.train_dataloader()]).tolist() != list(range(100))
+    assert torch.cat([inputs for inputs, _ in data.loader("train")]).tolist() == list(range(100))
+    assert torch.cat([inputs for inputs, _ in data.val_dataloader()]).tolist() == list(range(1000, 1100))
+
+
+def test_a_test_run_goes_through_the_splits_it_is_asked_for() -> None:
+    data = ready(50, 50)
+    assert [len(loader.dataset) for loader in data.test_dataloader()] == [20]  # type: ignore[arg-type]
+    data.splits = ("train", "val", "test")
+    assert [len(loader.dataset) for loader in data.test_dataloader()] == [72, 8, 20]  # type: ignore[arg-type]
+
+
+def test_loaders_draw_nothing_from_the_global_random_state() -> None:
+    data = ready(50, 50)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index]
+    for loader in (data.train_dataloader(), data.val_dataloader(), *data.test_dataloader()):
+        assert sum(1 for _ in loader)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.random.get_state()[1].tolist() == before[1]  # type: ignore[index]
+    assert random.getstate() == before[2]
+
+
+# ---- under Lightning's trainer
+
+BARE: dict[str, Any] = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+}
+
+
+class Watcher(lightning.LightningModule):
+    """Writes down the examples of each training step, by epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.seen: dict[int, list[list[int]]] = {}
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
+        self.seen.setdefault(self.current_epoch, []).append(batch[0].tolist())
+        return self.weight * batch[0].float().mean()
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        assert batch[0].dim() == batch[1].dim() == 1, f"batch {batch_idx} has lost its first dimension"
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_a_trainer_sees_the_order_of_each_epoch() -> None:
+    data, watcher = Numbers(20, 20, official=["val", "test"], batch_size=16, seed=7), Watcher()
+    lightning.Trainer(**BARE, max_epochs=3).fit(watcher, datamodule=data)
+    batches = Batches(40, batch_size=16, shuffle_seed=7)
+    assert watcher.seen == {number: epoch(batches, number) for number in range(3)}
+
+
+@pytest.mark.parametrize(("plain", "limit"), [(True, "limit_train_batches"), (False, "overfit_batches")])
+def test_a_trainer_told_to_overfit_sees_the_same_mixed_batch_again_and_again(plain: bool, limit: str) -> None:
+    data, watcher = Numbers(20, 20, official=["val", "test"], batch_size=16, plain=plain), Watcher()
+    lightning.Trainer(**{**BARE, "max_epochs": 2, limit: 1}).fit(watcher, datamodule=data)
+    assert watcher.seen[0] == watcher.seen[1]
+    assert [len(batch) for batch in watcher.seen[0]] == [16]
+    assert {number >= 20 for number in watcher.seen[0][0]} == {True, False}  # of both classes
