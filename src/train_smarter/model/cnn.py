@@ -1,0 +1,59 @@
+"""The article's convolutional network."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from train_smarter.error import UserError
+from train_smarter.model.base import FACTORIES, Classifier
+
+
+class CNN(Classifier):
+    """conv 3x3x32, max-pool 2, conv 3x3x64, max-pool 2, dense 128, dropout, dense to the classes; no padding.
+
+    On 3x32x32 images and 10 classes: 315,722 parameters. Images (B, C, H, W) -> logits (B, K).
+
+    Args:
+        shape: [C, H, W]; at least 10 pixels a side, so that something is left after the pools.
+        dropout: share of the dense layer's features dropped in training.
+        batch_norm: batch normalisation after each convolution.
+        hidden: features of the dense layer.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: Sequence[int],
+        num_classes: int,
+        dropout: float = 0.2,
+        batch_norm: bool = False,
+        hidden: int = 128,
+        **classifier: Any,
+    ) -> None:
+        super().__init__(num_classes=num_classes, **classifier)
+        self.save_hyperparameters(ignore=FACTORIES)
+        channels, height, width = shape
+        rows, columns = ((side - 2) // 2 - 2 for side in (height, width))  # after conv, pool, conv
+        if min(rows, columns) < 2:
+            raise UserError(f"model=cnn needs images of at least 10x10 pixels, not {height}x{width}")
+        self.features = nn.Sequential(
+            *self._block(channels, 32, batch_norm=batch_norm),  # (B, 32, H/2, W/2)
+            *self._block(32, 64, batch_norm=batch_norm),  # (B, 64, H/4, W/4)
+        )
+        self.head = nn.Sequential(
+            nn.Flatten(),  # (B, D)
+            nn.Linear(64 * (rows // 2) * (columns // 2), hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, self.outputs),  # (B, K)
+        )
+
+    @staticmethod
+    def _block(channels: int, out: int, *, batch_norm: bool) -> list[nn.Module]:
+        norm = [nn.BatchNorm2d(out)] if batch_norm else []
+        return [nn.Conv2d(channels, out, kernel_size=3), *norm, nn.ReLU(), nn.MaxPool2d(2)]
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.features(images))
+        return logits
