@@ -1,0 +1,81 @@
+"""What the run folder keeps while a run trains: how inputs are treated, and how each epoch went."""
+
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from train_smarter.check import METRICS
+from train_smarter.record import append_row, write_json
+
+
+class Journal(Callback):
+    """Writes preprocess.json at the start and a row of metrics.csv each epoch; part of every run.
+
+    Attributes:
+        seconds: of each epoch's training batches alone, without validation and what happens between epochs.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.seconds: list[float] = []
+        self._since: float | None = None
+        self._validated = False  # in the epoch under way
+
+    @property
+    def seconds_per_epoch(self) -> float | None:
+        """The median from the second epoch on: the first one warms up."""
+        return statistics.median(self.seconds[1:] or self.seconds) if self.seconds else None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
+        if trainer.is_global_zero and not (self.folder / "preprocess.json").exists():
+            write_json(self.folder / "preprocess.json", trainer.datamodule.preprocess())  # type: ignore[attr-defined]
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        self._write(trainer, trainer.current_epoch - 1)
+        self.seconds.append(0.0)
+        self._since, self._validated = time.perf_counter(), False
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.is_last_batch:
+            self._pause(trainer)
+
+    def on_validation_start(self, trainer: Trainer, *_: Any) -> None:
+        self._pause(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        self._validated = True
+        if self.seconds and not trainer.is_last_batch:
+            self._since = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
+        self._pause(trainer)  # an epoch that trainer.max_steps cuts short has no last batch
+
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
+        self._write(trainer, trainer.current_epoch - 1)
+
+    def _pause(self, trainer: Trainer) -> None:
+        if self._since is None:
+            return
+        if trainer.strategy.root_device.type == "cuda":
+            torch.cuda.synchronize()
+        self.seconds[-1] += time.perf_counter() - self._since
+        self._since = None
+
+    def _write(self, trainer: Trainer, epoch: int) -> None:
+        """The row of an epoch that has ended, once its training metrics are known."""
+        if not trainer.is_global_zero or trainer.fast_dev_run or not self.seconds:  # type: ignore[attr-defined]
+            return
+        row = {"epoch": epoch, "step": trainer.global_step, "seconds": self.seconds[-1]}
+        append_row(self.folder / "metrics.csv", row | dict.fromkeys(METRICS) | self._scores(trainer))
+
+    def _scores(self, trainer: Trainer) -> dict[str, float]:
+        """Those of this epoch: not of a single step, nor of an earlier validation, which Lightning keeps as well."""
+        return {
+            name: float(value)
+            for name, value in sorted(trainer.callback_metrics.items())
+            if "/" in name and not name.endswith("_step") and (self._validated or not name.startswith("val/"))
+        }
