@@ -1,0 +1,123 @@
+"""From a config to objects: the only place that instantiates."""
+
+import logging
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import execution_whitelist, instantiate
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig
+
+from train_smarter.data.base import Data
+from train_smarter.error import UserError
+from train_smarter.model.base import Classifier
+
+# One log, Hydra's: Lightning's own handler would print each line twice. Its rank-zero notes are advice and adverts.
+logging.getLogger("lightning").handlers.clear()
+logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+for note in (
+    ".*does not have many workers.*",  # batches are one indexed copy: workers would only slow them down
+    ".*smaller than the logging interval.*",
+    ".*callbacks used to create the checkpoint need to be provided.*",  # `evaluate` wants the weights alone
+    ".*The dirpath has changed from.*",  # `ckpt_path` goes on in a folder of its own
+    ".*isinstance.treespec, LeafSpec.*is deprecated.*",
+):
+    warnings.filterwarnings("ignore", note)
+
+
+# All that a config may call by `_target_`; narrow on purpose (torch.utils.collect_env.run would run a shell command).
+# A fork adds the prefixes of its own packages here.
+TRUSTED = (
+    "train_smarter.data.*",
+    "train_smarter.model.*",
+    "train_smarter.callbacks.*",
+    "torch.optim.*",
+    "torch.nn.*",
+    "torchmetrics.*",
+    "lightning.pytorch.Trainer",
+    "lightning.pytorch.callbacks.*",
+    "lightning.pytorch.loggers.*",
+    "lightning.pytorch.strategies.*",
+    "lightning.pytorch.profilers.*",
+    "lightning.pytorch.plugins.*",
+)
+
+
+@dataclass
+class Run:
+    """What a run is made of."""
+
+    data: Data
+    model: Classifier
+    trainer: Trainer
+
+
+def build(cfg: DictConfig, *extra: Callback) -> Run:
+    """Data, model and trainer of a composed config; `extra` callbacks come first."""
+    loggers = [logger for _, logger in _each(cfg, "logger")]
+    callbacks = [callback for _, callback in _each(cfg, "callbacks")]
+    if not loggers:  # it refuses to work without one
+        callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
+    return Run(build_data(cfg), _make(cfg, "model"), build_trainer(cfg, loggers, [*extra, *callbacks]))
+
+
+def build_data(cfg: DictConfig) -> Data:
+    data = _make(cfg, "data")
+    assert isinstance(data, Data), f"data._target_ is to be a {Data.__qualname__}, not {type(data).__name__}"
+    return data
+
+
+def build_trainer(cfg: DictConfig, loggers: list[Logger], callbacks: list[Callback]) -> Trainer:
+    """The trainer alone: `evaluate` brings no callbacks of the training."""
+    wanted = any(type(callback).__name__.endswith("ProgressBar") for callback in callbacks)
+    # Without any checkpoint callback Lightning would add its own.
+    checkpointing = any(type(callback).__name__.endswith("Checkpoint") for callback in callbacks)
+    trainer = _make(
+        cfg,
+        "trainer",
+        logger=loggers,
+        callbacks=callbacks,
+        enable_progress_bar=wanted and cfg.trainer.get("enable_progress_bar", True),
+        enable_checkpointing=checkpointing,
+    )
+    assert isinstance(trainer, Trainer)
+    return trainer
+
+
+def _each(cfg: DictConfig, group: str) -> list[tuple[str, Any]]:
+    """The objects of a group of many, by name; a null entry is left out."""
+    entries: Mapping[Any, Any] = cfg.get(group) or {}
+    return [(str(name), _make(cfg, f"{group}.{name}")) for name, entry in entries.items() if entry is not None]
+
+
+def _make(cfg: DictConfig, key: str, **given: Any) -> Any:
+    node = cfg
+    for name in key.split("."):
+        node = node[name]
+    try:
+        return instantiate(node, _convert_="all", _execution_whitelist_=execution_whitelist(TRUSTED, reset=True), **given)
+    except Exception as error:
+        cause = _root(error)
+        if isinstance(cause, UserError):
+            raise cause from None
+        ours = key in ("data", "model")  # a fault in their code deserves its traceback; a wrong argument does not
+        if ours and not (isinstance(error, InstantiationException) or "argument" in str(cause)):
+            raise
+        raise UserError(f"{key}: {_gist(cause)} (in {node.get('_target_')})") from error
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _gist(error: BaseException) -> str:
+    """The first paragraph of a message, on one line."""
+    paragraph = str(error).partition("full_key:")[0].strip().split("\n\n")[0]
+    return " ".join(paragraph.split()) or repr(error)

@@ -1,0 +1,92 @@
+"""What every console command shares: it composes its config, acts, and answers a mistake in a line or two."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from train_smarter.error import UserError, nearest
+from train_smarter.record import forget
+
+ROOT = Path(__file__).resolve().parents[2]
+CONF = ROOT / "conf"
+
+# What Hydra itself may call in its own part of the config; what a run is built of stands in build.py.
+TRUSTED = ("train_smarter.record.NewRun", "logging.StreamHandler", "logging.FileHandler")
+
+
+def _count_classes(folder: str) -> int:
+    from train_smarter.data.folder import class_names
+
+    return len(class_names(folder))
+
+
+OmegaConf.register_resolver("project_root", lambda: str(ROOT), replace=True)
+OmegaConf.register_resolver("count_classes", _count_classes, replace=True)
+
+
+def command(name: str, act: Callable[[DictConfig], Any], words: Callable[[Sequence[str]], Sequence[str]] = list) -> None:
+    """Composes conf/<name>.yaml with the overrides on the command line and calls `act` on it.
+
+    `words` turns the words that were typed into those that Hydra sees. A user's mistake ends here: its message on
+    stderr, exit code 2, no traceback.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the message is ours to print
+    try:
+        _refuse_null_groups(sys.argv[1:])
+        sys.argv[1:] = words(sys.argv[1:])
+        hydra.main(config_path=str(CONF), config_name=name, execution_whitelist=TRUSTED)(_answering(act))()
+    except (UserError, CompactHydraException, OmegaConfBaseException) as error:
+        _answer(error)
+
+
+def _answering(act: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """Ends a single run's mistake before Hydra adds its own line to it; a sweep is told by the exception."""
+
+    @functools.wraps(act)
+    def answering(cfg: DictConfig) -> Any:
+        try:
+            return act(cfg)
+        except UserError as error:
+            forget(Path(HydraConfig.get().runtime.output_dir))
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            _answer(error)
+
+    return answering
+
+
+def _answer(error: Exception) -> NoReturn:
+    print(_message(error), file=sys.stderr)  # noqa: T201 (a command's answer)
+    sys.exit(2)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    first = str(error).splitlines()[0]
+    if isinstance(error, MissingConfigException) and error.options:
+        choices = [option for option in error.options if not option.startswith("_")]
+        given = str(error.missing_cfg_file).rpartition("/")[2]
+        return f"{first}\nThere are: {', '.join(choices)}{nearest(given, choices)}"
+    cause = str(error.__cause__).splitlines()[:1] if isinstance(error.__cause__, OmegaConfBaseException) else []
+    return "\n".join([first, *cause])
+
+
+def _refuse_null_groups(argv: Sequence[str]) -> None:
+    """Hydra ends `logger=null` in a bare traceback: a group is emptied by its own none.yaml."""
+    for argument in argv:
+        group, _, value = argument.lstrip("+~").partition("=")
+        if value == "null" and (CONF / group).is_dir() and group:
+            choices = sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml"))
+            instead = f"{group}=none" if "none" in choices else f"one of {', '.join(choices)}"
+            raise UserError(f"{argument}: a group cannot be null; type {instead}")

@@ -1,0 +1,40 @@
+"""What a run shows in the terminal besides its progress: the composed config and the table of results."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+SHOWN = ("loss", "accuracy", "precision", "recall", "f1")
+
+
+def config_tree(cfg: DictConfig) -> Tree:
+    """A branch for each group, plain values first."""
+    tree = Tree("config", guide_style="dim")
+    plain = OmegaConf.create({key: cfg[key] for key in cfg if not isinstance(cfg[key], DictConfig)})
+    tree.add(_yaml(plain))
+    for key in cfg:
+        if isinstance(cfg[key], DictConfig) and len(cfg[key]):
+            tree.add(str(key)).add(_yaml(OmegaConf.create(OmegaConf.to_container(cfg[key], resolve=True))))
+    return tree
+
+
+def _yaml(cfg: Any) -> Text:
+    return Text(OmegaConf.to_yaml(cfg).rstrip())
+
+
+def results_table(results: Mapping[str, Any], splits: Sequence[str]) -> Table:
+    """A row for each metric, a column for each split; results are keyed as `test/accuracy`."""
+    table = Table("metric", *splits)
+    for name in SHOWN:
+        table.add_row(name, *(f"{results[f'{split}/{name}']:.4f}" for split in splits))
+    return table
+
+
+def show(*things: Any) -> None:
+    """Prints on standard output, coloured where it is a terminal."""
+    Console(soft_wrap=True, markup=False, emoji=False).print(*things, sep="\n", highlight=False)

@@ -1,0 +1,139 @@
+"""`train`: composes a run from conf/train.yaml, trains it and evaluates its best checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from train_smarter import record
+from train_smarter.check import check
+from train_smarter.command import command
+
+if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
+    from train_smarter.build import Run
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """The console script."""
+    command("train", act)
+
+
+def act(cfg: DictConfig) -> float | None:
+    """Trains what a composed config says; returns the best value of the monitored metric, for a search."""
+    check(cfg)
+    from lightning import seed_everything
+
+    from train_smarter.build import build
+    from train_smarter.callbacks.journal import Journal
+
+    folder = Path(cfg.paths.run)
+    if cfg.seed is None:  # a new one each run, the same in each of its processes
+        cfg.seed = zlib.crc32(folder.name.encode())
+    seed_everything(cfg.seed, verbose=False)
+    with _recorded(cfg, folder):
+        journal = Journal(folder)
+        run = build(cfg, journal)
+        chosen = record.flat_choices(cfg)
+        for logger in run.trainer.loggers:
+            logger.log_hyperparams(chosen)
+        began = time.perf_counter()
+        results = train(run, monitor=cfg.monitor, fit=cfg.train, test=cfg.test, ckpt_path=cfg.ckpt_path)
+        results |= {"seconds": time.perf_counter() - began, "seconds_per_epoch": journal.seconds_per_epoch}
+        if run.trainer.is_global_zero:
+            _conclude(run, results, folder, chosen)
+    best: float | None = results["best"]
+    return best
+
+
+def train(run: Run, *, monitor: str, fit: bool = True, test: bool = True, ckpt_path: str | None = None) -> dict[str, Any]:
+    """Trains, then evaluates the best checkpoint on every split.
+
+    Args:
+        monitor: the metric that decides which checkpoint is best.
+        fit: False only evaluates what `ckpt_path` holds.
+        test: False leaves the evaluation out.
+        ckpt_path: a checkpoint to go on from, or to evaluate.
+
+    Returns:
+        The metrics by name (`test/accuracy`), their `confusion` counts, and `monitor`, `best`, `best_epoch`, `epochs`,
+        `checkpoint`; `best` is the monitored value of the best checkpoint, not of the last epoch.
+    """
+    from train_smarter.evaluate import evaluate
+
+    trainer = run.trainer
+    if fit:
+        trainer.fit(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True)
+        ckpt_path = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
+        if ckpt_path is None and test:
+            log.info("no checkpoint was kept: the weights of the last step are evaluated")
+    results: dict[str, Any] = {"monitor": monitor, **_best(run, monitor, ckpt_path), "epochs": trainer.current_epoch}
+    if test:
+        results |= evaluate(run, ("train", "val", "test"), ckpt_path=ckpt_path)
+    return results
+
+
+def _best(run: Run, monitor: str, ckpt_path: str | None) -> dict[str, Any]:
+    import torch
+
+    best = getattr(run.trainer.checkpoint_callback, "best_model_score", None)
+    value = run.trainer.callback_metrics.get(monitor) if best is None else best
+    epoch = torch.load(ckpt_path, map_location="cpu", weights_only=True)["epoch"] if ckpt_path else None
+    return {"best": None if value is None else float(value), "best_epoch": epoch, "checkpoint": ckpt_path}
+
+
+def _conclude(run: Run, results: dict[str, Any], folder: Path, chosen: dict[str, Any]) -> None:
+    """results.json, TensorBoard's HParams page, and the end of what the terminal shows."""
+    from train_smarter.callbacks.charts import log_hparams
+    from train_smarter.screen import results_table, show
+
+    record.write_json(folder / "results.json", results)
+    metrics = {f"best/{results['monitor']}": results["best"]}
+    metrics |= {name: value for name, value in results.items() if name.startswith("test/")}
+    log_hparams(run.trainer, choices=chosen, metrics={name: v for name, v in metrics.items() if v is not None})
+    if "test/accuracy" in results:
+        show(results_table(results, ("train", "val", "test")))
+    show(f"run folder:  {folder}", f"TensorBoard: tensorboard --logdir {folder}")
+
+
+@contextmanager
+def _recorded(cfg: DictConfig, folder: Path) -> Iterator[None]:
+    """The run's record, from its start to its end; rank 0 writes it alone."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from train_smarter.screen import config_tree, show
+
+    if rank_zero_only.rank != 0:
+        _log_on_screen_alone()
+        yield
+        return
+    show(config_tree(cfg))
+    notes = record.Record(folder, cfg, record.overrides())
+    status = "failed"
+    try:
+        yield
+        status = "done"
+    except (KeyboardInterrupt, SystemExit):  # Lightning ends a Ctrl-C in sys.exit
+        status = "interrupted"
+        raise
+    finally:
+        notes.end(status)
+
+
+def _log_on_screen_alone() -> None:
+    """One log a run: the other processes' lines stay out of the file."""
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]:
+        root.removeHandler(handler)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from train_smarter.command import CONF
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from train_smarter.{0} import main; sys.argv[1:] = {1}; main()"
+
+
+def answered(verb: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """The verb in a process in which importing torch fails."""
+    code = WITHOUT_TORCH.format(verb, list(words))
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "told"),
+    [
+        ("train", ["--help"], "train experiment=cifar10_cnn"),
+        ("train", ["--cfg", "job"], "_target_: train_smarter.model.cnn.CNN"),
+        ("evaluate", ["--help"], "evaluate run=last"),
+    ],
+)
+def test_help_and_config_are_shown_without_importing_torch(verb: str, words: list[str], told: str) -> None:
+    done = answered(verb, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert told in done.stdout
+
+
+def test_a_misspelt_key_is_answered_in_two_lines_with_the_nearest_right_name() -> None:
+    done = answered("train", "modle=cnn")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 2
+    assert "Did you mean" in done.stderr
+    assert "'model'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("verb", "word", "told"),
+    [
+        ("train", "model=cn", "did you mean 'cnn'?"),
+        ("train", "logger=null", "type logger=none"),
+        ("train", "optimizer=null", "type one of adam, adamw, sgd"),
+        ("train", "data.batch_size=0", "data.batch_size=0: give a whole number of at least 1"),
+        ("train", "data.batch_size=[", "data.batch_size=["),
+        ("evaluate", "split=[test]", "type evaluate run=last"),
+        ("evaluate", "run=/nowhere", "run=/nowhere is no run folder"),
+    ],
+)
+def test_a_mistake_costs_no_import_of_torch_and_ends_in_exit_code_2(verb: str, word: str, told: str) -> None:
+    done = answered(verb, word)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_refused_run_leaves_no_folder(command: Command, tmp_path: Path) -> None:
+    assert command("train", "data.batch_size=0").returncode == 2
+    assert not list((tmp_path / "train" / "runs").iterdir())
+
+
+@pytest.mark.parametrize("group", ["callbacks", "debug", "experiment", "logger", "scheduler"])
+def test_a_group_that_may_be_empty_has_a_none(group: str) -> None:
+    assert (CONF / group / "none.yaml").is_file()

@@ -1,0 +1,97 @@
+"""Commands as processes of their own, as a user types them: each experiment, debug mode and logger, and several processes."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from train_smarter.command import CONF
+from train_smarter.record import read_json
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+Facts = Callable[[str], list[str]]
+TINY = ["data.batch_size=8", "data.eval_batch_size=16"]
+
+
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml") if path.stem != "none")
+
+
+def only_run(logs: Path) -> Path:
+    (folder,) = (logs / "train" / "runs").iterdir()
+    return folder
+
+
+@pytest.mark.parametrize("experiment", choices("experiment"))
+def test_every_experiment_runs(command: Command, facts: Facts, tmp_path: Path, experiment: str) -> None:
+    own = facts(experiment.split("_")[0])
+    done = command("train", f"experiment={experiment}", "debug=limit", *TINY, *own)
+    assert done.returncode == 0, done.stderr
+    results = read_json(only_run(tmp_path) / "results.json")
+    assert results["epochs"] == 2
+    assert "test/f1" in results
+    assert "run folder:" in done.stdout
+    assert "tensorboard --logdir" in done.stdout
+
+
+@pytest.mark.parametrize("mode", choices("debug"))
+def test_every_debug_mode_runs(command: Command, tmp_path: Path, mode: str) -> None:
+    done = command("train", f"debug={mode}", "model=mlp")
+    assert done.returncode == 0, done.stderr
+    folder = only_run(tmp_path)
+    results = read_json(folder / "results.json")
+    if mode == "overfit":
+        assert results["best"] == 1.0, "one batch is to be learned by heart"
+    if mode == "profiler":
+        assert list(folder.glob("*profile*.txt"))
+    if mode == "fdr":
+        assert not (folder / "checkpoints").exists()
+
+
+def test_a_multirun_leaves_one_clean_folder_a_job(command: Command, tmp_path: Path) -> None:
+    done = command("train", "-m", "model=cnn,mlp", "seed=1,2", "debug=limit", *TINY)
+    assert done.returncode == 0, done.stderr
+    (sweep,) = (tmp_path / "train" / "multiruns").iterdir()
+    jobs = sorted(path.name for path in sweep.iterdir() if path.is_dir())
+    assert jobs == ["0", "1", "2", "3"]
+    for job in jobs:
+        assert read_json(sweep / job / "record.json")["status"] == "done"
+        assert (sweep / job / "checkpoints" / "best.ckpt").is_file()
+        assert sum(1 for _ in (sweep / job / "metrics.csv").open()) == 3  # the names and two epochs
+
+
+def test_two_processes_share_one_folder_one_log_and_one_result(command: Command, tmp_path: Path) -> None:
+    done = command("train", "trainer=ddp_sim", "model=mlp", "trainer.max_epochs=3", "data.batch_size=32")
+    assert done.returncode == 0, done.stderr
+    folder = only_run(tmp_path)
+    assert [path.name for path in folder.glob("*.log")] == ["train.log"]
+    assert (folder / "train.log").read_text().count("test: 359 examples") == 1
+    assert sum(1 for _ in (folder / "metrics.csv").open()) == 4
+    two = read_json(folder / "results.json")
+    one = evaluated(command, folder, "trainer.devices=1", "trainer.strategy=auto")
+    again = evaluated(command, folder)
+    names = [name for name in two if "/" in name and not name.endswith("loss")]
+    assert {name: one[name] for name in names} == {name: two[name] for name in names}
+    assert again["confusion"] == one["confusion"] == two["confusion"]
+    alone = command("train", "model=mlp", "trainer.max_epochs=3", "data.batch_size=64", "trainer=cpu")
+    assert alone.returncode == 0, alone.stderr
+    newest = max((tmp_path / "train" / "runs").iterdir())
+    assert abs(read_json(newest / "results.json")["test/accuracy"] - two["test/accuracy"]) <= 0.015
+
+
+def evaluated(command: Command, folder: Path, *words: str) -> dict:  # type: ignore[type-arg]
+    done = command("evaluate", f"run={folder}", *words)
+    assert done.returncode == 0, done.stderr
+    results: dict = read_json(folder / "evaluate" / "results.json")  # type: ignore[type-arg]
+    return results
+
+
+def test_wandb_runs_offline_and_mlflow_on_local_files(command: Command, tmp_path: Path) -> None:
+    words = ["logger=[wandb,mlflow,csv]", "logger.wandb.offline=true", "model=mlp", "debug=limit"]
+    done = command("train", *words, WANDB_SILENT="true")
+    assert done.returncode == 0, done.stderr
+    folder = only_run(tmp_path)
+    assert list(folder.glob("wandb/offline-run-*/*.wandb"))
+    assert (folder / "csv" / "metrics.csv").is_file()
+    assert (tmp_path / "mlflow.db").is_file()
