@@ -261,7 +261,7 @@ def reading(argv: Sequence[str], verb: str, logs: Path) -> list[str]:
     if len(given) != 1 or not given[0]:
         raise UserError(f"{verb} needs one run: type {verb} run=last, or {verb} run=<folder>")
     logs_typed = [word.removeprefix("paths.logs=") for word in own if word.startswith("paths.logs=")]
-    folder = find_run(given[0], Path(*logs_typed[-1:]) if logs_typed else logs)
+    folder = find_run(_plain(given[0]), Path(*logs_typed[-1:]) if logs_typed else logs)
     places = [f"run={_quoted(folder)}", f"hydra.run.dir={_quoted(folder / verb)}", "hydra.output_subdir=null"]
     return [*past_overrides(folder), *places, *own]
 
@@ -275,6 +275,13 @@ def past_overrides(folder: Path) -> list[str]:
 def _quoted(path: Path) -> str:
     """A value that Hydra's grammar takes as it stands."""
     return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _plain(value: str) -> str:
+    """Undoes `_quoted`: the further processes of a run are started with the words that Hydra saw."""
+    if value[:1] == value[-1:] == "'" and not Path(value).exists():
+        return value[1:-1].replace("\\'", "'").replace("\\\\", "\\")
+    return value
 
 
 def updated(recorded: Any, before: Any, after: Any) -> Any:

@@ -96,9 +96,8 @@ def _conclude(run: Run, results: dict[str, Any], folder: Path, chosen: dict[str,
     from train_smarter.screen import results_table, show
 
     record.write_json(folder / "results.json", results)
-    metrics = {f"best/{results['monitor']}": results["best"]}
-    metrics |= {name: value for name, value in results.items() if name.startswith("test/")}
-    log_hparams(run.trainer, choices=chosen, metrics={name: v for name, v in metrics.items() if v is not None})
+    shown = {results["monitor"]: results["best"]} | {name: results.get(name) for name in ("test/accuracy", "test/f1")}
+    log_hparams(run.trainer, choices=chosen, metrics={name: v for name, v in shown.items() if v is not None})
     if "test/accuracy" in results:
         show(results_table(results, ("train", "val", "test")))
     show(f"run folder:  {folder}", f"TensorBoard: tensorboard --logdir {folder}")

@@ -130,13 +130,22 @@ def test_brightness_multiplies_and_stops_at_white() -> None:
 
 
 def test_contrast_spreads_around_the_mean() -> None:
-    # mean 0.5: 0.5 - 0.1 * 2 and 0.5 + 0.1 * 2
-    assert augment.contrast(grid([0.4, 0.6]), torch.tensor([2.0])).allclose(grid([0.3, 0.7]))
+    pair = torch.cat([grid([0.4, 0.6]), grid([0.2, 0.4])])
+    # mean 0.5: 0.5 - 0.1 * 2 and 0.5 + 0.1 * 2; mean 0.3: 0.3 - 0.1 * 3 and 0.3 + 0.1 * 3
+    expected = torch.cat([grid([0.3, 0.7]), grid([0.0, 0.6])])
+    assert augment.contrast(pair, torch.tensor([2.0, 3.0])).allclose(expected, atol=1e-6)
 
 
-def test_saturation_spreads_around_the_grey_of_each_pixel() -> None:
-    # grey of (1, 0, 0) is 0.299; halfway to it: 0.6495, 0.1495, 0.1495
-    assert augment.saturate(pixel(1, 0, 0), torch.tensor([0.5])).allclose(pixel(0.6495, 0.1495, 0.1495))
+@pytest.mark.parametrize(
+    ("colour", "expected"),
+    [
+        (pixel(1, 0, 0), pixel(0.6495, 0.1495, 0.1495)),  # grey 0.299; halfway to it, 0.5 + 0.1495 and 0.1495
+        (pixel(0, 1, 0), pixel(0.2935, 0.7935, 0.2935)),  # grey 0.587
+        (pixel(0, 0, 1), pixel(0.057, 0.057, 0.557)),  # grey 0.114
+    ],
+)
+def test_saturation_spreads_around_the_grey_of_each_pixel(colour: Tensor, expected: Tensor) -> None:
+    assert augment.saturate(colour, torch.tensor([0.5])).allclose(expected)
 
 
 def test_a_third_of_the_hue_circle_turns_red_into_green() -> None:
@@ -156,8 +165,10 @@ def test_a_factor_of_1_changes_nothing(change: Callable[[Tensor, Tensor], Tensor
     assert change(images(2, 3, 4, 4), torch.ones(2)).allclose(images(2, 3, 4, 4))
 
 
-def test_saturation_and_hue_leave_images_without_colours_alone() -> None:
-    assert ColorJitter(saturation=1, hue=0.5)(images(2, 1, 4, 4), generator()).equal(images(2, 1, 4, 4))
+@pytest.mark.parametrize("channels", [1, 5])
+def test_saturation_and_hue_leave_images_without_colours_alone(channels: int) -> None:
+    batch = images(2, channels, 4, 4)
+    assert ColorJitter(saturation=1, hue=0.5)(batch, generator()).equal(batch)
 
 
 @every

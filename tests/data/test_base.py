@@ -83,6 +83,9 @@ def test_the_split_seed_fixes_the_splits() -> None:
     one, other = ready(30, 30, split_seed=1), ready(30, 30, split_seed=2)
     assert [held(one, name) for name in SPLITS] == [held(ready(30, 30, split_seed=1), name) for name in SPLITS]
     assert held(one, "test") != held(other, "test")
+    one, other = (ready(30, 30, official=["test"], split_seed=seed) for seed in (1, 2))
+    assert held(one, "val") != held(other, "val")
+    one, other = (ready(30, 30, official=["test"], split_seed=seed, fold=1) for seed in (1, 2))
     assert held(one, "val") != held(other, "val")
 
 
@@ -227,8 +230,9 @@ def test_a_last_training_batch_of_two_examples_is_kept() -> None:
     assert [len(batch) for batch in epoch(Batches(130, batch_size=64, shuffle_seed=1))] == [64, 64, 2]
 
 
-def test_a_training_set_smaller_than_a_batch_is_one_batch() -> None:
-    assert [len(batch) for batch in epoch(Batches(5, batch_size=64, shuffle_seed=1))] == [5]
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_a_training_set_smaller_than_a_batch_is_one_batch(length: int) -> None:
+    assert [len(batch) for batch in epoch(Batches(length, batch_size=64, shuffle_seed=1))] == [length]
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4])

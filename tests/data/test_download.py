@@ -25,7 +25,7 @@ class Server:
     """
 
     def __init__(self) -> None:
-        self.ranges = True
+        self.ranges, self.hanging = True, False
         self.asked: list[tuple[str, str | None]] = []
         self.stop = threading.Event()
         server = self
@@ -44,7 +44,9 @@ class Server:
         wanted = request.headers["Range"]
         self.asked.append((request.path, wanted))
         if request.path == "/hangs":
+            self.hanging = True
             self.stop.wait(5)
+            self.hanging = False
             return
         content = bytes(len(CONTENT)) if request.path == "/wrong" else CONTENT
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.ranges else 0
@@ -96,6 +98,7 @@ def test_a_file_that_is_there_is_not_asked_for(server: Server, dest: Path) -> No
     dest.write_bytes(CONTENT)
     fetch([f"{server.url}/file"], dest, md5=MD5.upper())
     assert server.asked == []
+    assert list(dest.parent.iterdir()) == [dest]  # a folder that cannot be written to would do
 
 
 def test_a_file_with_other_content_is_replaced(server: Server, dest: Path) -> None:
@@ -117,6 +120,7 @@ def test_without_ranges_it_starts_anew(server: Server, dest: Path) -> None:
     half(dest, CONTENT[:4000])
     fetch([f"{server.url}/file"], dest, md5=MD5)
     assert dest.read_bytes() == CONTENT
+    assert len(server.asked) == 1
 
 
 def test_a_connection_that_breaks_is_taken_up_again(server: Server, dest: Path) -> None:
@@ -160,6 +164,7 @@ def test_wrong_content_gives_way_to_the_next_url(server: Server, dest: Path) -> 
 def test_a_server_that_hangs_gives_way_to_the_next(server: Server, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "TIMEOUT", 0.2)
     fetch([f"{server.url}/hangs", f"{server.url}/file"], dest, md5=MD5)
+    assert server.hanging
     assert dest.read_bytes() == CONTENT
 
 

@@ -73,6 +73,16 @@ def test_missing_files_are_downloaded_and_the_others_left(
     assert len(digits.read().train) == COUNT["train"]
 
 
+@pytest.mark.parametrize("mirror", ["https://example.org/mnist", "https://example.org/mnist/"])
+def test_a_mirror_is_a_folder_with_or_without_a_slash(
+    tmp_path: Path, mirror: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(mnist, "fetch", lambda urls, *_, **__: asked.extend(urls))
+    data(tmp_path, mirror).download()
+    assert asked == [f"https://example.org/mnist/{name}.gz" for name in MD5]
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [

@@ -64,6 +64,16 @@ def test_a_class_that_is_never_predicted_has_precision_zero() -> None:
     )
 
 
+def test_a_class_that_never_occurs_but_is_predicted_has_recall_zero() -> None:
+    confusion = torch.tensor([[4, 0, 1], [0, 4, 1], [0, 0, 0]])
+    assert scores(confusion) == approx(
+        accuracy=8 / 10,
+        precision=(1 + 1 + 0) / 3,
+        recall=(4 / 5 + 4 / 5 + 0) / 3,
+        f1=(8 / (5 + 4) + 8 / (5 + 4) + 0) / 3,
+    )
+
+
 def test_a_class_that_neither_occurs_nor_is_predicted_is_left_out() -> None:
     confusion = torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]])
     assert scores(confusion) == approx(

@@ -32,7 +32,7 @@ class Histograms(Callback):
     def __init__(self, *, every: int = 1) -> None:
         if every < 1:
             raise UserError(
-                f"callbacks.histograms.every={every}, but it counts epochs, 1 or more; callbacks.histograms=null for none"
+                f"callbacks.histograms.every={every} counts epochs: 1 or more (callbacks.histograms=null: none)"
             )
         self.every = every
         self._warned: set[str] = set()

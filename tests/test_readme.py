@@ -1,0 +1,90 @@
+"""The README's commands work, and what it says of them is so."""
+
+import re
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from train_smarter.check import check
+from train_smarter.command import CONF, ROOT
+from train_smarter.error import UserError
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+Compose = Callable[..., DictConfig]
+Facts = Callable[[str], list[str]]
+
+README = (ROOT / "README.md").read_text(encoding="utf8")
+ELSEWHERE = ("trainer=gpu", "trainer=ddp", "trainer=mps")  # need hardware, or are tested in test_runs.py
+
+
+def commands() -> Iterator[list[str]]:
+    """The words of each `train` and `evaluate` in the README's code blocks and in its table."""
+    lines = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+    lines += re.findall(r"^\| `(train[^`]*)` \|", README, re.MULTILINE)
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        if words and words[0] in ("train", "evaluate"):
+            yield words
+
+
+COMMANDS = {" ".join(words): words for words in commands()}
+
+
+@pytest.fixture
+def checkpoint(compose: Compose, facts: Facts, tmp_path: Path) -> Path:
+    """A checkpoint of the default's CNN, where the README says path/to/best.ckpt."""
+    from train_smarter.train import act
+
+    folder = tmp_path / "earlier"
+    act(compose("debug=limit", "trainer=cpu", f"paths.run={folder}", "callbacks.progress=null"))
+    return folder / "checkpoints" / "best.ckpt"
+
+
+def filled(words: list[str], images: Path, checkpoint: Path) -> list[str]:
+    """A README command with its placeholders filled in."""
+    there = {"path/to/folder": images, "path/to/best.ckpt": checkpoint, "path/to/last.ckpt": checkpoint}
+    return [re.sub("|".join(there), lambda name: str(there[name[0]]), word) for word in words]
+
+
+@pytest.mark.parametrize("typed", [typed for typed, words in COMMANDS.items() if words[0] == "train"])
+def test_every_train_command_of_the_readme_composes_and_passes_the_check(
+    compose: Compose, data_folder: Path, tmp_path: Path, typed: str
+) -> None:
+    (tmp_path / "best.ckpt").touch()
+    words = filled(COMMANDS[typed], data_folder / "images", tmp_path / "best.ckpt")
+    overrides = [word for word in words[1:] if not word.startswith("-") and word != "job"]
+    jobs = [[]]
+    for override in overrides:  # a multirun's first and last job
+        key, _, values = override.partition("=")
+        several = [override] if "[" in values else [f"{key}={value}" for value in values.split(",")]
+        jobs = [[*job, choice] for job in jobs for choice in several]
+    for job in jobs:
+        check(compose(*job))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("typed", [typed for typed in COMMANDS if not any(word in typed for word in ELSEWHERE)])
+def test_every_command_of_the_readme_runs(
+    command: Command, data_folder: Path, facts: Facts, checkpoint: Path, typed: str
+) -> None:
+    verb, *words = filled(COMMANDS[typed], data_folder / "images", checkpoint)
+    data = next((word.split("=")[1].split("_")[0] for word in words if word.startswith(("data=", "experiment="))), "digits")
+    short = [] if "debug=" in typed or verb == "evaluate" or "--help" in words else ["debug=limit"]
+    if verb == "evaluate":
+        assert command("train", "debug=limit", *facts("digits")).returncode == 0
+    done = command(verb, *words, *short, *([] if verb == "evaluate" else facts(data)))
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_table_shows_every_experiment_with_its_command() -> None:
+    names = {path.stem for path in (CONF / "experiment").glob("*.yaml")} - {"none", "digits_cnn"}  # the default itself
+    assert {f"train experiment={name}" for name in names} <= set(COMMANDS)
+
+
+def test_a_readme_command_with_a_typo_would_be_found(compose: Compose) -> None:
+    with pytest.raises(UserError):
+        check(compose("data.batch_size=0"))
