@@ -101,7 +101,25 @@ def _mnist(folder: Path, noise: np.random.Generator) -> None:
 
 
 def _reviews(folder: Path, noise: np.random.Generator) -> None:
-    words = np.array("a the film plot was good bad fine dull great awful<br /><br />and it is".split())
+    words = np.array(
+        [
+            "a",
+            "the",
+            "film",
+            "plot",
+            "was",
+            "good",
+            "bad",
+            "fine",
+            "dull",
+            "great",
+            "awful<br",
+            "/><br",
+            "/>and",
+            "it",
+            "is",
+        ]
+    )
     for part in ("train/neg", "train/pos", "test/neg", "test/pos"):
         (folder / part).mkdir(parents=True)
         for number in range(REVIEWS):

@@ -20,7 +20,7 @@ def test_the_default_builds_a_cnn_on_digits(compose: Compose) -> None:
 
 
 def test_a_null_removes_one_callback_and_leaves_the_others(compose: Compose) -> None:
-    kinds = [type(callback) for callback in build(compose("callbacks.early_stopping=null")).trainer.callbacks]
+    kinds = [type(callback) for callback in build(compose("callbacks.early_stopping=null")).trainer.callbacks]  # type: ignore[attr-defined]
     assert EarlyStopping not in kinds
     assert ModelCheckpoint in kinds
 
@@ -33,7 +33,7 @@ def test_several_loggers_stand_side_by_side(compose: Compose) -> None:
 def test_without_a_logger_nothing_watches_the_learning_rate(compose: Compose) -> None:
     trainer = build(compose("logger=none")).trainer
     assert trainer.loggers == []
-    assert not any(isinstance(callback, LearningRateMonitor) for callback in trainer.callbacks)
+    assert not any(isinstance(callback, LearningRateMonitor) for callback in trainer.callbacks)  # type: ignore[attr-defined]
 
 
 def test_without_callbacks_lightning_adds_no_checkpoint_of_its_own(compose: Compose) -> None:

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
@@ -64,7 +65,7 @@ def test_a_folder_of_images_that_is_not_there_is_named(compose: Compose, tmp_pat
 def test_a_logger_that_is_not_installed_is_refused_with_the_command_that_installs_it(
     compose: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"logger=wandb .* uv pip install -e '\.\[wandb\]'"):
         check(compose("logger=wandb"))
 
@@ -73,9 +74,8 @@ def test_a_logger_that_is_not_installed_is_refused_with_the_command_that_install
 def test_a_multirun_of_several_processes_a_job_is_refused(compose: Compose, several: str) -> None:
     cfg = compose(several)
     check(cfg)  # a single run may
-    hydra = HydraConfig.instance().cfg
-    assert hydra is not None
-    with read_write(hydra.hydra):
-        hydra.hydra.mode = RunMode.MULTIRUN
-    with pytest.raises(UserError, match="trainer.devices=1"):
+    hydra = HydraConfig.get()
+    with read_write(cast(DictConfig, hydra)):
+        hydra.mode = RunMode.MULTIRUN
+    with pytest.raises(UserError, match=r"trainer\.devices=1"):
         check(cfg)

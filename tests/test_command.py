@@ -9,7 +9,9 @@ from train_smarter.command import CONF
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
-WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from train_smarter.{0} import main; sys.argv[1:] = {1}; main()"
+WITHOUT_TORCH = (
+    "import sys; sys.modules['torch'] = None; from train_smarter.{0} import main; sys.argv[1:] = {1}; main()"
+)
 
 
 def answered(verb: str, *words: str) -> subprocess.CompletedProcess[str]:

@@ -55,9 +55,7 @@ def test_one_split_can_be_chosen(evaluated: Callable[..., Any]) -> None:
     }
 
 
-def test_the_recorded_config_wins_over_a_conf_edited_since(
-    evaluated: Callable[..., Any], past_run: Path
-) -> None:
+def test_the_recorded_config_wins_over_a_conf_edited_since(evaluated: Callable[..., Any], past_run: Path) -> None:
     recorded = OmegaConf.load(past_run / "config.yaml")
     recorded.model.widths = [16]  # as if conf/model/mlp.yaml had said so then
     OmegaConf.save(recorded, past_run / "config.yaml")

@@ -35,7 +35,7 @@ COMMANDS = {" ".join(words): words for words in commands()}
 
 
 @pytest.fixture
-def checkpoint(compose: Compose, facts: Facts, tmp_path: Path) -> Path:
+def checkpoint(compose: Compose, tmp_path: Path) -> Path:
     """A checkpoint of the default's CNN, where the README says path/to/best.ckpt."""
     from train_smarter.train import act
 
@@ -57,7 +57,7 @@ def test_every_train_command_of_the_readme_composes_and_passes_the_check(
     (tmp_path / "best.ckpt").touch()
     words = filled(COMMANDS[typed], data_folder / "images", tmp_path / "best.ckpt")
     overrides = [word for word in words[1:] if not word.startswith("-") and word != "job"]
-    jobs = [[]]
+    jobs: list[list[str]] = [[]]
     for override in overrides:  # a multirun's first and last job
         key, _, values = override.partition("=")
         several = [override] if "[" in values else [f"{key}={value}" for value in values.split(",")]
@@ -72,7 +72,9 @@ def test_every_command_of_the_readme_runs(
     command: Command, data_folder: Path, facts: Facts, checkpoint: Path, typed: str
 ) -> None:
     verb, *words = filled(COMMANDS[typed], data_folder / "images", checkpoint)
-    data = next((word.split("=")[1].split("_")[0] for word in words if word.startswith(("data=", "experiment="))), "digits")
+    data = next(
+        (word.split("=")[1].split("_")[0] for word in words if word.startswith(("data=", "experiment="))), "digits"
+    )
     short = [] if "debug=" in typed or verb == "evaluate" or "--help" in words else ["debug=limit"]
     if verb == "evaluate":
         assert command("train", "debug=limit", *facts("digits")).returncode == 0

@@ -405,6 +405,13 @@ def test_the_users_own_logs_are_searched(tmp_path: Path) -> None:
     assert words[-1] == f"paths.logs={tmp_path}/mine"
 
 
+def test_a_question_to_hydra_about_a_run_reads_it(tmp_path: Path) -> None:
+    folder = made(tmp_path / "train" / "runs" / "a", "data=mnist")
+    words = reading(["run=a", "--cfg", "job"], "evaluate", tmp_path)
+    assert words[:2] == ["data=mnist", f"run='{folder}'"]
+    assert words[-2:] == ["--cfg", "job"]
+
+
 @pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["split=[test]", "--info"]])
 def test_a_question_to_hydra_needs_no_run(words: list[str], tmp_path: Path) -> None:
     assert reading(words, "evaluate", tmp_path) == words
@@ -451,6 +458,13 @@ def test_a_folder_of_any_name_is_taken_literally(name: str, tmp_path: Path) -> N
     cfg = OmegaConf.create({override.key_or_group: override.value() for override in parsed})
     assert cfg["run"] == str(folder)
     assert cfg["hydra.run.dir"] == str(folder / "evaluate")
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_further_process_finds_the_folder_in_the_words_of_the_first(name: str, tmp_path: Path) -> None:
+    made(tmp_path / "train" / "runs" / name)
+    words = reading([f"run={name}"], "evaluate", tmp_path)
+    assert set(reading(words, "evaluate", tmp_path / "elsewhere")) == set(words)
 
 
 def test_hydra_composes_with_a_folder_of_any_name(tmp_path: Path, compose: Any) -> None:

@@ -1,4 +1,4 @@
-"""Commands as processes of their own, as a user types them: each experiment, debug mode and logger, and several processes."""
+"""Commands as processes of their own, as a user types them: experiments, debug modes, loggers, several processes."""
 
 import subprocess
 from collections.abc import Callable
@@ -84,10 +84,10 @@ def test_two_processes_share_one_folder_one_log_and_one_result(command: Command,
     assert abs(read_json(newest / "results.json")["test/accuracy"] - two["test/accuracy"]) <= 0.015
 
 
-def evaluated(command: Command, folder: Path, *words: str) -> dict:  # type: ignore[type-arg]
+def evaluated(command: Command, folder: Path, *words: str) -> dict:
     done = command("evaluate", f"run={folder}", *words)
     assert done.returncode == 0, done.stderr
-    results: dict = read_json(folder / "evaluate" / "results.json")  # type: ignore[type-arg]
+    results: dict = read_json(folder / "evaluate" / "results.json")
     return results
 
 

@@ -23,6 +23,7 @@ logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARN
 for note in (
     ".*does not have many workers.*",  # batches are one indexed copy: workers would only slow them down
     ".*smaller than the logging interval.*",
+    ".*sync_dist=True.*",  # a tally has summed over all processes already
     ".*callbacks used to create the checkpoint need to be provided.*",  # `evaluate` wants the weights alone
     ".*The dirpath has changed from.*",  # `ckpt_path` goes on in a folder of its own
     ".*isinstance.treespec, LeafSpec.*is deprecated.*",
@@ -100,7 +101,9 @@ def _make(cfg: DictConfig, key: str, **given: Any) -> Any:
     for name in key.split("."):
         node = node[name]
     try:
-        return instantiate(node, _convert_="all", _execution_whitelist_=execution_whitelist(TRUSTED, reset=True), **given)
+        return instantiate(
+            node, _convert_="all", _execution_whitelist_=execution_whitelist(TRUSTED, reset=True), **given
+        )
     except Exception as error:
         cause = _root(error)
         if isinstance(cause, UserError):

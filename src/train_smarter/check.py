@@ -17,8 +17,9 @@ from omegaconf.errors import (
 
 from train_smarter.error import UserError, nearest
 
-
-METRICS = [f"{split}/{name}" for split in ("train", "val") for name in ("loss", "accuracy", "precision", "recall", "f1")]
+METRICS = [
+    f"{split}/{name}" for split in ("train", "val") for name in ("loss", "accuracy", "precision", "recall", "f1")
+]
 
 
 def _number(value: Any) -> bool:
@@ -78,7 +79,12 @@ EXTRAS = {"wandb": "wandb", "mlflow": "mlflow", "comet": "comet_ml"}
 
 def check(cfg: DictConfig) -> None:
     """Raises a UserError that lists every problem of a composed config; imports nothing heavy."""
-    problems = [*dict.fromkeys(_unresolved(cfg))] or [*_out_of_range(cfg), *_unfit_metric(cfg), *_unfit_run(cfg), *_not_installed(cfg)]
+    problems = [*dict.fromkeys(_unresolved(cfg))] or [
+        *_out_of_range(cfg),
+        *_unfit_metric(cfg),
+        *_unfit_run(cfg),
+        *_not_installed(cfg),
+    ]
     if problems:
         raise UserError(problems[0] if len(problems) == 1 else "\n  ".join([f"{len(problems)} problems:", *problems]))
 
@@ -110,7 +116,7 @@ def _unresolved(cfg: DictConfig) -> Iterator[str]:
         try:
             _ = parent[key]
         except InterpolationKeyError as error:
-            wanted = str(parent._get_node(key)._value()).strip("${}")
+            wanted = str(OmegaConf.to_container(parent, resolve=False)[key]).strip("${}")  # type: ignore[index]
             if wanted not in seen:
                 seen.add(wanted)
                 yield _missing_fact(path, wanted) or f"{path}: {str(error).splitlines()[0]}"

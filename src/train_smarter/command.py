@@ -34,7 +34,9 @@ OmegaConf.register_resolver("project_root", lambda: str(ROOT), replace=True)
 OmegaConf.register_resolver("count_classes", _count_classes, replace=True)
 
 
-def command(name: str, act: Callable[[DictConfig], Any], words: Callable[[Sequence[str]], Sequence[str]] = list) -> None:
+def command(
+    name: str, act: Callable[[DictConfig], Any], words: Callable[[Sequence[str]], Sequence[str]] = list
+) -> None:
     """Composes conf/<name>.yaml with the overrides on the command line and calls `act` on it.
 
     `words` turns the words that were typed into those that Hydra sees. A user's mistake ends here: its message on

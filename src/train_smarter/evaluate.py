@@ -16,6 +16,7 @@ from train_smarter.error import UserError
 
 if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
     from train_smarter.build import Run
+    from train_smarter.data.base import SplitName
 
 
 def main() -> None:
@@ -43,13 +44,13 @@ def act(cfg: DictConfig) -> None:
         show(f"{checkpoint}", results_table(results, cfg.split), f"written to {target}")
 
 
-def evaluate(run: Run, splits: Sequence[str], *, ckpt_path: str | None = None) -> dict[str, Any]:
+def evaluate(run: Run, splits: Sequence[SplitName], *, ckpt_path: str | None = None) -> dict[str, Any]:
     """Clean metrics of each split: no augmentation, no dropout.
 
     Returns:
         `test/accuracy` and the like for each split, and `confusion`: rows of the (K, K) counts by split.
     """
-    run.data.splits = tuple(splits)  # type: ignore[assignment]
+    run.data.splits = tuple(splits)
     run.trainer.test(run.model, datamodule=run.data, ckpt_path=ckpt_path, verbose=False)
     tested = run.model.tested
     metrics = {f"{split}/{name}": value for split, tally in tested.items() for name, value in tally.compute().items()}
@@ -61,7 +62,8 @@ def _as_recorded(cfg: DictConfig, folder: Path) -> DictConfig:
     before = compose("evaluate", [*record.past_overrides(folder), *places])
     recorded = OmegaConf.to_container(record.recorded(folder), resolve=True)
     composed = [OmegaConf.to_container(config, resolve=True) for config in (before, cfg)]
-    return OmegaConf.create(record.updated(recorded, *composed) | {key: cfg[key] for key in ("split", "checkpoint")})
+    own = {key: cfg[key] for key in ("split", "checkpoint")}
+    return DictConfig(record.updated(recorded, *composed) | own)
 
 
 def _checkpoint(folder: Path, name: str) -> Path:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
@@ -53,7 +54,7 @@ def agreed(folder: Path) -> Path:
 
 def _agreed_by_torchrun(folder: Path) -> Path:
     """Through the store that torchrun itself keeps for its processes."""
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
     key = f"train_smarter/run/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
@@ -71,7 +72,9 @@ def _agreed_by_slurm(folder: Path, patience: float = 60) -> Path:
     end = time.monotonic() + patience
     while not note.exists():
         if time.monotonic() > end:
-            raise UserError(f"rank 0 has made no run folder within {patience:.0f} s: is {folder.parent} on a shared disk?")
+            raise UserError(
+                f"rank 0 has made no run folder within {patience:.0f} s: is {folder.parent} on a shared disk?"
+            )
         time.sleep(0.1)
     return Path(read_json(note))
 
@@ -103,16 +106,19 @@ def write_json(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(path.name + ".part")
     text = json.dumps(content, indent=2, ensure_ascii=False)
-    rows = re.sub(r"\[\n\s+([\d,\s.e+-]+?)\n\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text)  # numbers: a line
-    half.write_text(rows + "\n", encoding="utf8")
-    os.replace(half, path)
+    # A row of numbers on one line.
+    text = re.sub(r"\[\n\s+([\d,\s.e+-]+?)\n\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text)
+    half.write_text(text + "\n", encoding="utf8")
+    half.replace(path)
 
 
 def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf8"))
     except FileNotFoundError:
-        raise UserError(f"{path.parent} holds no {path.name}: is it a run folder, and did the run get that far?") from None
+        raise UserError(
+            f"{path.parent} holds no {path.name}: is it a run folder, and did the run get that far?"
+        ) from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not readable JSON: {error}") from error
 
@@ -156,12 +162,13 @@ def commit() -> dict[str, Any]:
     def git(*words: str) -> str | None:
         try:
             here = Path(__file__).parent
-            done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, timeout=10, check=True)
+            done = subprocess.run(["git", *words], cwd=here, capture_output=True, timeout=10, check=True)
         except (OSError, subprocess.SubprocessError):
             return None
-        return done.stdout.strip()
+        return done.stdout.decode("utf8", errors="replace")  # a changed file may be in any encoding
 
-    return {"commit": git("rev-parse", "HEAD"), "diff": git("diff", "HEAD")}
+    head = git("rev-parse", "HEAD")
+    return {"commit": head and head.strip(), "diff": git("diff", "HEAD")}
 
 
 def versions() -> dict[str, str]:
@@ -196,7 +203,12 @@ def flat_choices(cfg: DictConfig) -> dict[str, Any]:
 def _flat(node: Any, path: str) -> dict[str, Any]:
     if isinstance(node, dict):
         parts = [_flat(value, f"{path}.{key}") for key, value in node.items() if key not in ("optimizer", "scheduler")]
-        return {name: value for part in parts for name, value in part.items() if not name.endswith(("_target_", "_partial_"))}
+        return {
+            name: value
+            for part in parts
+            for name, value in part.items()
+            if not name.endswith(("_target_", "_partial_"))
+        }
     return {path: node if isinstance(node, int | float | str | None) else str(node)}
 
 
@@ -217,17 +229,22 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 def find_run(reference: str, logs: Path) -> Path:
     """The folder of a past run. reference: `last`, a folder, or the name of a folder under `logs`/train/runs."""
     runs = logs / "train" / "runs"
-    known = sorted(path.parent for path in runs.glob("*/record.json"))
+    known = sorted((path.parent for path in runs.glob("*/record.json")), key=_start)
     if reference == "last":
         if not known:
             raise UserError(f"there is no run under {runs} yet: type train first")
         return known[-1]
-    for folder in (Path(reference).expanduser(), runs / reference):
+    for folder in (Path(os.path.expanduser(reference)), runs / reference):  # noqa: PTH111 (pathlib's fails at ~nobody)
         if (folder / "config.yaml").is_file() or (folder / ".hydra").is_dir():
             return folder.resolve()
     names = [path.name for path in known]
     hint = nearest(reference, names) or (f"; the newest is {names[-1]}" if names else "")
     raise UserError(f"run={reference} is no run folder: give `last`, a folder, or a name under {runs}{hint}")
+
+
+def _start(folder: Path) -> tuple[str, str]:
+    """Sorts runs by age, however they are named."""
+    return str(read_json(folder / "record.json").get("start")), folder.name
 
 
 def recorded(folder: Path) -> DictConfig:
@@ -273,14 +290,18 @@ def past_overrides(folder: Path) -> list[str]:
 
 
 def _quoted(path: Path) -> str:
-    """A value that Hydra's grammar takes as it stands."""
-    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
+    """A value that Hydra's grammar and OmegaConf's interpolation take as it stands.
+
+    To both a backslash is itself, but in front of what it would protect: a quote, the end, or `${`.
+    """
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", str(path))
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda end: end[1] * 2 + end[2].replace("'", "\\'"), text) + "'"
 
 
 def _plain(value: str) -> str:
     """Undoes `_quoted`: the further processes of a run are started with the words that Hydra saw."""
-    if value[:1] == value[-1:] == "'" and not Path(value).exists():
-        return value[1:-1].replace("\\'", "'").replace("\\\\", "\\")
+    if value[:1] == "'" and Path(value[1:]).is_absolute():
+        return str(OmegaConf.create({"run": OverridesParser.create().parse_override(f"run={value}").value()}).run)
     return value
 
 
@@ -294,5 +315,5 @@ def updated(recorded: Any, before: Any, after: Any) -> Any:
     if not all(isinstance(part, dict) for part in (recorded, before, after)):
         return after
     kept = {key: value for key, value in recorded.items() if key in after or key not in before}
-    changed = {key: updated(recorded.get(key), before.get(key), after[key]) for key in after if key in kept}
-    return {**kept, **changed, **{key: value for key, value in after.items() if key not in before}}
+    given = [key for key in after if key in kept or key not in before or before[key] != after[key]]
+    return kept | {key: updated(recorded.get(key), before.get(key), after[key]) for key in given}

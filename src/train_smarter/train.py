@@ -54,7 +54,9 @@ def act(cfg: DictConfig) -> float | None:
     return best
 
 
-def train(run: Run, *, monitor: str, fit: bool = True, test: bool = True, ckpt_path: str | None = None) -> dict[str, Any]:
+def train(
+    run: Run, *, monitor: str, fit: bool = True, test: bool = True, ckpt_path: str | None = None
+) -> dict[str, Any]:
     """Trains, then evaluates the best checkpoint on every split.
 
     Args:
@@ -110,7 +112,7 @@ def _recorded(cfg: DictConfig, folder: Path) -> Iterator[None]:
 
     from train_smarter.screen import config_tree, show
 
-    if rank_zero_only.rank != 0:
+    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         _log_on_screen_alone()
         yield
         return

@@ -205,7 +205,7 @@ def test_a_second_setup_loads_what_the_first_one_made(tmp_path: Path, caplog: py
     assert (first.reads, second.reads) == (1, 0)
     assert tokens_of(second) == tokens_of(first)
     assert second.preprocess() == first.preprocess()
-    assert "train: 5 texts, per class {'negative': 3, 'positive': 2}" in caplog.text
+    assert "train: 5 examples, per class {'negative': 3, 'positive': 2}" in caplog.text
     assert [file.suffix for file in (tmp_path / "cache").iterdir()] == [".pt"]  # nothing half is left behind
 
 

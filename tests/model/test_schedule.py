@@ -62,6 +62,18 @@ def test_a_warm_up_longer_than_the_run_only_rises() -> None:
     assert found == pytest.approx([0.01, 0.2575, 0.505])  # 0.01 + 0.99 k / 4
 
 
+@pytest.mark.parametrize(("warmup", "planned"), [(0, 3), (2, 1), (3, 1), (9, 1)])
+def test_there_is_always_an_interval_to_plan_for(warmup: int, planned: int) -> None:
+    totals: list[int] = []
+
+    def factory(optimizer: Optimizer, *, count: int) -> LRScheduler:
+        totals.append(count)
+        return StepLR(optimizer, step_size=1)
+
+    Schedule(factory=partial(factory, count="total"), warmup=warmup).of(sgd(), trainer(epochs=3))  # type: ignore[arg-type]
+    assert totals == [planned]
+
+
 def test_steps_go_down_by_a_factor() -> None:
     found = rates(Schedule(factory=partial(StepLR, step_size=2, gamma=0.1)), 5)
     assert found == pytest.approx([1, 1, 0.1, 0.1, 0.01])

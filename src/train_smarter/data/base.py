@@ -215,10 +215,18 @@ class Data(LightningDataModule):
         """Reads, splits and encodes once; later calls find it done."""
         if self.examples:
             return
+        self.load()
+        self._hold_against_reality()
+        self.summarise()
+
+    def load(self) -> None:
+        """Fills `names` and `examples`."""
         source = self.read()
         self.names = list(source.names)
         self.examples = self.encode(self.split(source))
-        self._hold_against_reality()
+
+    def summarise(self) -> None:
+        """Tells the log what there is."""
         for name, examples in self.examples.items():
             counts = examples.labels.bincount(minlength=self.num_classes).tolist()
             log.info("%s: %d examples, per class %s", name, len(examples), dict(zip(self.names, counts, strict=True)))

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from train_smarter.error import UserError
 from train_smarter.data.base import Batch, Data, SplitName, mix
+from train_smarter.error import UserError
 
 # Images (B, C, H, W), floats in 0..1, and a generator, both on one device -> images of the same shape.
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]

@@ -170,26 +170,19 @@ class TextData(Data):
         super().prepare_data()
         self.setup()  # writes the cache, which the other processes load
 
-    def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 (one setup serves every stage)
+    def load(self) -> None:
         """Takes the encoded texts from the cache, or makes them and the cache."""
-        if self.examples:
-            return
         files = self._cache_files()
-        if not any(self._load(file) for file in files):
-            log.info("reading and encoding the texts%s", ", once: later runs take them from the cache" if files else "")
-            source = self.read()
-            self.names = list(source.names)
-            self.examples = self.encode(self.split(source))
-            if files:
-                self._save(files[0])
-        self._hold_against_reality()
-        self._summarise()
+        if any(self._load(file) for file in files):
+            return
+        log.info("reading and encoding the texts%s", ", once: later runs take them from the cache" if files else "")
+        super().load()
+        if files:
+            self._save(files[0])
 
-    def _summarise(self) -> None:
+    def summarise(self) -> None:
+        super().summarise()
         assert self.tokenizer is not None
-        for name, examples in self.examples.items():
-            counts = examples.labels.bincount(minlength=self.num_classes).tolist()
-            log.info("%s: %d texts, per class %s", name, len(examples), dict(zip(self.names, counts, strict=True)))
         where = ", ".join(f"{count} {where}" for where, count in self.left_out.items())
         log.info("left out of train and validation: %s; ids in use: %d", where, self.tokenizer.get_vocab_size())
 

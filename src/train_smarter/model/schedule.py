@@ -37,7 +37,9 @@ class Schedule:
         scheduler = self._filled(self._total(trainer))(optimizer)
         if self.warmup:
             if isinstance(scheduler, ReduceLROnPlateau):
-                raise UserError("scheduler=plateau takes no warm-up: set scheduler.warmup=0, or choose another schedule")
+                raise UserError(
+                    "scheduler=plateau takes no warm-up: set scheduler.warmup=0, or choose another schedule"
+                )
             rise = LinearLR(optimizer, start_factor=0.01, total_iters=self.warmup)
             scheduler = SequentialLR(optimizer, [rise, scheduler], milestones=[self.warmup])
         config = {"scheduler": scheduler, "interval": self.interval}
