@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from train_smarter.command import CONF
+from train_smarter.command import CONF, _absolute
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -59,6 +59,22 @@ def test_a_mistake_costs_no_import_of_torch_and_ends_in_exit_code_2(verb: str, w
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "seen"),
+    [
+        ("data.dir=photos", f"data.dir={Path.cwd() / 'photos'}"),
+        ("+data.dir=~/photos", f"+data.dir={Path.home() / 'photos'}"),
+        ("data.dir=/photos", "data.dir=/photos"),
+        ("data.dir=one,two", "data.dir=one,two"),
+        ("data.dir='my photos'", "data.dir='my photos'"),
+        ("ckpt_path=null", "ckpt_path=null"),
+        ("model=cnn", "model=cnn"),
+    ],
+)
+def test_a_path_is_taken_in_full_for_commands_typed_elsewhere(typed: str, seen: str) -> None:
+    assert _absolute(typed) == seen
 
 
 def test_a_refused_run_leaves_no_folder(command: Command, tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from train_smarter.command import CONF
+from train_smarter.command import CONF, ROOT
 from train_smarter.record import read_json
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -99,3 +100,29 @@ def test_wandb_runs_offline_and_mlflow_on_local_files(command: Command, tmp_path
     assert list(folder.glob("wandb/offline-run-*/*.wandb"))
     assert (folder / "csv" / "metrics.csv").is_file()
     assert (tmp_path / "mlflow.db").is_file()
+
+
+# What the README promises, on the real data in data/; accuracy on the official test split.
+FLOORS = {"digits_cnn": 0.97, "phrases_lstm": 0.95, "mnist_mlp": 0.977, "cifar10_cnn": 0.72, "imdb_lstm": 0.845}
+THERE = {"cifar10": "cifar-10-batches-*", "imdb": "aclImdb", "mnist": "MNIST/raw"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", FLOORS)
+def test_an_experiment_reaches_its_accuracy_on_the_real_data(command: Command, tmp_path: Path, experiment: str) -> None:
+    if not list((ROOT / "data").glob(THERE.get(experiment.split("_")[0], ""))):
+        pytest.skip("this data set is not in data/")
+    done = command("train", f"experiment={experiment}", timeout=3600, OMP_NUM_THREADS="2")
+    assert done.returncode == 0, done.stderr
+    assert read_json(only_run(tmp_path) / "results.json")["test/accuracy"] >= FLOORS[experiment]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("experiment", ["digits_cnn", "phrases_lstm"])
+def test_an_experiment_trains_on_a_gpu(command: Command, tmp_path: Path, experiment: str, precision: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    done = command("train", f"experiment={experiment}", "trainer=gpu", f"trainer.precision={precision}")
+    assert done.returncode == 0, done.stderr
+    assert read_json(only_run(tmp_path) / "results.json")["test/accuracy"] >= FLOORS[experiment] - 0.02

@@ -23,6 +23,9 @@ CONF = ROOT / "conf"
 # What Hydra itself may call in its own part of the config; what a run is built of stands in build.py.
 TRUSTED = ("train_smarter.record.NewRun", "logging.StreamHandler", "logging.FileHandler")
 
+# Values that are files or folders.
+PATHS = ("ckpt_path", "data.dir", "model.pretrained", "paths.data", "paths.logs")
+
 
 def _count_classes(folder: str) -> int:
     from train_smarter.data.folder import class_names
@@ -45,7 +48,7 @@ def command(
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the message is ours to print
     try:
         _refuse_null_groups(sys.argv[1:])
-        sys.argv[1:] = words(sys.argv[1:])
+        sys.argv[1:] = [_absolute(word) for word in words(sys.argv[1:])]
         hydra.main(config_path=str(CONF), config_name=name, execution_whitelist=TRUSTED)(_answering(act))()
     except (UserError, CompactHydraException, OmegaConfBaseException) as error:
         _answer(error)
@@ -82,6 +85,14 @@ def _message(error: Exception) -> str:
         return f"{first}\nThere are: {', '.join(choices)}{nearest(given, choices)}"
     cause = str(error.__cause__).splitlines()[:1] if isinstance(error.__cause__, OmegaConfBaseException) else []
     return "\n".join([first, *cause])
+
+
+def _absolute(word: str) -> str:
+    """`data.dir=photos` with the folder in full: a later command may be typed elsewhere. Lists and quotes stay."""
+    key, _, value = word.partition("=")
+    if key.lstrip("+") not in PATHS or not value or value == "null" or any(mark in value for mark in ",'\"[]{}$"):
+        return word
+    return f"{key}={os.path.abspath(os.path.expanduser(value))}"  # noqa: PTH100, PTH111 (a link stays one; ~nobody, too)
 
 
 def _refuse_null_groups(argv: Sequence[str]) -> None:
