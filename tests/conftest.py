@@ -40,6 +40,7 @@ def compose(tmp_path: Path) -> Iterator[Compose]:
 
     yield composed
     GlobalHydra.instance().clear()
+    HydraConfig.instance().cfg = None
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ MISTAKES = {
     "model.dropout=1.5": ["model.dropout=1.5", "below 1"],
     "model.batch_norm=1": ["model.batch_norm=1", "true or false"],
     "seed=abc": ["seed='abc'"],
+    "data.split_seed=-1": ["data.split_seed=-1"],
+    "trainer.limit_val_batches=0": ["monitor=val/accuracy is not measured", "monitor=train/accuracy"],
     "data.fold=7": ["data.fold=7", "0 to 4"],
     "monitor=val/acc": ["monitor='val/acc'", "did you mean 'val/accuracy'?"],
     "mode=min": ["mode=min with monitor=val/accuracy", "mode=max"],

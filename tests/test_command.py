@@ -47,6 +47,9 @@ def test_a_misspelt_key_is_answered_in_two_lines_with_the_nearest_right_name() -
     [
         ("train", "model=cn", "did you mean 'cnn'?"),
         ("train", "logger=null", "type logger=none"),
+        ("train", "model=_classifier", "type one of cnn"),
+        ("train", "local=null", "type one of default"),
+        ("evaluate", "-m", "type it without -m"),
         ("train", "optimizer=null", "type one of adam, adamw, sgd"),
         ("train", "data.batch_size=0", "data.batch_size=0: give a whole number of at least 1"),
         ("train", "data.batch_size=[", "data.batch_size=["),
@@ -69,6 +72,7 @@ def test_a_mistake_costs_no_import_of_torch_and_ends_in_exit_code_2(verb: str, w
         ("data.dir=/photos", "data.dir=/photos"),
         ("data.dir=one,two", "data.dir=one,two"),
         ("data.dir='my photos'", "data.dir='my photos'"),
+        ("data.dir=/my photos (1)", "data.dir='/my photos (1)'"),
         ("ckpt_path=null", "ckpt_path=null"),
         ("model=cnn", "model=cnn"),
     ],
@@ -80,6 +84,13 @@ def test_a_path_is_taken_in_full_for_commands_typed_elsewhere(typed: str, seen: 
 def test_a_refused_run_leaves_no_folder(command: Command, tmp_path: Path) -> None:
     assert command("train", "data.batch_size=0").returncode == 2
     assert not list((tmp_path / "train" / "runs").iterdir())
+
+
+def test_a_refused_run_takes_nothing_of_the_users_away(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.log").touch()
+    assert command("train", "data.batch_size=0", f"hydra.run.dir={tmp_path}/mine").returncode == 2
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.log"]
 
 
 @pytest.mark.parametrize("group", ["callbacks", "debug", "experiment", "logger", "scheduler"])

@@ -16,8 +16,10 @@ Compose = Callable[..., DictConfig]
 def past_run(compose: Compose, tmp_path: Path) -> Path:
     """A short run's folder, with the overrides that Hydra would have kept."""
     overrides = ["model=mlp", "trainer=cpu", "trainer.max_epochs=2", "data.batch_size=32", "callbacks.progress=null"]
-    train.act(compose(*overrides))
-    (tmp_path / "run" / ".hydra").mkdir()
+    cfg = compose(*overrides)
+    (tmp_path / "run" / ".hydra").mkdir(parents=True)
+    OmegaConf.save(cfg, tmp_path / "run" / ".hydra" / "config.yaml")
+    train.act(cfg)
     OmegaConf.save(overrides, tmp_path / "run" / ".hydra" / "overrides.yaml")
     return tmp_path / "run"
 
@@ -56,11 +58,20 @@ def test_one_split_can_be_chosen(evaluated: Callable[..., Any]) -> None:
 
 
 def test_the_recorded_config_wins_over_a_conf_edited_since(evaluated: Callable[..., Any], past_run: Path) -> None:
-    recorded = OmegaConf.load(past_run / "config.yaml")
+    kept = past_run / ".hydra" / "config.yaml"
+    recorded = OmegaConf.load(kept)
     recorded.model.widths = [16]  # as if conf/model/mlp.yaml had said so then
-    OmegaConf.save(recorded, past_run / "config.yaml")
+    OmegaConf.save(recorded, kept)
     with pytest.raises(RuntimeError, match="size mismatch"):
         evaluated()
+
+
+def test_a_run_needs_none_of_the_files_that_it_started_from(evaluated: Callable[..., Any], past_run: Path) -> None:
+    kept = past_run / ".hydra" / "config.yaml"
+    recorded = OmegaConf.load(kept)
+    recorded.model.pretrained = "/gone.ckpt"
+    OmegaConf.save(recorded, kept)
+    assert evaluated("split=[val]")["val/accuracy"] > 0
 
 
 def test_a_data_set_that_does_not_fit_is_refused(evaluated: Callable[..., Any]) -> None:

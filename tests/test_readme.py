@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 
 from train_smarter.check import check
 from train_smarter.command import CONF, ROOT
-from train_smarter.error import UserError
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Compose = Callable[..., DictConfig]
@@ -87,6 +86,11 @@ def test_the_table_shows_every_experiment_with_its_command() -> None:
     assert {f"train experiment={name}" for name in names} <= set(COMMANDS)
 
 
-def test_a_readme_command_with_a_typo_would_be_found(compose: Compose) -> None:
-    with pytest.raises(UserError):
-        check(compose("data.batch_size=0"))
+def test_the_table_and_the_experiments_state_what_was_measured() -> None:
+    rows = re.findall(r"^\| `train.*\|$", README, re.MULTILINE)
+    assert rows
+    assert all(re.search(r"\| [01]\.\d{4} \| [\d a-z]+ \|$", row) for row in rows)
+    for file in (CONF / "experiment").glob("[!n]*.yaml"):
+        head = file.read_text(encoding="utf8")
+        assert re.search(r"^# Test accuracy [01]\.\d{4}; .* on two CPU cores\.$", head, re.MULTILINE), file
+        assert f"#   train experiment={file.stem}\n" in head

@@ -374,7 +374,7 @@ def test_without_any_run_there_is_no_last_one(tmp_path: Path) -> None:
 
 
 def test_a_run_that_ended_before_its_config_was_kept_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no config.yaml: the run ended before it began"):
+    with pytest.raises(UserError, match=r"holds no config: the run ended before it began"):
         recorded(tmp_path)
 
 

@@ -67,7 +67,8 @@ def test_a_multirun_leaves_one_clean_folder_a_job(command: Command, tmp_path: Pa
 
 
 def test_two_processes_share_one_folder_one_log_and_one_result(command: Command, tmp_path: Path) -> None:
-    done = command("train", "trainer=ddp_sim", "model=mlp", "trainer.max_epochs=3", "data.batch_size=32")
+    same = ["model=mlp", "trainer.max_epochs=3", "data.augment.crop.padding=0"]  # 64 examples a step, either way
+    done = command("train", "trainer=ddp_sim", *same, "data.batch_size=32")
     assert done.returncode == 0, done.stderr
     folder = only_run(tmp_path)
     assert [path.name for path in folder.glob("*.log")] == ["train.log"]
@@ -79,10 +80,10 @@ def test_two_processes_share_one_folder_one_log_and_one_result(command: Command,
     names = [name for name in two if "/" in name and not name.endswith("loss")]
     assert {name: one[name] for name in names} == {name: two[name] for name in names}
     assert again["confusion"] == one["confusion"] == two["confusion"]
-    alone = command("train", "model=mlp", "trainer.max_epochs=3", "data.batch_size=64", "trainer=cpu")
+    alone = command("train", "trainer=cpu", *same, "data.batch_size=64")
     assert alone.returncode == 0, alone.stderr
     newest = max((tmp_path / "train" / "runs").iterdir())
-    assert abs(read_json(newest / "results.json")["test/accuracy"] - two["test/accuracy"]) <= 0.015
+    assert abs(read_json(newest / "results.json")["test/accuracy"] - two["test/accuracy"]) <= 0.01
 
 
 def evaluated(command: Command, folder: Path, *words: str) -> dict:

@@ -85,6 +85,8 @@ def build_trainer(cfg: DictConfig, loggers: list[Logger], callbacks: list[Callba
         callbacks=callbacks,
         enable_progress_bar=wanted and cfg.trainer.get("enable_progress_bar", True),
         enable_checkpointing=checkpointing,
+        # cuDNN's trials would undo `deterministic`.
+        benchmark=bool(cfg.trainer.get("benchmark")) and not cfg.trainer.get("deterministic"),
     )
     assert isinstance(trainer, Trainer)
     return trainer
@@ -108,9 +110,10 @@ def _make(cfg: DictConfig, key: str, **given: Any) -> Any:
         cause = _root(error)
         if isinstance(cause, UserError):
             raise cause from None
-        ours = key in ("data", "model")  # a fault in their code deserves its traceback; a wrong argument does not
-        if ours and not (isinstance(error, InstantiationException) or "argument" in str(cause)):
-            raise
+        ours = str(node.get("_target_")).startswith(f"{__package__}.")
+        wrong_argument = isinstance(cause, TypeError) and "argument" in str(cause)
+        if ours and not (isinstance(error, InstantiationException) or wrong_argument):
+            raise  # a fault in the project's own code deserves its traceback
         raise UserError(f"{key}: {_gist(cause)} (in {node.get('_target_')})") from error
 
 

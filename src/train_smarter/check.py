@@ -30,12 +30,17 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _some(values: Any, known: list[str]) -> bool:
+    return isinstance(values, ListConfig) and len(values) == len(set(values)) > 0 and set(values) <= set(known)
+
+
 Rule = tuple[Callable[[Any], bool], str]
 COUNT: Rule = (lambda v: _whole(v) and v >= 1, "a whole number of at least 1")
 SHARE: Rule = (lambda v: _number(v) and 0 <= v < 1, "a number from 0 to below 1")
 PIECE: Rule = (lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1")
 SWITCH: Rule = (lambda v: isinstance(v, bool), "true or false")
 POSITIVE: Rule = (lambda v: _number(v) and v > 0, "a number above 0")
+SEED: Rule = (lambda v: _whole(v) and 0 <= v < 2**32, "a whole number from 0 to 4294967295")
 NOT_NEGATIVE: Rule = (lambda v: _number(v) and v >= 0, "a number of at least 0")
 
 
@@ -45,7 +50,8 @@ def _or_null(rule: Rule) -> Rule:
 
 # Keys that most configs have, and what they accept. A key that is absent is not asked for.
 RULES: dict[str, Rule] = {
-    "seed": _or_null((lambda v: _whole(v) and 0 <= v < 2**32, "a whole number from 0 to 4294967295")),
+    "seed": _or_null(SEED),
+    "data.split_seed": SEED,
     "mode": (lambda v: v in ("min", "max"), "min or max"),
     "train": SWITCH,
     "test": SWITCH,
@@ -70,10 +76,10 @@ RULES: dict[str, Rule] = {
     "trainer.gradient_clip_val": _or_null(POSITIVE),
     "trainer.log_every_n_steps": COUNT,
     "callbacks.early_stopping.patience": COUNT,
-    "split": (lambda v: len(v) > 0 and set(v) <= {"train", "val", "test"}, "some of [train, val, test]"),
+    "split": (lambda v: _some(v, ["train", "val", "test"]), "some of [train,val,test]"),
 }
 
-# Packages that come with an extra of the same name: group -> choice -> module.
+# Loggers that come with an extra of the same name, and the module that it brings.
 EXTRAS = {"wandb": "wandb", "mlflow": "mlflow", "comet": "comet_ml"}
 
 
@@ -155,12 +161,17 @@ def _unfit_metric(cfg: DictConfig) -> Iterator[str]:
     elif cfg.get("mode") == ("max" if cfg.monitor.endswith("loss") else "min"):
         yield f"mode={cfg.mode} with monitor={cfg.monitor} would keep the worst: type mode={_better(cfg.monitor)}"
 
+    elif cfg.monitor.startswith("val/") and OmegaConf.select(cfg, "trainer.limit_val_batches") == 0:
+        yield f"monitor={cfg.monitor} is not measured with trainer.limit_val_batches=0: type monitor=train/accuracy"
+
 
 def _better(metric: str) -> str:
     return "min" if metric.endswith("loss") else "max"
 
 
 def _unfit_run(cfg: DictConfig) -> Iterator[str]:
+    if "run" in cfg:
+        return  # a past run needs none of the files that it started from
     if not cfg.get("train") and not cfg.get("ckpt_path"):
         yield "train=false needs a checkpoint to evaluate: add ckpt_path=<file>, or type evaluate run=last"
     for key in ("ckpt_path", "model.pretrained"):
@@ -174,7 +185,8 @@ def _unfit_run(cfg: DictConfig) -> Iterator[str]:
 
 def _several_processes(trainer: DictConfig) -> bool:
     devices, strategy = trainer.get("devices", 1), trainer.get("strategy", "auto")
-    many = len(devices) > 1 if isinstance(devices, ListConfig) else devices not in (1, "1", "auto", None)
+    one = (1, "1", None, *(["auto"] if trainer.get("accelerator") == "cpu" else []))
+    many = len(devices) > 1 if isinstance(devices, ListConfig) else devices not in one
     return many or trainer.get("num_nodes", 1) > 1 or (strategy != "auto" and devices != 1)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from train_smarter.error import UserError, nearest
-from train_smarter.record import forget
+from train_smarter.record import forget, quoted
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
@@ -47,7 +48,7 @@ def command(
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the message is ours to print
     try:
-        _refuse_null_groups(sys.argv[1:])
+        _refuse_what_is_no_choice(sys.argv[1:])
         sys.argv[1:] = [_absolute(word) for word in words(sys.argv[1:])]
         hydra.main(config_path=str(CONF), config_name=name, execution_whitelist=TRUSTED)(_answering(act))()
     except (UserError, CompactHydraException, OmegaConfBaseException) as error:
@@ -92,14 +93,15 @@ def _absolute(word: str) -> str:
     key, _, value = word.partition("=")
     if key.lstrip("+") not in PATHS or not value or value == "null" or any(mark in value for mark in ",'\"[]{}$"):
         return word
-    return f"{key}={os.path.abspath(os.path.expanduser(value))}"  # noqa: PTH100, PTH111 (a link stays one; ~nobody, too)
+    path = Path(os.path.abspath(os.path.expanduser(value)))  # noqa: PTH100, PTH111 (a link stays one; ~nobody, too)
+    return f"{key}={path if re.fullmatch(r'[A-Za-z0-9_./:-]+', str(path)) else quoted(path)}"
 
 
-def _refuse_null_groups(argv: Sequence[str]) -> None:
-    """Hydra ends `logger=null` in a bare traceback: a group is emptied by its own none.yaml."""
+def _refuse_what_is_no_choice(argv: Sequence[str]) -> None:
+    """Hydra ends `logger=null` in a bare traceback, and would compose a file of shared parts, `data=_base`."""
     for argument in argv:
         group, _, value = argument.lstrip("+~").partition("=")
-        if value == "null" and (CONF / group).is_dir() and group:
+        if group and (value == "null" or value.startswith("_")) and (CONF / group).is_dir():
             choices = sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml"))
-            instead = f"{group}=none" if "none" in choices else f"one of {', '.join(choices)}"
-            raise UserError(f"{argument}: a group cannot be null; type {instead}")
+            instead = f"{group}=none" if "none" in choices else f"one of {', '.join(choices) or 'default'}"
+            raise UserError(f"{argument}: this group has no such choice; type {instead}")

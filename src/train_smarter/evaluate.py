@@ -60,10 +60,9 @@ def evaluate(run: Run, splits: Sequence[SplitName], *, ckpt_path: str | None = N
 def _as_recorded(cfg: DictConfig, folder: Path) -> DictConfig:
     places = [override for override in record.overrides() if override.startswith("run=")]
     before = compose("evaluate", [*record.past_overrides(folder), *places])
-    recorded = OmegaConf.to_container(record.recorded(folder), resolve=True)
-    composed = [OmegaConf.to_container(config, resolve=True) for config in (before, cfg)]
-    own = {key: cfg[key] for key in ("split", "checkpoint")}
-    return DictConfig(record.updated(recorded, *composed) | own)
+    parts = [OmegaConf.to_container(config, resolve=False) for config in (record.recorded(folder), before, cfg)]
+    own = {key: cfg[key] for key in ("run", "split", "checkpoint")}
+    return DictConfig(record.updated(*parts) | own)
 
 
 def _checkpoint(folder: Path, name: str) -> Path:

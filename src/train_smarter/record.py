@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from train_smarter.error import UserError, nearest
 
+RECORD = "/record.json"
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "optuna", "numpy")
 
 
@@ -93,9 +95,13 @@ def exclusive(folder: Path) -> Path:
 
 
 def forget(folder: Path) -> None:
-    """Takes the folder of a refused run away again, if nothing but Hydra has written into it."""
-    if folder.is_dir() and {path.name for path in folder.iterdir() if path.suffix != ".log"} <= {".hydra"}:
-        shutil.rmtree(folder)
+    """Takes what Hydra wrote for a refused run away again, and the folder if that was all; a run that began stays."""
+    if (folder / "record.json").exists() or not (folder / ".hydra").is_dir():
+        return
+    shutil.rmtree(folder / ".hydra")
+    (folder / f"{HydraConfig.get().job.name}.log").unlink(missing_ok=True)
+    with suppress(OSError):  # something else is in it
+        folder.rmdir()
 
 
 # ---- what a run writes
@@ -227,34 +233,45 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def find_run(reference: str, logs: Path) -> Path:
-    """The folder of a past run. reference: `last`, a folder, or the name of a folder under `logs`/train/runs."""
+    """The folder of a past run.
+
+    reference: `last` (of single runs and the jobs of multiruns), a folder, or the name of one under `logs`/train/runs.
+    """
     runs = logs / "train" / "runs"
-    known = sorted((path.parent for path in runs.glob("*/record.json")), key=_start)
     if reference == "last":
+        known = [
+            path.parent for pattern in ("runs/*", "multiruns/*/*") for path in (logs / "train").glob(pattern + RECORD)
+        ]
         if not known:
             raise UserError(f"there is no run under {runs} yet: type train first")
-        return known[-1]
+        return max(known, key=_start)
     for folder in (Path(os.path.expanduser(reference)), runs / reference):  # noqa: PTH111 (pathlib's fails at ~nobody)
         if (folder / "config.yaml").is_file() or (folder / ".hydra").is_dir():
             return folder.resolve()
-    names = [path.name for path in known]
+    names = sorted(path.parent.name for path in runs.glob("*" + RECORD))
     hint = nearest(reference, names) or (f"; the newest is {names[-1]}" if names else "")
     raise UserError(f"run={reference} is no run folder: give `last`, a folder, or a name under {runs}{hint}")
 
 
 def _start(folder: Path) -> tuple[str, str]:
     """Sorts runs by age, however they are named."""
-    return str(read_json(folder / "record.json").get("start")), folder.name
+    try:
+        return str(read_json(folder / "record.json")["start"]), folder.name
+    except (UserError, KeyError, TypeError):
+        return "", folder.name
 
 
 def recorded(folder: Path) -> DictConfig:
-    """The resolved config that a run was trained with."""
-    try:
-        cfg = OmegaConf.load(folder / "config.yaml")
-    except FileNotFoundError:
-        raise UserError(f"{folder} holds no config.yaml: the run ended before it began") from None
-    assert isinstance(cfg, DictConfig)
-    return cfg
+    """The config that a run was composed of.
+
+    As Hydra kept it, with its interpolations: so `paths.data=...` moves what hangs on it, and a project may move.
+    """
+    for path in (folder / ".hydra" / "config.yaml", folder / "config.yaml"):
+        if path.is_file():
+            cfg = OmegaConf.load(path)
+            assert isinstance(cfg, DictConfig)
+            return cfg
+    raise UserError(f"{folder} holds no config: the run ended before it began")
 
 
 def overrides() -> list[str]:
@@ -273,13 +290,17 @@ def reading(argv: Sequence[str], verb: str, logs: Path) -> list[str]:
     """
     own = [word for word in argv if not word.startswith("run=")]
     given = [word.removeprefix("run=") for word in argv if word.startswith("run=")]
+    if {"-m", "--multirun"} & set(argv):
+        raise UserError(f"{verb} reads one run at a time: type it without -m")
     if not given and any(word.startswith("-") for word in argv):
         return own  # --help, --cfg job: nothing is read
+    if len(given) == 1 and _plain(given[0]) != given[0]:
+        return list(argv)  # a further process of this command: its words have been here before
     if len(given) != 1 or not given[0]:
         raise UserError(f"{verb} needs one run: type {verb} run=last, or {verb} run=<folder>")
     logs_typed = [word.removeprefix("paths.logs=") for word in own if word.startswith("paths.logs=")]
     folder = find_run(_plain(given[0]), Path(*logs_typed[-1:]) if logs_typed else logs)
-    places = [f"run={_quoted(folder)}", f"hydra.run.dir={_quoted(folder / verb)}", "hydra.output_subdir=null"]
+    places = [f"run={quoted(folder)}", f"hydra.run.dir={quoted(folder / verb)}", "hydra.output_subdir=null"]
     return [*past_overrides(folder), *places, *own]
 
 
@@ -289,7 +310,7 @@ def past_overrides(folder: Path) -> list[str]:
     return [str(override) for override in OmegaConf.load(path)] if path.exists() else []
 
 
-def _quoted(path: Path) -> str:
+def quoted(path: Path) -> str:
     """A value that Hydra's grammar and OmegaConf's interpolation take as it stands.
 
     To both a backslash is itself, but in front of what it would protect: a quote, the end, or `${`.
@@ -299,7 +320,7 @@ def _quoted(path: Path) -> str:
 
 
 def _plain(value: str) -> str:
-    """Undoes `_quoted`: the further processes of a run are started with the words that Hydra saw."""
+    """Undoes `quoted`: the further processes of a run are started with the words that Hydra saw."""
     if value[:1] == "'" and Path(value[1:]).is_absolute():
         return str(OmegaConf.create({"run": OverridesParser.create().parse_override(f"run={value}").value()}).run)
     return value

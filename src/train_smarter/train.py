@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shlex
+import shutil
+import sys
 import time
 import zlib
 from collections.abc import Iterator
@@ -37,7 +40,7 @@ def act(cfg: DictConfig) -> float | None:
 
     folder = Path(cfg.paths.run)
     if cfg.seed is None:  # a new one each run, the same in each of its processes
-        cfg.seed = zlib.crc32(folder.name.encode())
+        cfg.seed = zlib.crc32(str(folder).encode())
     seed_everything(cfg.seed, verbose=False)
     with _recorded(cfg, folder):
         journal = Journal(folder)
@@ -88,12 +91,13 @@ def _best(run: Run, monitor: str, ckpt_path: str | None) -> dict[str, Any]:
 
     best = getattr(run.trainer.checkpoint_callback, "best_model_score", None)
     value = run.trainer.callback_metrics.get(monitor) if best is None else best
-    epoch = torch.load(ckpt_path, map_location="cpu", weights_only=True)["epoch"] if ckpt_path else None
+    epoch = torch.load(ckpt_path, map_location="cpu", mmap=True, weights_only=True)["epoch"] if ckpt_path else None
     return {"best": None if value is None else float(value), "best_epoch": epoch, "checkpoint": ckpt_path}
 
 
 def _conclude(run: Run, results: dict[str, Any], folder: Path, chosen: dict[str, Any]) -> None:
     """results.json, TensorBoard's HParams page, and the end of what the terminal shows."""
+    from train_smarter.callbacks import board
     from train_smarter.callbacks.charts import log_hparams
     from train_smarter.screen import results_table, show
 
@@ -102,7 +106,14 @@ def _conclude(run: Run, results: dict[str, Any], folder: Path, chosen: dict[str,
     log_hparams(run.trainer, choices=chosen, metrics={name: v for name, v in shown.items() if v is not None})
     if "test/accuracy" in results:
         show(results_table(results, ("train", "val", "test")))
-    show(f"run folder:  {folder}", f"TensorBoard: tensorboard --logdir {folder}")
+    show(f"run folder:  {folder}")
+    if board.wanted(run.trainer):
+        show(f"TensorBoard: {_beside('tensorboard')} --logdir {shlex.quote(str(folder))}")
+
+
+def _beside(program: str) -> str:
+    """A program of this environment as it can be typed: by its name, or by its path where that is not found."""
+    return program if shutil.which(program) else str(Path(sys.executable).with_name(program))
 
 
 @contextmanager

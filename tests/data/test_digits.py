@@ -28,13 +28,13 @@ def test_the_split_is_60_20_20(data: Digits) -> None:
 
 def test_images_are_bytes_of_the_size_asked_for(data: Digits) -> None:
     for name in SPLITS:
-        images = data.raw(name)
+        images = data.examples[name].inputs
         assert images.shape[1:] == (1, 28, 28)
         assert images.dtype == torch.uint8
 
 
 def test_all_grey_levels_are_used(data: Digits) -> None:
-    assert (int(data.raw("train").min()), int(data.raw("train").max())) == (0, 255)
+    assert (int(data.examples["train"].inputs.min()), int(data.examples["train"].inputs.max())) == (0, 255)
 
 
 def test_classes_are_named_by_their_digits(data: Digits) -> None:
@@ -53,7 +53,7 @@ def test_a_scaled_image_keeps_its_brightness() -> None:
 
 
 def test_it_is_the_same_each_time(data: Digits) -> None:
-    assert all(digits().raw(name).equal(data.raw(name)) for name in SPLITS)
+    assert all(digits().examples[name].inputs.equal(data.examples[name].inputs) for name in SPLITS)
 
 
 def test_a_size_that_is_not_the_shape_is_refused() -> None:

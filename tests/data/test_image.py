@@ -110,8 +110,8 @@ def test_a_batch_leaves_the_examples_in_memory_as_they_are() -> None:
     data.setup()
     for inputs, labels in data.train_dataloader():
         data.on_after_batch_transfer((inputs, labels), 0)
-    assert data.raw("train").eq(51).all()
-    assert data.raw("train").dtype == torch.uint8
+    assert data.examples["train"].inputs.eq(51).all()
+    assert data.examples["train"].inputs.dtype == torch.uint8
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("64-true", torch.float64), ("bf16-true", torch.bfloat16)])

@@ -104,7 +104,7 @@ def by_hand(model: Classifier, data: ImageData, split: Any) -> tuple[float, floa
     """Loss and accuracy of all examples of a split at once, without dropout."""
     model.eval()
     with torch.no_grad():
-        logits = model(data.normalized(data.raw(split).float() / 255))
+        logits = model(data.normalized(data.examples[split].inputs.float() / 255))
     labels = data.examples[split].labels
     model.train()
     return float(model.loss(logits, labels)), float((model.predicted(logits) == labels).float().mean())

@@ -92,7 +92,7 @@ class Indexed(Dataset[Batch]):
 
 
 class Batches(SequentialSampler):
-    """Index batches of one process, the same number in every process.
+    """Index batches of one process; in training, the same number in every process.
 
     An epoch's order is cut into global batches first, and each process takes its stride of them. In training, a last
     global batch with fewer than two examples a process is left out (batch norm cannot train on one example); the order
@@ -159,7 +159,6 @@ class Data(LightningDataModule):
         split_seed: fixes the splits; independent of the training seed.
         seed: fixes order and augmentation, with the epoch.
         plain: training examples come in the same order each epoch, and without augmentation.
-        pin_memory: page-locked batches, for faster copies to a GPU.
     """
 
     splits: tuple[SplitName, ...] = ("test",)  # what `test_dataloader` serves; `evaluate` asks for more
@@ -177,12 +176,11 @@ class Data(LightningDataModule):
         split_seed: int = 0,
         seed: int = 0,
         plain: bool = False,
-        pin_memory: bool = False,
     ) -> None:
         super().__init__()
         self.num_classes, self.batch_size, self.eval_batch_size = num_classes, batch_size, eval_batch_size
         self.val_fraction, self.test_fraction, self.folds, self.fold = val_fraction, test_fraction, folds, fold
-        self.split_seed, self.seed, self.plain, self.pin_memory = split_seed, seed, plain, pin_memory
+        self.split_seed, self.seed, self.plain = split_seed, seed, plain
         self.names: list[str] = []
         self.examples: dict[SplitName, Examples] = {}
 
@@ -274,7 +272,8 @@ class Data(LightningDataModule):
             batch_size=None,
             # A generator of its own: else each new iterator draws from the global random state.
             generator=torch.Generator(),
-            pin_memory=self.pin_memory,
+            # Page-locked, a batch is copied to a GPU while it still computes.
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         )
 
     def _hold_against_reality(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from train_smarter.data.base import Batch, Data, SplitName, mix
+from train_smarter.data.base import Batch, Data, mix
 from train_smarter.error import UserError
 
 # Images (B, C, H, W), floats in 0..1, and a generator, both on one device -> images of the same shape.
@@ -34,6 +34,7 @@ class ImageData(Data):
         super().__init__(**data)
         self.shape = tuple(shape)
         self.mean, self.std = self._per_channel(mean), self._per_channel(std)
+        self._constants: dict[torch.device, tuple[Tensor, Tensor]] = {}
         self.augment = {name: op for name, op in (augment or {}).items() if op}
 
     def _per_channel(self, value: float | Sequence[float]) -> list[float]:
@@ -72,11 +73,8 @@ class ImageData(Data):
 
     def normalized(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in 0..1 -> (images - mean) / std, channel by channel."""
-        mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (self.mean, self.std))
+        if images.device not in self._constants:  # once: copying numbers to a GPU waits for it
+            mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (self.mean, self.std))
+            self._constants[images.device] = mean, std
+        mean, std = self._constants[images.device]
         return images.sub(mean).div_(std)
-
-    def raw(self, name: SplitName) -> Tensor:
-        """The uint8 images (N, C, H, W) of a split, for pictures."""
-        images = self.examples[name].inputs
-        assert isinstance(images, Tensor)
-        return images
