@@ -68,7 +68,7 @@ def test_every_train_command_of_the_readme_composes_and_passes_the_check(
 @pytest.mark.slow
 @pytest.mark.parametrize("typed", [typed for typed in COMMANDS if not any(word in typed for word in ELSEWHERE)])
 def test_every_command_of_the_readme_runs(
-    command: Command, data_folder: Path, facts: Facts, checkpoint: Path, typed: str
+    command: Command, data_folder: Path, facts: Facts, checkpoint: Path, tmp_path: Path, typed: str
 ) -> None:
     verb, *words = filled(COMMANDS[typed], data_folder / "images", checkpoint)
     data = next(
@@ -79,6 +79,8 @@ def test_every_command_of_the_readme_runs(
         assert command("train", "debug=limit", *facts("digits")).returncode == 0
     done = command(verb, *words, *short, *([] if verb == "evaluate" else facts(data)))
     assert done.returncode == 0, done.stderr
+    answered = {"--help", "--cfg"} & set(words)  # and no run was made
+    assert bool(list((tmp_path / "train").rglob("results.json"))) != bool(answered)
 
 
 def test_the_table_shows_every_experiment_with_its_command() -> None:

@@ -73,6 +73,7 @@ def test_two_processes_share_one_folder_one_log_and_one_result(command: Command,
     folder = only_run(tmp_path)
     assert [path.name for path in folder.glob("*.log")] == ["train.log"]
     assert (folder / "train.log").read_text().count("test: 359 examples") == 1
+    assert done.stdout.count("test: 359 examples") == 1
     assert len(lines(folder / "metrics.csv")) == 4
     two = read_json(folder / "results.json")
     one = evaluated(command, folder, "trainer.devices=1", "trainer.strategy=auto")

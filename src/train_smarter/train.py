@@ -124,7 +124,7 @@ def _recorded(cfg: DictConfig, folder: Path) -> Iterator[None]:
     from train_smarter.screen import config_tree, show
 
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
-        _log_on_screen_alone()
+        _log_warnings_alone()
         yield
         return
     show(config_tree(cfg))
@@ -140,9 +140,10 @@ def _recorded(cfg: DictConfig, folder: Path) -> Iterator[None]:
         notes.end(status)
 
 
-def _log_on_screen_alone() -> None:
-    """One log a run: the other processes' lines stay out of the file."""
+def _log_warnings_alone() -> None:
+    """One log a run: of the other processes, only warnings reach the screen, and nothing the file."""
     root = logging.getLogger()
+    root.setLevel(logging.WARNING)
     for handler in [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]:
         root.removeHandler(handler)
 
