@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from omegaconf import DictConfig
@@ -55,6 +56,13 @@ def test_what_an_object_refuses_is_told_in_one_line(compose: Compose, override: 
         build(compose(override))
     assert told in str(answer.value)
     assert "\n" not in str(answer.value)
+
+
+def test_a_device_that_is_not_there_is_answered_with_the_choice_that_finds_one(compose: Compose) -> None:
+    if torch.backends.mps.is_available():
+        pytest.skip("this machine has it")
+    with pytest.raises(UserError, match="trainer=auto takes what this machine has"):
+        build(compose("trainer=mps"))
 
 
 @pytest.mark.parametrize(

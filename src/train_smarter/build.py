@@ -11,6 +11,7 @@ from hydra.utils import execution_whitelist, instantiate
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 
 from train_smarter.data.base import Data
@@ -114,7 +115,8 @@ def _make(cfg: DictConfig, key: str, **given: Any) -> Any:
         wrong_argument = isinstance(cause, TypeError) and "argument" in str(cause)
         if ours and not (isinstance(error, InstantiationException) or wrong_argument):
             raise  # a fault in the project's own code deserves its traceback
-        raise UserError(f"{key}: {_gist(cause)} (in {node.get('_target_')})") from error
+        hint = "; trainer=auto takes what this machine has" if isinstance(cause, MisconfigurationException) else ""
+        raise UserError(f"{key}: {_gist(cause)} (in {node.get('_target_')}){hint}") from error
 
 
 def _root(error: BaseException) -> BaseException:

@@ -160,7 +160,6 @@ def _unfit_metric(cfg: DictConfig) -> Iterator[str]:
         yield f"monitor={cfg.get('monitor')!r}: give one of {', '.join(METRICS)}{hint}"
     elif cfg.get("mode") == ("max" if cfg.monitor.endswith("loss") else "min"):
         yield f"mode={cfg.mode} with monitor={cfg.monitor} would keep the worst: type mode={_better(cfg.monitor)}"
-
     elif cfg.monitor.startswith("val/") and OmegaConf.select(cfg, "trainer.limit_val_batches") == 0:
         yield f"monitor={cfg.monitor} is not measured with trainer.limit_val_batches=0: type monitor=train/accuracy"
 
