@@ -9,9 +9,9 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import execution_whitelist, instantiate
 from lightning import Callback, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 
 from train_smarter.data.base import Data
