@@ -112,7 +112,8 @@ THERE = {"cifar10": "cifar-10-batches-*", "imdb": "aclImdb", "mnist": "MNIST/raw
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", FLOORS)
 def test_an_experiment_reaches_its_accuracy_on_the_real_data(command: Command, tmp_path: Path, experiment: str) -> None:
-    if not list((ROOT / "data").glob(THERE.get(experiment.split("_")[0], ""))):
+    wanted = THERE.get(experiment.split("_")[0])  # the others need no download
+    if wanted and not list((ROOT / "data").glob(wanted)):
         pytest.skip("this data set is not in data/")
     done = command("train", f"experiment={experiment}", timeout=3600, OMP_NUM_THREADS="2")
     assert done.returncode == 0, done.stderr
