@@ -3,11 +3,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.profilers import SimpleProfiler
 from omegaconf import DictConfig
 
-from train_smarter.build import build
+from train_smarter.build import BATCH_HOOKS, Unprofiled, build, skip_idle_hooks
 from train_smarter.error import UserError
 
 Compose = Callable[..., DictConfig]
@@ -74,3 +77,68 @@ def test_a_config_can_call_nothing_outside_the_short_list(compose: Compose, targ
     with pytest.raises(UserError, match="model: "):
         build(cfg)
     assert not (tmp_path / "owned").exists()
+
+
+def test_settings_of_a_callback_that_is_not_there_are_left_out(compose: Compose) -> None:
+    assert build(compose("experiment=imdb_lstm", "callbacks=none")).trainer.callbacks == []  # type: ignore[attr-defined]
+
+
+# ---- what a step is spared
+
+
+class Listener(Callback):
+    """Fills two of the batch hooks."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def on_train_batch_start(self, *_: object) -> None:
+        self.heard.append("start")
+
+    def on_after_backward(self, *_: object) -> None:
+        self.heard.append("backward")
+
+
+def trained(*callbacks: Callback, skip: bool) -> tuple[BoringModel, Trainer]:
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=2,
+        limit_val_batches=1,
+        callbacks=list(callbacks),
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    torch.manual_seed(0)
+    model = BoringModel()
+    if skip:
+        skip_idle_hooks(trainer, model)
+    trainer.fit(model)
+    return model, trainer
+
+
+def test_batch_hooks_that_somebody_fills_are_still_called_and_empty_ones_are_gone() -> None:
+    listener = Listener()
+    trained(listener, skip=True)
+    assert listener.heard == ["start", "backward"] * 2
+    assert [hook for hook in BATCH_HOOKS if getattr(listener, hook) is not None] == [
+        "on_train_batch_start",
+        "on_after_backward",
+    ]
+
+
+def test_a_training_without_empty_hooks_ends_with_the_same_weights() -> None:
+    (one, _), (other, _) = trained(skip=True), trained(skip=False)
+    assert all(a.equal(b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_nothing_is_profiled_unless_it_is_asked_for(compose: Compose) -> None:
+    assert isinstance(build(compose()).trainer.profiler, Unprofiled)  # type: ignore[attr-defined]
+    assert isinstance(build(compose("debug=profiler")).trainer.profiler, SimpleProfiler)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_optimizers_are_fused_unless_gradients_could_then_not_be_clipped(compose: Compose, optimizer: str) -> None:
+    assert compose(f"optimizer={optimizer}").optimizer.fused
+    assert not compose(f"optimizer={optimizer}", "trainer.precision=16-mixed").optimizer.fused

@@ -36,6 +36,8 @@ def _count_classes(folder: str) -> int:
 
 OmegaConf.register_resolver("project_root", lambda: str(ROOT), replace=True)
 OmegaConf.register_resolver("count_classes", _count_classes, replace=True)
+# A fused optimizer takes 16-mixed's loss scaling off by itself, after the moment at which gradients are clipped.
+OmegaConf.register_resolver("fused", lambda precision: precision != "16-mixed", replace=True)
 
 
 def command(

@@ -37,7 +37,9 @@ def act(cfg: DictConfig) -> float | None:
 
     from train_smarter.build import build
     from train_smarter.callbacks.journal import Journal
+    from train_smarter.process import prepare
 
+    prepare()
     folder = Path(cfg.paths.run)
     if cfg.seed is None:  # a new one each run, the same in each of its processes
         cfg.seed = zlib.crc32(str(folder).encode())

@@ -49,7 +49,7 @@ class Watch(Callback):
 
     def on_train_epoch_end(self, _: Any, pl_module: Any) -> None:
         tallies = pl_module.running.items()
-        self.scores.append({f"{split}/{k}": v for split, tally in tallies for k, v in tally.compute().items()})
+        self.scores.append({f"{split}/{k}": v for split, tally in tallies for k, v in tally.result().items()})
 
 
 def fit(folder: Path, *callbacks: Callback, resume: Path | None = None, **options: Any) -> Journal:

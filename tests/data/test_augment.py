@@ -11,7 +11,18 @@ from torchvision.transforms.functional import rotate as torchvision_rotate
 
 from train_smarter.build import build_data
 from train_smarter.data import augment
-from train_smarter.data.augment import Augmentation, ColorJitter, Crop, Cutout, Flip, Rotation
+from train_smarter.data.augment import (
+    Augmentation,
+    ColorJitter,
+    Crop,
+    Cutout,
+    Flip,
+    Move,
+    Rotation,
+    mirrored,
+    shifted,
+    turned,
+)
 from train_smarter.data.image import ImageData
 from train_smarter.error import UserError
 
@@ -40,48 +51,54 @@ def grid(*rows: Sequence[float]) -> Tensor:
     return torch.tensor(rows)[None, None].float()
 
 
+def moved(images: Tensor, *moves: Move) -> Tensor:
+    return augment.moved(images, moves)
+
+
 def pixel(red: float, green: float, blue: float) -> Tensor:
     return torch.tensor([red, green, blue]).float().view(1, 3, 1, 1)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 1, 7, 7), (2, 5, 6, 9)])
 def test_a_rotation_by_0_changes_nothing(shape: tuple[int, ...]) -> None:
-    assert augment.rotate(images(*shape), torch.zeros(2)).equal(images(*shape))
+    assert moved(images(*shape), turned(torch.zeros(2))).equal(images(*shape))
 
 
 @pytest.mark.parametrize("side", [7, 8])
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_a_rotation_by_90_degrees_is_exact(side: int, quarters: int) -> None:
-    turned = augment.rotate(images(2, 3, side, side), torch.full((2,), quarters * math.pi / 2))
-    assert turned.equal(images(2, 3, side, side).rot90(quarters, (2, 3)))
+    found = moved(images(2, 3, side, side), turned(torch.full((2,), quarters * math.pi / 2)))
+    assert found.equal(images(2, 3, side, side).rot90(quarters, (2, 3)))
 
 
 def test_a_rotation_goes_counter_clockwise() -> None:
-    assert augment.rotate(grid([1, 2], [3, 4]), torch.tensor([math.pi / 2])).equal(grid([2, 4], [1, 3]))
+    assert moved(grid([1, 2], [3, 4]), turned(torch.tensor([math.pi / 2]))).equal(grid([2, 4], [1, 3]))
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 32, 32), (1, 1, 28, 28), (1, 3, 20, 31)])
 @pytest.mark.parametrize("degrees", [-9.3, 4.7, 63.1])
 def test_a_rotation_is_that_of_torchvision(shape: tuple[int, ...], degrees: float) -> None:
     expected = torchvision_rotate(images(*shape), degrees, InterpolationMode.NEAREST)
-    assert augment.rotate(images(*shape), torch.tensor([math.radians(degrees)])).equal(expected)
+    assert moved(images(*shape), turned(torch.tensor([math.radians(degrees)]))).equal(expected)
 
 
 def test_a_rotation_brings_zeros_in_from_outside() -> None:
-    turned = augment.rotate(torch.ones(1, 1, 8, 8), torch.tensor([math.pi / 4]))[0, 0]
-    assert [turned[0, 0], turned[0, 7], turned[7, 0], turned[7, 7], turned[4, 4]] == [0, 0, 0, 0, 1]
+    found = moved(torch.ones(1, 1, 8, 8), turned(torch.tensor([math.pi / 4])))[0, 0]
+    assert [found[0, 0], found[0, 7], found[7, 0], found[7, 7], found[4, 4]] == [0, 0, 0, 0, 1]
 
 
 def test_angles_stay_within_the_degrees_and_fill_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(augment, "rotate", lambda _, angles: angles)
-    degrees = Rotation(degrees=10)(torch.zeros(1000, 1, 1, 1), generator()).rad2deg()
+    drawn: list[Tensor] = []
+    monkeypatch.setattr(augment, "turned", drawn.append)
+    Rotation(degrees=10).move(torch.zeros(1000, 1, 1, 1), generator())
+    degrees = drawn[0].rad2deg()
     assert -10 <= degrees.min() < -9.5
     assert 9.5 < degrees.max() <= 10
 
 
 def test_a_flip_mirrors_left_to_right_where_it_is_chosen() -> None:
     pair = torch.cat([grid([1, 2], [3, 4])] * 2)
-    flipped = augment.flip(pair, torch.tensor([True, False]))
+    flipped = moved(pair, mirrored(torch.tensor([True, False])))
     assert flipped.equal(torch.cat([grid([2, 1], [4, 3]), grid([1, 2], [3, 4])]))
 
 
@@ -93,15 +110,32 @@ def test_a_flip_happens_with_its_probability() -> None:
 @pytest.mark.parametrize(
     ("down", "right", "expected"),
     [
-        (1, 1, grid([1, 2], [3, 4])),  # as far as the padding: the image itself
-        (0, 0, grid([0, 0], [0, 1])),
-        (2, 1, grid([3, 4], [0, 0])),
-        (1, 2, grid([2, 0], [4, 0])),
+        (0, 0, grid([1, 2], [3, 4])),
+        (-1, -1, grid([0, 0], [0, 1])),
+        (1, 0, grid([3, 4], [0, 0])),
+        (0, 1, grid([2, 0], [4, 0])),
     ],
 )
 def test_a_shifted_window_is_filled_with_zeros(down: int, right: int, expected: Tensor) -> None:
-    shifted = augment.shift(grid([1, 2], [3, 4]), torch.tensor([down]), torch.tensor([right]), padding=1)
-    assert shifted.equal(expected)
+    found = moved(grid([1, 2], [3, 4]), shifted(torch.tensor([down]), torch.tensor([right])))
+    assert found.equal(expected)
+
+
+def test_moves_follow_each_other_in_their_order() -> None:
+    image = grid([1, 2], [3, 4])
+    quarter, mirror = turned(torch.tensor([math.pi / 2])), mirrored(torch.tensor([True]))
+    assert moved(image, quarter, mirror).equal(grid([4, 2], [3, 1]))  # [2, 4], [1, 3] and then mirrored
+    assert moved(image, mirror, quarter).equal(grid([1, 3], [2, 4]))  # [2, 1], [4, 3] and then turned
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_bytes_in_any_layout_are_moved_as_floats_are(channels: int, layout: torch.memory_format) -> None:
+    pixels = (images(4, channels, 9, 7) * 255).byte()
+    moves = [motion.move(pixels, generator()) for motion in (Rotation(degrees=30), Flip(p=0.5), Crop(padding=2))]
+    found = augment.moved(pixels.contiguous(memory_format=layout), moves)
+    assert found.dtype == torch.uint8
+    assert found.float().equal(augment.moved(pixels.float(), moves))
 
 
 def test_a_crop_draws_every_window() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from train_smarter.data.base import SPLITS, Batches, Data, Examples, Indexed, Source, SplitName, mix, stratified
+from train_smarter.data.base import SPLITS, Batches, Data, Examples, Loader, Source, SplitName, mix, rows, stratified
 from train_smarter.error import UserError
 
 
@@ -275,8 +275,50 @@ def test_mixed_numbers_make_a_seed_of_their_own() -> None:
 
 
 def test_a_batch_is_inputs_and_labels_side_by_side() -> None:
-    inputs, labels = Indexed(Examples(torch.arange(10) * 10, torch.arange(10)))[torch.tensor([3, 7])]
-    assert (inputs.tolist(), labels.tolist()) == ([30, 70], [3, 7])
+    loader = Loader(Examples(torch.arange(5) * 10, torch.arange(5)), Batches(5, batch_size=2))
+    assert [(inputs.tolist(), labels.tolist()) for inputs, labels in loader] == [
+        ([0, 10], [0, 1]),
+        ([20, 30], [2, 3]),
+        ([40], [4]),
+    ]
+    assert len(loader) == 3
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_rows_are_those_that_indexing_gives_in_the_same_layout(layout: torch.memory_format) -> None:
+    images, index = torch.rand(6, 3, 4, 5).contiguous(memory_format=layout), torch.tensor([4, 0, 4])
+    assert rows(images, index).equal(images[index])
+    assert rows(images.flatten(1), index).equal(images.flatten(1)[index])
+    if layout == torch.channels_last:
+        assert rows(images, index).is_contiguous(memory_format=layout)
+
+
+def test_examples_know_the_memory_that_they_take() -> None:
+    examples = Examples(torch.zeros(10, 3, dtype=torch.uint8), torch.zeros(10, dtype=torch.long))
+    assert examples.bytes == 10 * 3 * 1 + 10 * 8
+
+
+def placed(on_device: bool | None, *, free: int, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether 100 examples of 16 bytes would lie on a GPU with so many bytes free."""
+    data = ready(50, 50, on_device=on_device)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 2 * free))
+    return data.belongs_on(torch.device("cuda"))
+
+
+def test_examples_lie_on_a_gpu_if_they_take_at_most_half_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert placed(None, free=3200, monkeypatch=monkeypatch)
+    assert not placed(None, free=3199, monkeypatch=monkeypatch)
+    assert placed(True, free=0, monkeypatch=monkeypatch)
+    assert not placed(False, free=3200, monkeypatch=monkeypatch)
+    assert not ready(50, 50).belongs_on(torch.device("cpu"))
+
+
+def test_examples_are_brought_to_a_device_once() -> None:
+    data, meta = ready(50, 50, on_device=True), torch.device("meta")
+    first = data.on(meta, "train")
+    assert first.labels.device == meta
+    assert data.on(meta, "train") is first
+    assert data.examples["train"].labels.device.type == "cpu"
 
 
 def test_training_and_evaluation_have_batch_sizes_of_their_own() -> None:
@@ -294,9 +336,9 @@ def test_only_training_is_shuffled() -> None:
 
 def test_a_test_run_goes_through_the_splits_it_is_asked_for() -> None:
     data = ready(50, 50)
-    assert [len(loader.dataset) for loader in data.test_dataloader()] == [20]  # type: ignore[arg-type]
+    assert [len(loader.examples) for loader in data.test_dataloader()] == [20]
     data.splits = ("train", "val", "test")
-    assert [len(loader.dataset) for loader in data.test_dataloader()] == [72, 8, 20]  # type: ignore[arg-type]
+    assert [len(loader.examples) for loader in data.test_dataloader()] == [72, 8, 20]
 
 
 def test_loaders_draw_nothing_from_the_global_random_state() -> None:

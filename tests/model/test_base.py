@@ -233,6 +233,17 @@ def test_a_schedule_moves_the_learning_rate() -> None:
     assert trainer.optimizers[0].param_groups[0]["lr"] == 0.125  # 1 x 0.5 x 0.5 x 0.5
 
 
+def test_attributes_weights_and_modules_are_set_as_in_any_module() -> None:
+    model = mlp()
+    model.note, model.note = "first", None
+    assert model.note is None
+    layer = model.layers[-1]
+    layer.bias = None
+    assert dict(layer.named_parameters()).keys() == {"weight"}
+    model.layers = None  # type: ignore[assignment]
+    assert not list(model.parameters())
+
+
 # ---- the head alone
 
 

@@ -63,3 +63,8 @@ def test_dropout_acts_in_training_alone() -> None:
 def test_images_too_small_are_refused(shape: tuple[int, int, int]) -> None:
     with pytest.raises(UserError, match=f"at least 10x10 pixels, not {shape[1]}x{shape[2]}"):
         cnn(*shape)
+
+
+def test_its_convolutions_lie_channels_last() -> None:
+    weights = [module.weight for module in cnn(3, 32, 32).features if isinstance(module, nn.Conv2d)]
+    assert [weight.is_contiguous(memory_format=torch.channels_last) for weight in weights] == [True, True]

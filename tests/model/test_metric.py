@@ -14,7 +14,8 @@ def approx(**values: float) -> object:
 def counted(predicted: Tensor, labels: Tensor, num_classes: int, batch_size: int = 64) -> Tally:
     tally = Tally(num_classes)
     for guesses, truth in zip(predicted.split(batch_size), labels.split(batch_size), strict=True):
-        tally.update(torch.tensor(0.0), guesses, truth)
+        tally.add(torch.tensor(0.0), guesses, truth)
+    tally.count()
     return tally
 
 
@@ -130,20 +131,20 @@ def test_a_row_is_the_true_class_and_a_column_the_predicted_one() -> None:
 
 def test_the_loss_is_the_mean_over_examples_not_over_batches() -> None:
     tally = Tally(2)
-    tally.update(torch.tensor(1.0), torch.zeros(3, dtype=torch.long), torch.zeros(3, dtype=torch.long))
-    tally.update(torch.tensor(5.0), torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long))
-    assert tally.compute()["loss"] == 2.0  # (3 x 1 + 1 x 5) / 4
+    tally.add(torch.tensor(1.0), torch.zeros(3, dtype=torch.long), torch.zeros(3, dtype=torch.long))
+    tally.add(torch.tensor(5.0), torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long))
+    assert tally.result()["loss"] == 2.0  # (3 x 1 + 1 x 5) / 4
 
 
 def test_a_loss_is_added_up_without_its_gradient() -> None:
     tally, loss = Tally(2), torch.tensor(1.0, requires_grad=True)
-    tally.update(loss, torch.tensor([0]), torch.tensor([0]))
+    tally.add(loss, torch.tensor([0]), torch.tensor([0]))
     assert not tally.loss.requires_grad
 
 
 def test_the_result_is_plain_numbers_and_the_counts_stay_for_pictures() -> None:
     tally = counted(*drawn(3), num_classes=3)
-    result = tally.compute()
+    result = tally.result()
     assert list(result) == ["loss", "accuracy", "precision", "recall", "f1"]
     assert {type(value) for value in result.values()} == {float}
     assert tally.total.equal(tally.confusion)

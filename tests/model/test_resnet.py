@@ -56,3 +56,10 @@ def test_the_gradient_reaches_every_weight() -> None:
 def test_a_depth_that_is_not_built_is_refused() -> None:
     with pytest.raises(UserError, match=r"model\.depth=20: a ResNet is built with 10, 18, 34 layers"):
         ResNet(shape=[3, 32, 32], num_classes=10, depth=20)
+
+
+@pytest.mark.parametrize(("width", "last"), [(8, True), (4, False)])
+def test_convolutions_lie_channels_last_where_that_is_safe(width: int, last: bool) -> None:
+    resnet = ResNet(shape=[3, 32, 32], num_classes=10, depth=10, width=width)
+    weights = [m.weight for m in resnet.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)]
+    assert {weight.is_contiguous(memory_format=torch.channels_last) for weight in weights} == {last}

@@ -55,7 +55,7 @@ class Histograms(Callback):
             return
         for name, tensor in tensors.items():
             values = tensor.detach().float().cpu()  # doubles can be too close together to fit numpy's bins between
-            if not len(values.view(-1)) or not torch.isfinite(values).all():
+            if not values.numel() or not torch.isfinite(values).all():
                 self._warn_once(name)
                 continue
             for writer in writers:

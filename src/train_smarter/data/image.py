@@ -1,12 +1,14 @@
 """What image data sets share: pixels become numbers on the device, augmented in training, normalised always."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from train_smarter.data.base import Batch, Data, mix
+from train_smarter.data.augment import Motion, moved
+from train_smarter.data.base import Batch, Data, Examples, SplitName, mix
 from train_smarter.error import UserError
 
 # Images (B, C, H, W), floats in 0..1, and a generator, both on one device -> images of the same shape.
@@ -34,7 +36,7 @@ class ImageData(Data):
         super().__init__(**data)
         self.shape = tuple(shape)
         self.mean, self.std = self._per_channel(mean), self._per_channel(std)
-        self._constants: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._constants: dict[tuple[torch.device, int], tuple[Tensor, Tensor]] = {}
         self.augment = {name: op for name, op in (augment or {}).items() if op}
 
     def _per_channel(self, value: float | Sequence[float]) -> list[float]:
@@ -52,9 +54,13 @@ class ImageData(Data):
     def preprocess(self) -> dict[str, Any]:
         return {**super().preprocess(), "shape": list(self.shape), "mean": self.mean, "std": self.std}
 
+    def encode(self, splits: dict[SplitName, Examples]) -> dict[SplitName, Examples]:
+        """Lays the channels of a pixel side by side, as convolutions and augmentations read them fastest."""
+        last = torch.channels_last
+        return {name: Examples(e.inputs.contiguous(memory_format=last), e.labels) for name, e in splits.items()}
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 (Lightning's hook)
         images, labels = batch
-        images = images.float().div_(255)
         if self.augment and not self.plain and self.trainer is not None and self.trainer.training:
             images = self.augmented(images)
         images = self.normalized(images)
@@ -63,18 +69,37 @@ class ImageData(Data):
         return images, labels
 
     def augmented(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) in 0..1 -> the same, changed; the numbers depend on seed, batch and process alone."""
+        """Images (B, C, H, W), uint8 -> the same, changed, as bytes or as floats in 0..1.
+
+        The numbers depend on seed, batch and process alone.
+        """
         assert self.trainer is not None, "the batch's number comes from the trainer"
         seed = mix(self.seed, self.trainer.fit_loop.total_batch_idx + 1, self.trainer.global_rank)
         generator = torch.Generator(images.device).manual_seed(seed)
-        for augmentation in self.augment.values():
-            images = augmentation(images, generator)
+        for moving, group in groupby(self.augment.values(), lambda augmentation: isinstance(augmentation, Motion)):
+            if moving:
+                images = moved(images, [motion.move(images, generator) for motion in group])
+                continue
+            images = unit(images)
+            for augmentation in group:
+                images = augmentation(images, generator)
         return images
 
     def normalized(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) in 0..1 -> (images - mean) / std, channel by channel."""
-        if images.device not in self._constants:  # once: copying numbers to a GPU waits for it
-            mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (self.mean, self.std))
-            self._constants[images.device] = mean, std
-        mean, std = self._constants[images.device]
-        return images.sub(mean).div_(std)
+        """Images (B, C, H, W), uint8 or floats in 0..1 -> (images - mean) / std, channel by channel."""
+        scale, shift = self._factors(255 if images.dtype == torch.uint8 else 1, images.device)
+        return images.float().mul(scale).add_(shift)
+
+    def _factors(self, most: int, device: torch.device) -> tuple[Any, Any]:
+        """What pixels of 0..most are multiplied by, and what is added: numbers where all channels share them."""
+        if len(set(self.mean)) == len(set(self.std)) == 1:
+            return 1 / (most * self.std[0]), -self.mean[0] / self.std[0]
+        if (device, most) not in self._constants:  # once: copying numbers to a GPU waits for it
+            mean, std = (torch.tensor(v, device=device).view(-1, 1, 1) for v in (self.mean, self.std))
+            self._constants[device, most] = 1 / (most * std), -mean / std
+        return self._constants[device, most]
+
+
+def unit(images: Tensor) -> Tensor:
+    """uint8 -> floats in 0..1; floats are there already."""
+    return images.float().div_(255) if images.dtype == torch.uint8 else images

@@ -62,6 +62,14 @@ class Classifier(LightningModule):
         self.running: dict[str, Tally] = {}  # by split, of the epoch under way
         self.tested: dict[str, Tally] = {}  # by split, of the latest test run
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Thirty times a step, Lightning notes here which hook is running; a module would first look for the name among
+        # its weights, buffers and modules, none of which lies in `__dict__`.
+        if name in self.__dict__ and (value is None or isinstance(value, str)):
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     # ---- from logits to a loss and a prediction
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -90,7 +98,7 @@ class Classifier(LightningModule):
         inputs, labels = batch
         logits = self(inputs)
         loss = self.loss(logits, labels)
-        tally.update(loss, self.predicted(logits.detach()), labels)
+        tally.add(loss, self.predicted(logits.detach()), labels)
         return loss, logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
@@ -137,7 +145,7 @@ class Classifier(LightningModule):
             self._log_scores(name, tally)
 
     def _log_scores(self, split: str, tally: Tally, prog_bar: Sequence[str] = ()) -> None:
-        for name, value in tally.compute().items():
+        for name, value in tally.result().items():
             # The tally has summed over all processes: each holds the same value. A test run that goes through train
             # and val as well returns their clean scores, and leaves the curves of the training alone.
             drawn = bool(self.trainer.loggers) and (not self.trainer.testing or split == "test")

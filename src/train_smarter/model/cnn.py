@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from train_smarter.error import UserError
@@ -40,7 +41,7 @@ class CNN(Classifier):
         self.features = nn.Sequential(
             *self._block(channels, 32, batch_norm=batch_norm),  # (B, 32, H/2, W/2)
             *self._block(32, 64, batch_norm=batch_norm),  # (B, 64, H/4, W/4)
-        )
+        ).to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
         self.head = nn.Sequential(
             nn.Flatten(),  # (B, D)
             nn.Linear(64 * (rows // 2) * (columns // 2), hidden),

@@ -1,8 +1,12 @@
 """Accuracy, precision, recall and F1 from one integer confusion matrix."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+
+WAITING = 64  # steps that are counted together
 
 
 def scores(confusion: Tensor) -> dict[str, float]:
@@ -22,7 +26,11 @@ def scores(confusion: Tensor) -> dict[str, float]:
 
 
 class Tally(Metric):
-    """Counts predictions and adds losses up on the device; nothing is computed or synchronised before `compute`."""
+    """Counts predictions and adds losses up on the device; nothing is computed or synchronised before `result`.
+
+    A step only leaves its tensors here (`add`): counted a few dozen steps at a time, they cost a small model's step
+    next to nothing.
+    """
 
     full_state_update = False
     confusion: Tensor
@@ -32,16 +40,36 @@ class Tally(Metric):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.num_classes = num_classes
+        self.waiting: list[tuple[Tensor, Tensor, Tensor]] = []
         self.add_state("confusion", torch.zeros(num_classes, num_classes, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("loss", torch.zeros(()), dist_reduce_fx="sum")
 
-    def update(self, loss: Tensor, predicted: Tensor, labels: Tensor) -> None:
+    def add(self, loss: Tensor, predicted: Tensor, labels: Tensor) -> None:
         """loss: mean over the batch, a scalar; predicted, labels: (B,) int64."""
-        cells = labels * self.num_classes + predicted
+        self.waiting.append((loss.detach() * len(labels), predicted, labels))
+        if len(self.waiting) >= WAITING:
+            self.count()
+
+    def count(self) -> None:
+        """Takes up what waits."""
+        if self.waiting:
+            losses, predicted, labels = zip(*self.waiting, strict=True)
+            self.waiting = []
+            self.update(losses, predicted, labels)
+
+    def update(self, losses: Sequence[Tensor], predicted: Sequence[Tensor], labels: Sequence[Tensor]) -> None:
+        """Several batches at once; losses: each the sum over its batch, a scalar."""
+        cells = torch.cat(labels) * self.num_classes + torch.cat(predicted)
         self.confusion.view(-1).index_add_(0, cells, torch.ones_like(cells))
-        self.loss += loss.detach() * len(labels)
+        self.loss += torch.stack(losses).sum()
+
+    def result(self) -> dict[str, float]:
+        """`loss` (mean per example) and the `scores`, as plain numbers; over all processes."""
+        self.count()
+        values: dict[str, float] = self.compute()
+        return values
 
     def compute(self) -> dict[str, float]:
-        """`loss` (mean per example) and the `scores`, as plain numbers; over all processes."""
+        """The same of what has been counted."""
         self.total = self.confusion.cpu().clone()  # (K, K), over all processes; kept for pictures and reports
         return {"loss": float(self.loss / self.confusion.sum().clamp(min=1)), **scores(self.confusion)}

@@ -1,0 +1,30 @@
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from lightning.pytorch.callbacks import RichProgressBar
+
+from train_smarter.callbacks.progress import Progress
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, *, batches: int, refresh_rate: int) -> list[int]:
+    """The batches, counted from one, after which the bar is drawn."""
+    drawn: list[int] = []
+
+    def draw(self: Any, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG001
+        drawn.append(batch_idx + 1)
+
+    monkeypatch.setattr(RichProgressBar, "on_train_batch_end", draw)
+    bar = Progress(refresh_rate=refresh_rate)
+    for batch_idx in range(batches):
+        trainer = Mock(is_last_batch=batch_idx + 1 == batches)
+        bar.on_train_batch_end(trainer, Mock(), None, None, batch_idx)
+    return drawn
+
+
+def test_the_bar_rests_between_two_refreshes_and_ends_with_the_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(monkeypatch, batches=25, refresh_rate=10) == [10, 20, 25]
+
+
+def test_a_bar_that_is_switched_off_is_not_drawn_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(monkeypatch, batches=5, refresh_rate=0) == [5]

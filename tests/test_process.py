@@ -1,0 +1,59 @@
+"""What a process is set to before it trains; tried in processes of their own, since it cannot be taken back."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from train_smarter.command import ROOT
+
+# Frees and takes eight megabytes fifty times, as a step does, and prints how many new pages that took.
+STEPS = """
+import resource, torch
+from train_smarter.process import keep_freed_memory
+if {prepared}:
+    print(keep_freed_memory(), end=" ")
+take = lambda: torch.empty(2**20).fill_(1) + torch.empty(2**20).fill_(1)
+take()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(50):
+    take()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def printed(program: str, **environment: str) -> list[str]:
+    given = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", **environment}
+    done = subprocess.run([sys.executable, "-c", program], env=given, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator is Linux's")
+def test_freed_memory_is_kept_for_the_next_step() -> None:
+    (returned,) = printed(STEPS.format(prepared=False))
+    taken, kept = printed(STEPS.format(prepared=True))
+    assert taken == "True"
+    assert int(kept) < 2048  # one time's pages: two tensors of 1024
+    assert int(kept) < int(returned) / 5
+
+
+def test_settings_of_the_users_own_win() -> None:
+    program = "from train_smarter.process import keep_freed_memory; print(keep_freed_memory())"
+    assert printed(program, MALLOC_TRIM_THRESHOLD_="100000") == ["False"]
+
+
+def test_a_missing_gpu_is_said_to_be_missing() -> None:
+    program = (
+        "import os, torch; from train_smarter.process import prepare; there = torch.cuda.is_available(); prepare()\n"
+        "print(there, repr(os.environ.get('CUDA_VISIBLE_DEVICES')))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**environment, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() in (["False", "''"], ["True", "None"])
