@@ -84,10 +84,11 @@ def lacking(peer: Peer) -> list[str]:
 
 
 def _entry(contest: Race, name: str, peer: Peer, options: Options, folder: Path) -> Entry:
+    hidden = {} if options.device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}  # Keras takes a GPU that it sees
     return entry(
         name,
         module=peer.module,
-        environment=peer.environment,
+        environment={**peer.environment, **hidden},
         experiment=contest.experiment,
         epochs=options.rounds + 1,
         folder=str(folder / name.replace(" ", "-")),

@@ -26,7 +26,7 @@ TAIL = 2000  # characters of a failed contestant's terminal that are shown
 SIZE = (40, 120)  # rows and columns of that terminal
 
 
-class Fallen(Exception):
+class FallenError(Exception):
     """A contestant that died, or gave no answer in time; with the end of what its terminal shows."""
 
 
@@ -111,11 +111,11 @@ class Contestant:
         self.say("end")
         return float(self.answer("accuracy"))
 
-    def _fallen(self, why: str) -> Fallen:
+    def _fallen(self, why: str) -> FallenError:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(1)
         time.sleep(0.1)  # the terminal's last words are on their way
-        return Fallen(f"{self.name} {why}\n{self._shown.decode(errors='replace').strip()}")
+        return FallenError(f"{self.name} {why}\n{self._shown.decode(errors='replace').strip()}")
 
     def close(self) -> None:
         """Ends the process and what it has started."""
@@ -171,7 +171,7 @@ def _each(
     for name, contestant in asked.items():
         try:
             answers[name] = ask(contestant)
-        except Fallen as fallen:
+        except FallenError as fallen:
             tell(f"  left out: {fallen}")
             del there[name]
     return answers

@@ -43,6 +43,15 @@ def dataset(parts: Parts) -> Dataset:
     return Photos(data.examples["train"], transforms.Compose([transforms.ToPILImage(), *augment, *numbers]))
 
 
+def validation(parts: Parts) -> Dataset:
+    """The validation split, without augmentation."""
+    val = parts.data.examples["val"]
+    if not isinstance(parts.data, ImageData):
+        return TensorDataset(val.inputs.long(), val.labels)
+    numbers = [transforms.ToTensor(), transforms.Normalize(parts.data.mean, parts.data.std)]
+    return Photos(val, transforms.Compose([transforms.ToPILImage(), *numbers]))
+
+
 def workers(parts: Parts) -> int:
     """Two processes where there are pictures to turn, as the article has it; none for the rest."""
     return 2 if isinstance(parts.data, CIFAR10) else 0
