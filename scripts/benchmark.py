@@ -19,7 +19,7 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from measure import epochs
+from measure import epochs, growth, pieces, search, start
 from measure.section import Options, Section
 from measure.table import goals_table, headline, marked
 
@@ -31,7 +31,13 @@ Written by `python scripts/benchmark.py`; a section alone by its name behind tha
 a peer's in the same round: median (least to most).
 """
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "optuna", "numpy", "keras", "tensorflow")
-SECTIONS: dict[str, Callable[[Options], Section]] = {**epochs.SECTIONS}
+SECTIONS: dict[str, Callable[[Options], Section]] = {
+    **epochs.SECTIONS,
+    **pieces.SECTIONS,
+    **search.SECTIONS,
+    **start.SECTIONS,
+    **growth.SECTIONS,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

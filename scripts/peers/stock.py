@@ -21,8 +21,7 @@ class Lit(LightningModule):
         super().__init__()
         self.parts, loop = parts, Loop(parts)
         self.network, self.criterion = loop.network, loop.criterion
-        task, classes = ("binary", None) if parts.binary else ("multiclass", parts.model.num_classes)
-        self.train_accuracy, self.val_accuracy = (Accuracy(task=task, num_classes=classes) for _ in range(2))
+        self.train_accuracy, self.val_accuracy = accuracy(parts), accuracy(parts)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
         inputs, labels = batch
@@ -49,6 +48,12 @@ class Lit(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
+def accuracy(parts: Parts) -> Accuracy:
+    if parts.binary:
+        return Accuracy(task="binary")
+    return Accuracy(task="multiclass", num_classes=parts.model.num_classes)
+
+
 class Turn(Callback):
     """Waits for each epoch's turn, and takes the time of its training batches, as our journal does."""
 
@@ -72,16 +77,16 @@ class Turn(Callback):
 def run(task: Task, gate: Gate) -> None:
     parts = prepare(task)
     module = Lit(parts)
-    loaders = [
+    training, validating = [
         DataLoader(
             examples,
             batch_size=parts.data.batch_size,
-            shuffle=training,
+            shuffle=shuffle,
             num_workers=2,
             persistent_workers=True,
             pin_memory=task.device == "cuda",
         )
-        for examples, training in ((dataset(parts), True), (validation(parts), False))
+        for examples, shuffle in ((dataset(parts), True), (validation(parts), False))
     ]
     trainer = Trainer(
         max_epochs=task.epochs,
@@ -91,7 +96,7 @@ def run(task: Task, gate: Gate) -> None:
         default_root_dir=task.folder,
         callbacks=[Turn(task, gate)],
     )
-    trainer.fit(module, *loaders)
+    trainer.fit(module, training, validating)
     gate.wait("end")
     module.to(torch.device(task.device))
     gate.tell(accuracy=parts.accuracy(module.network), parameters=parts.parameters)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from train_smarter.build import build
 from train_smarter.check import check
 from train_smarter.command import CONF
-from train_smarter.data.base import Batches, Data
+from train_smarter.data.base import Batches, Data, SplitName
 from train_smarter.data.image import ImageData
 
 if TYPE_CHECKING:
@@ -123,9 +123,9 @@ class Parts:
             return self.data.normalized(raw.float().div_(255))
         return raw.long()
 
-    def accuracy(self, network: nn.Module) -> float:
-        """Of the official test split, with the weights as they are."""
-        test, hits, device = self.data.examples["test"], 0, self.task.device
+    def accuracy(self, network: nn.Module, split: SplitName = "test") -> float:
+        """Of a split, the official test if no other is named, with the weights as they are."""
+        test, hits, device = self.data.examples[split], 0, self.task.device
         network.eval()
         with torch.inference_mode():
             for index in torch.arange(len(test)).split(512):

@@ -30,7 +30,7 @@ class Loop:
         self.inputs, self.labels = train.inputs.to(device), train.labels.to(device)
         self.targets = self.labels.float() if parts.binary else self.labels
         self.layout = torch.channels_last if switch(cfg, "channels_last") else torch.contiguous_format
-        self.network = network_of(parts).to(device, memory_format=self.layout)
+        self.network = network_of(parts).to(device).to(memory_format=self.layout)
         self.trained = list(self.network.parameters())
         self.optimizer = parts.optimizer(self.network, fused=switch(cfg, "fused"))
         self.batches = parts.batches()
@@ -84,7 +84,7 @@ def assembler(parts: Parts, *, layout: torch.memory_format) -> Callable[[Tensor,
     device = parts.task.device
     mean, std = (torch.tensor(v, device=device).view(-1, 1, 1) for v in (data.mean, data.std))
     scale, offset = 1 / (255 * std), mean / std
-    augment = [operation for operation in data.augment.values() if operation]
+    augment = [operation for operation in data.augment.values() if bool(operation)]
     moves = all(isinstance(operation, INDEXED) for operation in augment)
 
     def assemble(images: Tensor, step: int) -> Tensor:
@@ -129,7 +129,7 @@ class Reader(nn.Module):
         assert model.pooling == "last"
         assert len(model.layers) == 1
         self.embedding, self.dropout, self.head = model.embedding, model.dropout, model.head
-        self.reader: nn.Module = model.layers[0][0]  # type: ignore[index, assignment]
+        self.reader: nn.Module = model.layers[0][0]  # type: ignore[index]
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (B, T), of any integer type -> logits (B, K) or (B, 1)."""
