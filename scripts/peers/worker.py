@@ -32,6 +32,10 @@ class Gate:
         self._answers.write(json.dumps(message) + "\n")
         self._answers.flush()
 
+    def close(self) -> None:
+        self._words.close()
+        self._answers.close()
+
 
 def take_part(
     task: Task, gate: Gate, *, epoch: Callable[[int], None], accuracy: Callable[[], float], parameters: int
@@ -50,7 +54,9 @@ def take_part(
 def main(argv: Sequence[str]) -> None:
     spec = json.loads(argv[0])
     peer = importlib.import_module(f"peers.{spec.pop('module')}")
-    peer.run(Task(**spec), Gate(int(argv[1]), int(argv[2])))
+    gate = Gate(int(argv[1]), int(argv[2]))
+    peer.run(Task(**spec), gate)
+    gate.close()
 
 
 if __name__ == "__main__":

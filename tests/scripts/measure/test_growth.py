@@ -9,7 +9,7 @@ from measure.section import Options
 
 
 def test_every_size_is_a_row_beside_the_smallest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def call(_: str, *, experiment: str, examples: int, overrides: list[str]) -> tuple[dict[str, float], Measured]:
+    def call(_: str, *, examples: int, overrides: list[str], **__: str) -> tuple[dict[str, float], Measured]:
         parameters = 795 * int(overrides[0].partition("[")[2][:-1]) + 10 if overrides else 315_722
         return {"seconds": examples / 1000, "parameters": parameters}, Measured(1, 100 * 2**20)
 
