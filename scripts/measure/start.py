@@ -29,7 +29,8 @@ IMPORTS = (
 
 def start(options: Options) -> Section:
     """`train --cfg job` against a bare Hydra program over the same conf/, in pairs."""
-    ours, bare = [], []
+    ours: list[float] = []
+    bare: list[float] = []
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         program = Path(folder) / "bare.py"
         program.write_text(BARE.format(conf=str(ROOT / "conf")))

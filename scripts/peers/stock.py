@@ -7,7 +7,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchmetrics import Accuracy
+from torchmetrics import Accuracy, Metric
 
 from peers.plain import Loop, dataset, validation
 from peers.task import Parts, Task, prepare
@@ -48,7 +48,7 @@ class Lit(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def accuracy(parts: Parts) -> Accuracy:
+def accuracy(parts: Parts) -> Metric:
     if parts.binary:
         return Accuracy(task="binary")
     return Accuracy(task="multiclass", num_classes=parts.model.num_classes)

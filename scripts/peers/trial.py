@@ -9,7 +9,6 @@ from typing import Any
 
 import optuna
 import torch
-from torch import nn
 
 from peers import plain, tight
 from peers.task import Parts, Task, prepare
@@ -43,7 +42,7 @@ def objective(trial: optuna.Trial, *, parts: Parts, way: str) -> float:
 def loop_of(parts: Parts, *, way: str, lr: float, batch_size: int) -> "plain.Loop | tight.Loop":
     torch.manual_seed(int(parts.cfg.seed))
     shape: Sequence[int] = parts.cfg.data.shape
-    model: nn.Module = MLP(shape=shape, num_classes=10, optimizer=partial(torch.optim.Adam, lr=lr))
+    model = MLP(shape=shape, num_classes=10, optimizer=partial(torch.optim.Adam, lr=lr))
     parts.data.batch_size = batch_size
     parts.cfg.optimizer.lr = lr
     given = dataclasses.replace(parts, model=model)

@@ -11,6 +11,7 @@ SECONDS = {
     "[Strategy]SingleDeviceStrategy.backward": 20.0,
     "[LightningModule]CNN.configure_gradient_clipping": 3.0,
     "[LightningModule]CNN.optimizer_step": 37.0,
+    "[Callback]Journal.on_before_optimizer_step": 1.0,
     "[Callback]Journal.on_train_batch_end": 1.0,
 }
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from measure import start
+from measure import process, start
 from measure.process import Measured
 from measure.section import Options
 
@@ -41,8 +41,8 @@ def test_a_second_start_is_held_against_reading(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_bare_program_composes_the_same_config(tmp_path: Path) -> None:
     program = tmp_path / "bare.py"
-    program.write_text(start.BARE.format(conf=str(start.ROOT / "conf")))
-    start.run([sys.executable, str(program), "--cfg", "job"])
+    program.write_text(start.BARE.format(conf=str(process.ROOT / "conf")))
+    process.run([sys.executable, str(program), "--cfg", "job"])
 
 
 def test_every_module_of_the_bare_imports_is_there() -> None:
