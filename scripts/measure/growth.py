@@ -47,12 +47,14 @@ def second_epoch(*, experiment: str, examples: int, overrides: Sequence[str]) ->
     from lightning import seed_everything
 
     from peers.task import Task, count
+    from train_smarter import process
     from train_smarter.build import build
     from train_smarter.callbacks.journal import Journal
 
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         cfg = Task(experiment, 2, folder).compose("trainer.limit_val_batches=1", "data.val_fraction=0.1", *overrides)
         seed_everything(cfg.seed, verbose=False)
+        process.prepare()
         journal = Journal(Path(folder))
         run = build(cfg, journal)
         feed(run.data, examples)

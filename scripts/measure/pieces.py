@@ -4,7 +4,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from measure.process import call
 from measure.section import Options, Section
@@ -27,7 +26,7 @@ ACTIONS = {
     "batch assembly": "train_dataloader_next",
     "augmentation, normalisation": "on_after_batch_transfer",
     "forward, loss": ".training_step",
-    "backward": "Strategy].backward",
+    "backward": ".backward",
     "clipping": "configure_gradient_clipping",
     "optimizer": ".optimizer_step",  # not on_before_optimizer_step
 }
@@ -75,9 +74,9 @@ def cell(column: Mapping[str, Ratio], piece: str) -> str:
 def step(*, experiment: str, overrides: Sequence[str] = ()) -> dict[str, float]:
     """Median seconds of each piece of a step, and of the `step` as a whole, in a process of its own."""
     from lightning import Callback, seed_everything
-    from lightning.pytorch.profilers import SimpleProfiler
 
     from peers.task import Task
+    from train_smarter import process
     from train_smarter.build import build
 
     class Clock(Callback):
@@ -88,14 +87,15 @@ def step(*, experiment: str, overrides: Sequence[str] = ()) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         length = [f"trainer.limit_train_batches={STEPS}", "trainer.limit_val_batches=1"]
-        cfg = Task(experiment, 1, folder).compose(*length, *overrides)
+        cfg = Task(experiment, 1, folder).compose("debug=profiler", *length, *overrides)
         seed_everything(cfg.seed, verbose=False)
-        clock, profiler = Clock(), SimpleProfiler(dirpath=Path(folder), filename="profile")
+        process.prepare()
+        clock = Clock()
         run = build(cfg, clock)
-        setattr(run.trainer, "profiler", profiler)  # noqa: B010 (the trainer does not declare it)
         run.trainer.fit(run.model, datamodule=run.data)
+        recorded = run.trainer.profiler.recorded_durations  # type: ignore[attr-defined]
         between = [end - began for began, end in zip(clock.ends, clock.ends[1:], strict=False)]
-        pieces = pieces_of(profiler.recorded_durations, statistics.median(between[WARM:]))
+        pieces = pieces_of(recorded, statistics.median(between[WARM:]))
         counting = metrics(run.model.num_classes, run.data.batch_size)
         return {**pieces, "metrics": counting, "forward, loss": pieces["forward, loss"] - counting}
 
@@ -113,18 +113,17 @@ def pieces_of(recorded: Mapping[str, Sequence[float]], whole: float) -> dict[str
 
 
 def metrics(classes: int, batch_size: int) -> float:
-    """Seconds of one update of the running metrics, timed by itself: the profiler sees it within the forward."""
+    """Seconds that the running metrics take a step, timed by themselves: the profiler sees it within the forward."""
     import torch
 
     from train_smarter.model.metric import Tally
 
     tally, loss, labels = Tally(classes), torch.tensor(1.0), torch.arange(batch_size) % classes
-    times = []
+    began = time.perf_counter()
     for _ in range(STEPS):
-        began = time.perf_counter()
-        tally.update(loss, labels, labels)
-        times.append(time.perf_counter() - began)
-    return statistics.median(times[WARM:])
+        tally.add(loss, labels, labels)
+    tally.count()
+    return (time.perf_counter() - began) / STEPS
 
 
 SECTIONS = {"augment": augment, "profile": profile}

@@ -7,7 +7,7 @@ from lightning import Callback, LightningModule, Trainer, seed_everything
 
 from peers.task import Task, count
 from peers.worker import Gate
-from train_smarter import record
+from train_smarter import process, record
 from train_smarter.build import build
 from train_smarter.callbacks.journal import Journal
 from train_smarter.evaluate import evaluate
@@ -33,6 +33,7 @@ def run(task: Task, gate: Gate, *more: str) -> None:
     # Early stopping watches as always, but every epoch of the race is run.
     cfg = task.compose(*(more or ["callbacks.early_stopping.patience=1000"]))
     seed_everything(cfg.seed, verbose=False)
+    process.prepare()
     journal = Journal(Path(cfg.paths.run))
     run = build(cfg, Turn(gate, journal), journal)
     chosen: dict[str, Any] = record.flat_choices(cfg)

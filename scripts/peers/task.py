@@ -120,7 +120,7 @@ class Parts:
     def inputs(self, raw: Tensor) -> Tensor:
         """Bytes or small tokens -> what a network receives, without augmentation."""
         if isinstance(self.data, ImageData):
-            return self.data.normalized(raw.float().div_(255))
+            return self.data.normalized(raw)
         return raw.long()
 
     def accuracy(self, network: nn.Module, split: SplitName = "test") -> float:

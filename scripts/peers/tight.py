@@ -5,6 +5,7 @@ count of hits, both on the device. The tricks that a config can switch follow ou
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +14,11 @@ from torch import Tensor, nn
 
 from peers.task import Parts, Task, prepare
 from peers.worker import Gate, take_part
-from train_smarter.data.augment import Crop, Flip, Rotation
-from train_smarter.data.base import mix
-from train_smarter.data.image import ImageData
+from train_smarter import process
+from train_smarter.data.augment import Motion, moved
+from train_smarter.data.base import mix, rows
+from train_smarter.data.image import ImageData, unit
 from train_smarter.model.lstm import LSTM
-
-INDEXED = (Rotation, Flip, Crop)  # only move pixels: bytes, a quarter of the memory of floats, serve as well
 
 
 class Loop:
@@ -45,13 +45,13 @@ class Loop:
         self.loss.zero_()
         self.hits.zero_()
         self.batches.set_epoch(number)
-        for index in self.batches:
-            self.train(index.to(self.labels.device))
+        for index in self.batches.on(self.labels.device):
+            self.train(index)
 
     def train(self, index: Tensor) -> Tensor:
         """A step on the examples at `index`; returns their loss."""
-        logits = self.network(self.assemble(self.inputs[index], self.step))
-        targets = self.targets[index]
+        logits = self.network(self.assemble(rows(self.inputs, index), self.step))
+        targets = self.targets.index_select(0, index)
         if self.parts.binary:
             loss = F.binary_cross_entropy_with_logits(logits[:, 0], targets)
             self.hits += ((logits.detach()[:, 0] > 0) == targets).sum()
@@ -81,23 +81,31 @@ def assembler(parts: Parts, *, layout: torch.memory_format) -> Callable[[Tensor,
     data = parts.data
     if not isinstance(data, ImageData):
         return lambda batch, step: batch  # noqa: ARG005
-    device = parts.task.device
-    mean, std = (torch.tensor(v, device=device).view(-1, 1, 1) for v in (data.mean, data.std))
-    scale, offset = 1 / (255 * std), mean / std
     augment = [operation for operation in data.augment.values() if bool(operation)]
-    moves = all(isinstance(operation, INDEXED) for operation in augment)
+    moves = [operation for operation in augment if isinstance(operation, Motion)]
+    bytes_alone = moves == augment  # pixels that only move stay bytes up to the end
+    factor = 255 if bytes_alone else 1
+    scale, shift = normaliser(data, factor, torch.device(parts.task.device))
 
     def assemble(images: Tensor, step: int) -> Tensor:
         if augment:
             generator = torch.Generator(images.device).manual_seed(mix(data.seed, step, 0))
-            images = images if moves else images.float().div_(255)
-            for operation in augment:
-                images = operation(images, generator)
-        if moves:
-            return images.to(torch.float, memory_format=layout).mul_(scale).sub_(offset)
-        return images.sub(mean).div_(std).contiguous(memory_format=layout)
+            if bytes_alone:
+                images = moved(images, [motion.move(images, generator) for motion in moves])
+            else:
+                for operation in augment:
+                    images = operation(images if isinstance(operation, Motion) else unit(images), generator)
+        return images.to(torch.float, memory_format=layout).mul_(scale).add_(shift)
 
     return assemble
+
+
+def normaliser(data: ImageData, most: int, device: torch.device) -> tuple[Any, Any]:
+    """What pixels of 0..most are multiplied by, and what is added; a number each where all channels share it."""
+    if len({*data.mean}) == len({*data.std}) == 1:
+        return 1 / (most * data.std[0]), -data.mean[0] / data.std[0]
+    mean, std = (torch.tensor(v, device=device).view(-1, 1, 1) for v in (data.mean, data.std))
+    return 1 / (most * std), -mean / std
 
 
 def clipper(parameters: Sequence[nn.Parameter], most: float | None) -> Callable[[], None]:
@@ -140,6 +148,7 @@ class Reader(nn.Module):
 
 
 def run(task: Task, gate: Gate) -> None:
+    process.prepare()
     loop = Loop(prepare(task))
     parts = loop.parts
     take_part(

@@ -12,6 +12,7 @@ import torch
 
 from peers import plain, tight
 from peers.task import Parts, Task, prepare
+from train_smarter import process
 from train_smarter.model.mlp import MLP
 
 
@@ -19,6 +20,8 @@ def study(*, points: Sequence[dict[str, Any]], epochs: int, way: str) -> tuple[f
     """Seconds of the whole search, data read once, and the best validation accuracy."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         began = time.perf_counter()
+        if way == "tight":
+            process.prepare()
         parts = prepare(Task("mnist_mlp", epochs, folder, overrides=["scheduler=none"]))
         search = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=1))
         for point in points:

@@ -29,6 +29,6 @@ def test_ours_waits_before_each_epoch_and_logs_as_by_default(tmp_path: Path) -> 
         *("go", "dict", "go", "dict", "end", "dict")
     ]
     assert 0 < gate.told[1]["seconds"] < 60
-    assert gate.told[-1]["parameters"] == 241_546
+    assert gate.told[-1]["parameters"] == 225_034
     assert list(tmp_path.glob("tensorboard/events*"))
     assert (tmp_path / "checkpoints" / "best.ckpt").exists()

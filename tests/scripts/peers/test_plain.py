@@ -10,9 +10,9 @@ from peers.task import Parts, Task, prepare
 Facts = Callable[[str], list[str]]
 
 
-@pytest.fixture
-def cifar(facts: Facts, tmp_path: Path) -> Parts:
-    return prepare(Task("cifar10_cnn", 1, str(tmp_path), overrides=facts("cifar10")))
+@pytest.fixture(scope="module")
+def cifar(facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    return prepare(Task("cifar10_cnn", 1, str(tmp_path_factory.mktemp("run")), overrides=facts("cifar10")))
 
 
 def test_photos_are_turned_into_numbers_of_the_right_scale(cifar: Parts) -> None:
@@ -44,7 +44,7 @@ def test_a_step_has_our_parameters_and_lowers_the_loss(cifar: Parts) -> None:
 
 
 def test_an_epoch_over_texts_reads_them_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    loop = plain.Loop(prepare(Task("phrases_lstm", 1, str(tmp_path))))
+    loop = plain.Loop(prepare(Task("phrases_lstm", 1, str(tmp_path), overrides=["data.batch_size=400"])))
     loop.epoch(0)
     assert "accuracy 0." in capsys.readouterr().out
     assert loop.parts.accuracy(loop.network) > 0.4

@@ -20,7 +20,7 @@ def test_the_config_is_that_of_train_with_its_length_and_folder(tmp_path: Path) 
 
 def test_rates_fall_over_the_whole_race(parts: Parts) -> None:
     rates = parts.rates(2)  # a cosine over 6 steps: 0.05 * (1 + cos(pi * step / 6))
-    assert rates == pytest.approx([0.1, 0.0933013, 0.075, 0.05, 0.025, 0.0066987])
+    assert rates == pytest.approx([0.1, 0.0933013, 0.075, 0.05, 0.025, 0.0066987], abs=1e-7)
 
 
 def test_rates_stay_without_a_schedule(tmp_path: Path) -> None:

@@ -22,23 +22,32 @@ class Losses(Callback):
 
 
 RUNS = {
-    "CNN, crop, cosine": ("digits_cnn", ["scheduler=cosine", "model.dropout=0", "optimizer.lr=3e-3"]),
+    "CNN, crop, cosine": (
+        "digits_cnn",
+        ["data.val_fraction=0.7", "scheduler=cosine", "model.dropout=0", "optimizer.lr=3e-3"],
+    ),
     "CNN, turned, flipped": (
         "digits_cnn",
-        ["data.augment.rotation.degrees=10", "data.augment.flip.p=0.5", "model.dropout=0", "model.hidden=32"],
+        [
+            "data.val_fraction=0.7",
+            "data.augment.rotation.degrees=10",
+            "data.augment.flip.p=0.5",
+            "model.dropout=0",
+            "model.hidden=32",
+        ],
     ),
     "MLP, brighter, clipped": (
         "digits_cnn",
-        ["model=mlp", "data.augment.jitter.brightness=0.5", "trainer.gradient_clip_val=0.1"],
+        ["data.val_fraction=0.7", "model=mlp", "data.augment.jitter.brightness=0.5", "trainer.gradient_clip_val=0.1"],
     ),
-    "LSTM": ("phrases_lstm", ["model.dropout=0"]),
+    "LSTM": ("phrases_lstm", ["model.dropout=0", "data.batch_size=400"]),
 }
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_an_epoch_of_the_tight_loop_has_the_losses_of_ours(name: str, tmp_path: Path) -> None:
     experiment, overrides = RUNS[name]
-    task = Task(experiment, 1, str(tmp_path), overrides=[*overrides, "trainer.limit_val_batches=0"])
+    task = Task(experiment, 1, str(tmp_path), overrides=[*overrides, "trainer.limit_val_batches=1"])
     cfg, ours = task.compose(*NOTHING), Losses()
     seed_everything(cfg.seed, verbose=False)
     run = build(cfg, ours)
@@ -47,15 +56,15 @@ def test_an_epoch_of_the_tight_loop_has_the_losses_of_ours(name: str, tmp_path: 
     loop = tight.Loop(prepare(task))
     loop.network.train()
     theirs = [float(loop.train(index)) for index in loop.batches]
-    assert len(theirs) == len(ours.losses) > 30
+    assert len(theirs) == len(ours.losses) >= 8
     assert theirs == pytest.approx(ours.losses, abs=2e-3)
-    assert theirs[:10] == pytest.approx(ours.losses[:10], abs=1e-5)
+    assert theirs[:5] == pytest.approx(ours.losses[:5], abs=1e-5)
     assert int(loop.hits) == int(run.model.running["train"].confusion.trace())
     assert sum(p.numel() for p in loop.trained) == sum(p.numel() for p in run.model.parameters())
 
 
 def test_an_epoch_counts_afresh(tmp_path: Path) -> None:
-    loop = tight.Loop(prepare(Task("phrases_lstm", 2, str(tmp_path))))
+    loop = tight.Loop(prepare(Task("phrases_lstm", 2, str(tmp_path), overrides=["data.batch_size=400"])))
     loop.epoch(0)
     loop.epoch(1)
     assert 0.5 < int(loop.hits) / len(loop.labels) <= 1
