@@ -1,0 +1,132 @@
+"""One epoch of each experiment against the same epoch of every peer."""
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from measure.race import Entry, Result, entry, new_folder, race
+from measure.section import Options, Section
+from measure.table import Goal, ratios, table
+
+HINT = "uv pip install --group benchmark --constraint requirements.lock"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A contestant: its module in scripts/peers, what it says in the table, the packages and variables it needs."""
+
+    module: str
+    says: str
+    packages: Sequence[str] = ()
+    backend: str = ""
+    overrides: Sequence[str] = ()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"KERAS_BACKEND": self.backend, "TF_CPP_MIN_LOG_LEVEL": "2"} if self.backend else {}
+
+
+PEERS = {
+    "ours": Peer("ours", "everything logged as by default"),
+    "bare": Peer("bare", "Lightning with our model and data that logs nothing"),
+    "tight": Peer("tight", "(b) the tightest plain PyTorch loop, data in memory"),
+    "plain": Peer("plain", "(a) a plain PyTorch loop, per-sample transforms, DataLoader"),
+    "keras-tensorflow": Peer("keras_fit", "(c) Keras 3 on TensorFlow", ("keras", "tensorflow"), "tensorflow"),
+    "keras-torch": Peer("keras_fit", "(c) Keras 3 on PyTorch", ("keras",), "torch"),
+    "stock": Peer("stock", "(d) Lightning as its documentation shows it"),
+}
+CONTEST = ("ours", "tight", "plain", "keras-tensorflow", "keras-torch", "stock")
+# On a GPU, too: what ours costs in 32 bits and in mixed precision.
+PRECISIONS = {
+    "ours bf16-mixed": Peer("ours", "the same in mixed precision", overrides=["trainer.precision=bf16-mixed"])
+}
+
+
+@dataclass(frozen=True)
+class Race:
+    """An experiment, who takes part, and the goals against them."""
+
+    experiment: str
+    goals: Mapping[str, float]
+    peers: Sequence[str] = CONTEST
+    gpu_goals: Mapping[str, float] | None = None
+
+
+RACES = {
+    "cnn": Race("cifar10_cnn", {"plain": 0.35, "tight": 1.05}, gpu_goals={"plain": 0.05, "tight": 1.2}),
+    "mlp": Race("mnist_mlp", {"tight": 1.3, "stock": 0.5}, ("ours", "bare", *CONTEST[1:])),
+    "lstm": Race("imdb_lstm", {"tight": 1.05, "keras-tensorflow": 0.9, "keras-torch": 0.9}),
+}
+
+
+def measure(name: str, options: Options) -> Section:
+    """Runs a race and makes its section."""
+    contest, peers = RACES[name], dict(PEERS)
+    taking_part = {peer: peers[peer] for peer in contest.peers} | (PRECISIONS if options.device == "cuda" else {})
+    left_out = {peer: lacking(it) for peer, it in taking_part.items() if lacking(it)}
+    for peer, missing in left_out.items():
+        print(f"  left out: {peer} needs {', '.join(missing)}: {HINT}")
+    with new_folder() as folder:
+        entries = [
+            _entry(contest, peer, taking_part[peer], options, Path(folder))
+            for peer in taking_part
+            if peer not in left_out
+        ]
+        results = race(entries, rounds=options.rounds)
+    return section(contest, results, options, {peer: it.says for peer, it in taking_part.items()})
+
+
+def lacking(peer: Peer) -> list[str]:
+    """The packages that it needs and that are not installed."""
+    return [package for package in peer.packages if importlib.util.find_spec(package) is None]
+
+
+def _entry(contest: Race, name: str, peer: Peer, options: Options, folder: Path) -> Entry:
+    hidden = {} if options.device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}  # Keras takes a GPU that it sees
+    return entry(
+        name,
+        module=peer.module,
+        environment={**peer.environment, **hidden},
+        experiment=contest.experiment,
+        epochs=options.rounds + 1,
+        folder=str(folder / name.replace(" ", "-")),
+        device=options.device,
+        overrides=list(peer.overrides),
+    )
+
+
+def section(contest: Race, results: Mapping[str, Result], options: Options, says: Mapping[str, str]) -> Section:
+    """The goals, and a row for everyone who came through."""
+    name, ours = contest.experiment, results.get("ours")
+    if ours is None:
+        return Section(f"One epoch of `{name}`", "Not measured: our own process died.")
+    wanted = (contest.gpu_goals or {}) if options.device == "cuda" else contest.goals
+    where = " on a GPU" if options.device == "cuda" else ""
+    goals = [
+        Goal(f"one epoch of `{name}`{where} against `{peer}`", most, ratios(ours.seconds, results[peer].seconds))
+        for peer, most in wanted.items()
+        if peer in results
+    ]
+    rows = [
+        [
+            f"`{peer}`",
+            says[peer],
+            f"{result.median:.2f} s",
+            "1" if peer == "ours" else str(ratios(ours.seconds, result.seconds)),
+            f"{result.accuracy:.4f}",
+        ]
+        for peer, result in results.items()
+    ]
+    text = (
+        f"`train experiment={name}` beside its peers: the same layers, initial weights, training examples, batch size, "
+        f"optimizer, schedule and clipping. All processes are alive at once and take turns, an epoch each; "
+        f"{options.rounds} rounds after one to warm up. Test accuracy is that of the last weights, after "
+        f"{options.rounds + 1} epochs."
+    )
+    head = ("contestant", "what it is", "an epoch", "ours / its time", "test accuracy")
+    return Section(f"One epoch of `{name}`{where}", text, goals, [table(head, rows)])
+
+
+SECTIONS: dict[str, Callable[[Options], Section]] = {name: partial(measure, name) for name in RACES}

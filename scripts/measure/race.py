@@ -1,0 +1,188 @@
+"""Contestants in processes of their own, all alive at once; one epoch of each is a round, so drift cancels out."""
+
+import fcntl
+import json
+import os
+import pty
+import select
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKER = ROOT / "scripts" / "peers" / "worker.py"
+PATIENCE = 3600.0  # seconds until an answer is given up
+TAIL = 2000  # characters of a failed contestant's terminal that are shown
+SIZE = (40, 120)  # rows and columns of that terminal
+
+
+class FallenError(Exception):
+    """A contestant that died, or gave no answer in time; with the end of what its terminal shows."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Who takes part: a name, the command of its process and its own part of the environment."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def entry(name: str, *, module: str, environment: Mapping[str, str] | None = None, **spec: Any) -> Entry:
+    """A contestant of scripts/peers; `spec` are the fields of its `Task`."""
+    command = [sys.executable, str(WORKER), json.dumps({"module": module, **spec})]
+    return Entry(name, command, environment or {})
+
+
+class Contestant:
+    """A process at the other end of two pipes, with a terminal on which its progress bar draws."""
+
+    def __init__(self, entry: Entry, *, patience: float = PATIENCE) -> None:
+        self.name, self.patience = entry.name, patience
+        self._unread, self._shown = b"", bytearray()
+        out, self._words = os.pipe()
+        self._answers, back = os.pipe()
+        self._terminal, screen = pty.openpty()
+        fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", *SIZE, 0, 0))
+        path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "scripts")])
+        self._process = subprocess.Popen(
+            [*entry.command, str(out), str(back)],
+            stdin=subprocess.DEVNULL,
+            stdout=screen,
+            stderr=screen,
+            pass_fds=(out, back),
+            env={**os.environ, "PYTHONPATH": path, "TERM": "xterm-256color", **entry.environment},
+            start_new_session=True,  # its own workers end with it
+        )
+        for descriptor in (out, back, screen):
+            os.close(descriptor)
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        """Keeps the end of what the terminal shows; a full terminal would stop the process."""
+        with suppress(OSError):  # the other end is closed
+            while text := os.read(self._terminal, 65536):
+                self._shown += text
+                del self._shown[:-TAIL]
+        os.close(self._terminal)
+
+    def answer(self, key: str) -> Any:
+        """The value of the next message, which has to have this key."""
+        end = time.monotonic() + self.patience
+        while b"\n" not in self._unread:
+            ready, _, _ = select.select([self._answers], [], [], max(0.0, end - time.monotonic()))
+            if not ready:
+                raise self._fallen(f"gave no answer within {self.patience:.0f} s")
+            if not (text := os.read(self._answers, 65536)):
+                raise self._fallen("died")
+            self._unread += text
+        line, _, self._unread = self._unread.partition(b"\n")
+        message = json.loads(line)
+        if key not in message:
+            raise self._fallen(f"answered {message} where {key!r} was due")
+        return message[key]
+
+    def say(self, word: str) -> None:
+        try:
+            os.write(self._words, f"{word}\n".encode())
+        except BrokenPipeError:
+            raise self._fallen("died") from None
+
+    def turn(self) -> float:
+        """One epoch: its seconds, once the contestant is idle again."""
+        self.say("go")
+        seconds = float(self.answer("seconds"))
+        self.answer("ready")
+        return seconds
+
+    def end(self) -> float:
+        """The test accuracy."""
+        self.say("end")
+        return float(self.answer("accuracy"))
+
+    def _fallen(self, why: str) -> FallenError:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
+        time.sleep(0.1)  # the terminal's last words are on their way
+        return FallenError(f"{self.name} {why}\n{self._shown.decode(errors='replace').strip()}")
+
+    def close(self) -> None:
+        """Ends the process and what it has started."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, 9)
+        self._process.wait()
+        for descriptor in (self._words, self._answers):
+            os.close(descriptor)
+
+
+@dataclass
+class Result:
+    """What a contestant has shown: seconds of each round but the warm-up, and its test accuracy."""
+
+    seconds: list[float] = field(default_factory=list)
+    accuracy: float | None = None
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+def race(
+    entries: Sequence[Entry], *, rounds: int, tell: Callable[[str], None] = print, patience: float = PATIENCE
+) -> dict[str, Result]:
+    """Runs a warm-up and `rounds` rounds, each in another order; who falls is told of and left out of the results."""
+    with ExitStack() as stack:
+        there: dict[str, Contestant] = {}
+        for one in entries:  # one after the other: they read their data while the machine is theirs
+            there[one.name] = Contestant(one, patience=patience)
+            stack.callback(there[one.name].close)
+            _each({one.name: there[one.name]}, lambda c: c.answer("ready"), there, tell)
+        results = {name: Result() for name in there}
+        for number in range(rounds + 1):
+            order = rotated(list(there), number)
+            times = _each({name: there[name] for name in order if name in there}, Contestant.turn, there, tell)
+            tell(f"  round {number or 'warm-up'}: " + ", ".join(f"{name} {s:.2f} s" for name, s in times.items()))
+            if number:
+                for name, seconds in times.items():
+                    results[name].seconds.append(seconds)
+        for name, accuracy in _each(dict(there), Contestant.end, there, tell).items():
+            results[name].accuracy = accuracy
+        return {name: results[name] for name in there}
+
+
+def _each(
+    asked: Mapping[str, Contestant],
+    ask: Callable[[Contestant], Any],
+    there: dict[str, Contestant],
+    tell: Callable[[str], None],
+) -> dict[str, Any]:
+    answers = {}
+    for name, contestant in asked.items():
+        try:
+            answers[name] = ask(contestant)
+        except FallenError as fallen:
+            tell(f"  left out: {fallen}")
+            del there[name]
+    return answers
+
+
+def rotated(names: list[str], number: int) -> list[str]:
+    """Each round begins with another contestant."""
+    start = number % len(names) if names else 0
+    return names[start:] + names[:start]
+
+
+def new_folder() -> "tempfile.TemporaryDirectory[str]":
+    """Where the contestants of a race leave their runs."""
+    return tempfile.TemporaryDirectory(prefix="benchmark-")

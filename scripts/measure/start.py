@@ -1,0 +1,109 @@
+"""What stands before the first step: composing a config, reading cached tokens; and the memory of a whole run."""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from measure.process import ROOT, call, run
+from measure.section import Options, Section
+from measure.table import Goal, ratios, spread, table
+
+LEAST = 9  # pairs of processes that are over in a second
+RAW = 60_000 * 3_072  # bytes of CIFAR-10's images
+BARE = """import hydra
+
+@hydra.main(config_path={conf!r}, config_name="train", execution_whitelist=("train_smarter.record.NewRun",))
+def main(cfg):
+    pass
+
+main()
+"""
+IMPORTS = (
+    "import torch, torchvision, lightning, tensorboard, torch.utils.tensorboard, matplotlib.pyplot, "
+    "train_smarter.train, train_smarter.build, train_smarter.evaluate, train_smarter.data.cifar10, "
+    "train_smarter.model.cnn, train_smarter.callbacks.pictures"
+)
+
+
+def start(options: Options) -> Section:
+    """`train --cfg job` against a bare Hydra program over the same conf/, in pairs."""
+    ours: list[float] = []
+    bare: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        program = Path(folder) / "bare.py"
+        program.write_text(BARE.format(conf=str(ROOT / "conf")))
+        commands = {"ours": ["-m", "train_smarter.train", "--cfg", "job"], "bare": [str(program), "--cfg", "job"]}
+        for number in range(max(options.rounds, LEAST) + 1):
+            for name in sorted(commands, reverse=bool(number % 2)):
+                seconds = run([sys.executable, *commands[name]]).seconds
+                if number:  # the first pair fills the disk's cache
+                    (ours if name == "ours" else bare).append(seconds)
+    goals = [Goal("`train --cfg job` against a bare `@hydra.main` program", 1.2, ratios(ours, bare))]
+    rows = [[name, str(spread(values))] for name, values in (("`train --cfg job`", ours), ("bare program", bare))]
+    text = f"Whole processes, in {len(ours)} pairs of alternating order, over the same `conf/`."
+    return Section("Start", text, goals, [table(("process", "seconds"), rows)])
+
+
+def memory(options: Options) -> Section:
+    """Peak memory of a run above that of its imports, in sizes of the raw data set."""
+    over, rows = [], []
+    for _ in range(min(options.rounds, 3)):
+        with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+            words = ["experiment=cifar10_cnn", "trainer=cpu", "trainer.max_epochs=1", f"paths.logs={folder}"]
+            whole = run([sys.executable, "-m", "train_smarter.train", *words]).peak
+        imports = run([sys.executable, "-c", IMPORTS]).peak
+        over.append((whole - imports) / RAW)
+        rows.append([f"{whole / 2**20:.0f}", f"{imports / 2**20:.0f}", f"{over[-1]:.2f}"])
+    goals = [Goal("peak memory of `cifar10_cnn` above the imports, in sizes of the raw data set", 2.5, spread(over))]
+    text = (
+        f"`train experiment=cifar10_cnn trainer.max_epochs=1`, training and evaluation, against a process that imports "
+        f"the same modules; peak resident memory. The raw images are {RAW / 2**20:.0f} MiB."
+    )
+    head = ("run, MiB", "imports alone, MiB", "difference / raw data")
+    return Section("Memory", text, goals, [table(head, rows)])
+
+
+def tokens(options: Options) -> Section:
+    """A second start of imdb_lstm up to its first batch, against reading the same tokens from disk."""
+    times, _ = call("measure.start:second_starts", repeats=max(options.rounds, LEAST))
+    what = "a second start of `imdb_lstm` up to the first step, against reading the tokens from disk"
+    goals = [Goal(what, 2, ratios(times["ours"], times["disk"]))]
+    rows = [[name, str(spread([1000 * s for s in times[key]]))] for key, name in (("ours", "start"), ("disk", "read"))]
+    text = (
+        "In one process, imports left out, the cache warm: `prepare_data`, `setup` and the first batch of our data, "
+        "against `torch.load` of the same tensors saved plainly, in turns."
+    )
+    return Section("Second start on texts", text, goals, [table(("what", "milliseconds"), rows)])
+
+
+def second_starts(*, repeats: int) -> dict[str, list[float]]:
+    """Seconds of each start and each plain reading, in a process of its own."""
+    import torch
+
+    from peers.task import NOTHING, Task
+    from train_smarter.build import build
+
+    times: dict[str, list[float]] = {"ours": [], "disk": []}
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        cfg, file = Task("imdb_lstm", 1, folder).compose(*NOTHING), Path(folder) / "tokens.pt"
+        for number in range(repeats + 1):
+            data: Any = build(cfg).data
+            began = time.perf_counter()
+            data.prepare_data()
+            data.setup("fit")
+            next(iter(data.train_dataloader()))
+            ours = time.perf_counter() - began
+            if not number:
+                torch.save({name: (e.inputs, e.labels) for name, e in data.examples.items()}, file)
+            began = time.perf_counter()
+            torch.load(file, weights_only=True)
+            disk = time.perf_counter() - began
+            if number:  # the first may have made the cache
+                times["ours"].append(ours)
+                times["disk"].append(disk)
+    return times
+
+
+SECTIONS = {"start": start, "memory": memory, "tokens": tokens}

@@ -1,0 +1,45 @@
+"""Ours: what `train experiment=...` does, with all that it logs; and `bare`, Lightning that logs nothing."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer, seed_everything
+
+from peers.task import Task, count
+from peers.worker import Gate
+from train_smarter import process, record
+from train_smarter.build import build
+from train_smarter.callbacks.journal import Journal
+from train_smarter.evaluate import evaluate
+
+
+class Turn(Callback):
+    """Holds each epoch until it is our turn, and tells how long its training batches took.
+
+    It has to come before the journal, whose clock it reads: so the wait is over when that clock starts.
+    """
+
+    def __init__(self, gate: Gate, journal: Journal) -> None:
+        self.gate, self.journal = gate, journal
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        self.gate.wait("go")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        self.gate.tell(seconds=self.journal.seconds[-1])
+
+
+def run(task: Task, gate: Gate, *more: str) -> None:
+    # Early stopping watches as always, but every epoch of the race is run.
+    cfg = task.compose(*(more or ["callbacks.early_stopping.patience=1000"]))
+    seed_everything(cfg.seed, verbose=False)
+    process.prepare()
+    journal = Journal(Path(cfg.paths.run))
+    run = build(cfg, Turn(gate, journal), journal)
+    chosen: dict[str, Any] = record.flat_choices(cfg)
+    for logger in run.trainer.loggers:
+        logger.log_hyperparams(chosen)
+    run.trainer.fit(run.model, datamodule=run.data)
+    gate.wait("end")
+    results = evaluate(run, ("test",))
+    gate.tell(accuracy=results["test/accuracy"], parameters=count(run.model))

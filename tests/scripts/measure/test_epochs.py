@@ -1,0 +1,60 @@
+import pytest
+
+from measure import epochs
+from measure.epochs import PEERS, RACES, Peer, lacking, section
+from measure.race import Entry, Result
+from measure.section import Options
+
+RACE = RACES["cnn"]
+SAYS = {name: peer.says for name, peer in PEERS.items()}
+
+
+def test_a_section_has_a_goal_for_each_peer_that_came_through() -> None:
+    results = {"ours": Result([2.0, 4.0, 3.0], 0.71), "plain": Result([10.0, 10.0, 10.0], 0.7)}
+    made = section(RACE, results, Options(rounds=3), SAYS)
+    # 0.2, 0.4, 0.3
+    assert [goal.row()[1:] for goal in made.goals] == [["at most 0.35", "0.30 (0.20 to 0.40)", "yes"]]
+    assert made.tables[0].splitlines()[2:] == [
+        "| `ours` | everything logged as by default | 3.00 s | 1 | 0.7100 |",
+        "| `plain` | (a) a plain PyTorch loop, per-sample transforms, DataLoader | 10.00 s | 0.30 (0.20 to 0.40)"
+        " | 0.7000 |",
+    ]
+
+
+def test_on_a_gpu_the_goals_are_others() -> None:
+    results = {"ours": Result([1.0], 0.7), "tight": Result([1.0], 0.7)}
+    made = section(RACE, results, Options(rounds=1, device="cuda"), SAYS)
+    assert [(goal.what, goal.most) for goal in made.goals] == [
+        ("one epoch of `cifar10_cnn` on a GPU against `tight`", 1.2)
+    ]
+
+
+def test_without_ours_there_is_nothing_to_compare() -> None:
+    assert "Not measured" in section(RACE, {"plain": Result([1.0], 0.7)}, Options(), SAYS).text
+
+
+def test_a_peer_without_its_package_is_left_out_with_a_hint(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raced: list[Entry] = []
+
+    def race(entries: list[Entry], rounds: int) -> dict[str, Result]:
+        raced.extend(entries)
+        return {one.name: Result([1.0] * rounds, 0.5) for one in entries}
+
+    monkeypatch.setattr(epochs, "race", race)
+    monkeypatch.setitem(PEERS, "stock", Peer("stock", "says", packages=["no_such_package"]))
+    epochs.measure("mlp", Options(rounds=2))
+    names = [one.name for one in raced]
+    assert names[:4] == ["ours", "bare", "tight", "plain"]
+    assert "stock" not in names
+    assert "left out: stock needs no_such_package: uv pip install --group benchmark" in capsys.readouterr().out
+    assert raced[0].environment == {"CUDA_VISIBLE_DEVICES": ""}
+
+
+def test_a_peer_lacks_only_what_is_not_installed() -> None:
+    assert lacking(Peer("x", "says", packages=["torch", "no_such_package"])) == ["no_such_package"]
+
+
+def test_every_race_knows_its_peers() -> None:
+    assert {peer for race in RACES.values() for peer in (*race.peers, *race.goals)} <= set(PEERS)
