@@ -142,3 +142,13 @@ def test_nothing_is_profiled_unless_it_is_asked_for(compose: Compose) -> None:
 def test_optimizers_are_fused_unless_gradients_could_then_not_be_clipped(compose: Compose, optimizer: str) -> None:
     assert compose(f"optimizer={optimizer}").optimizer.fused
     assert not compose(f"optimizer={optimizer}", "trainer.precision=16-mixed").optimizer.fused
+
+
+@pytest.mark.parametrize(("capability", "warned"), [("AVX2", True), ("AVX512", False)])
+def test_emulated_bf16_is_warned_of(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capability: str, warned: bool
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    build(compose("trainer=cpu", "trainer.precision=bf16-mixed"))
+    assert ("only emulates bf16" in caplog.text) == warned

@@ -38,6 +38,7 @@ class Loop:
         self.assemble = assembler(parts, layout=self.layout)
         self.clip = clipper(self.trained, cfg.trainer.gradient_clip_val)
         self.step = 0
+        self.seen: list[tuple[Tensor, Tensor, Tensor]] = []  # counted once an epoch
         self.loss, self.hits = torch.zeros((), device=device), torch.zeros((), device=device, dtype=torch.long)
 
     def epoch(self, number: int) -> None:
@@ -47,6 +48,15 @@ class Loop:
         self.batches.set_epoch(number)
         for index in self.batches.on(self.labels.device):
             self.train(index)
+        self.count()
+
+    def count(self) -> None:
+        """Adds up what the steps have left."""
+        losses, predicted, targets = zip(*self.seen, strict=True)
+        sizes = torch.tensor([len(batch) for batch in targets], device=self.loss.device)
+        self.loss.add_((torch.stack(losses) * sizes).sum())
+        self.hits.add_((torch.cat(predicted) == torch.cat(targets)).sum())
+        self.seen.clear()
 
     def train(self, index: Tensor) -> Tensor:
         """A step on the examples at `index`; returns their loss."""
@@ -54,10 +64,10 @@ class Loop:
         targets = self.targets.index_select(0, index)
         if self.parts.binary:
             loss = F.binary_cross_entropy_with_logits(logits[:, 0], targets)
-            self.hits += ((logits.detach()[:, 0] > 0) == targets).sum()
+            predicted = logits.detach()[:, 0] > 0
         else:
             loss = F.cross_entropy(logits, targets)
-            self.hits += (logits.detach().argmax(1) == targets).sum()
+            predicted = logits.detach().argmax(1)
         loss.backward()
         self.clip()
         for group in self.optimizer.param_groups:
@@ -65,7 +75,7 @@ class Loop:
         self.optimizer.step()
         for parameter in self.trained:
             parameter.grad = None
-        self.loss.add_(loss.detach(), alpha=len(index))
+        self.seen.append((loss.detach(), predicted, targets))
         self.step += 1
         return loss.detach()
 

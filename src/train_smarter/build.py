@@ -1,12 +1,14 @@
 """From a config to objects: the only place that instantiates."""
 
 import logging
+import platform
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import execution_whitelist, instantiate
 from lightning import Callback, LightningModule, Trainer
@@ -19,6 +21,8 @@ from omegaconf import DictConfig
 from train_smarter.data.base import Data
 from train_smarter.error import UserError
 from train_smarter.model.base import Classifier
+
+log = logging.getLogger(__name__)
 
 # One log, Hydra's: Lightning's own handler would print each line twice. Its rank-zero notes are advice and adverts.
 logging.getLogger("lightning").handlers.clear()
@@ -96,7 +100,15 @@ def build_trainer(cfg: DictConfig, loggers: list[Logger], callbacks: list[Callba
         **profiler,
     )
     assert isinstance(trainer, Trainer)
+    if trainer.strategy.root_device.type == "cpu" and "bf16" in str(trainer.precision) and not _fast_bf16():
+        log.warning("this CPU only emulates bf16, which takes many times as long: trainer.precision=32-true")
     return trainer
+
+
+def _fast_bf16() -> bool:
+    """Whether the CPU has the instructions; of x86 processors, those before AVX-512 do not."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return not x86 or torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "NO AVX", "AVX2")
 
 
 # What Lightning calls at every training batch, in the model and in each callback.

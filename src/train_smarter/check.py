@@ -20,6 +20,7 @@ from train_smarter.error import UserError, nearest
 METRICS = [
     f"{split}/{name}" for split in ("train", "val") for name in ("loss", "accuracy", "precision", "recall", "f1")
 ]
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
 
 
 def _number(value: Any) -> bool:
@@ -67,6 +68,8 @@ RULES: dict[str, Rule] = {
     "model.label_smoothing": SHARE,
     "model.hidden": COUNT,
     "model.batch_norm": SWITCH,
+    "model.compile": _or_null((lambda v: v in COMPILE_MODES, "one of " + ", ".join(COMPILE_MODES))),
+    "data.on_device": _or_null(SWITCH),
     "optimizer.lr": POSITIVE,
     "optimizer.weight_decay": NOT_NEGATIVE,
     "scheduler.interval": (lambda v: v in ("step", "epoch"), "step or epoch"),

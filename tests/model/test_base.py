@@ -244,6 +244,36 @@ def test_attributes_weights_and_modules_are_set_as_in_any_module() -> None:
     assert not list(model.parameters())
 
 
+def test_a_compiled_forward_trains_to_the_same_weights_and_an_ordinary_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    compiled: list[str] = []
+
+    def compile(function: Any, *, mode: str) -> Any:  # noqa: A001 (the real one takes half a minute)
+        compiled.append(mode)
+        return lambda *inputs: function(*inputs)
+
+    monkeypatch.setattr(torch, "compile", compile)
+
+    def trained(mode: str | None) -> dict[str, Tensor]:
+        lightning.seed_everything(1, verbose=False)
+        model = mlp(compile=mode)
+        fit(model).save_checkpoint(tmp_path / "last.ckpt")
+        return dict(torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"])
+
+    plain, mode = trained(None), trained("reduce-overhead")
+    assert compiled == ["reduce-overhead"]
+    assert plain.keys() == mode.keys()
+    assert all(plain[name].equal(mode[name]) for name in plain)
+
+
+@pytest.mark.slow
+def test_a_model_that_is_really_compiled_learns() -> None:
+    model, data = mlp(compile="default"), Stripes(3)
+    fit(model, data, max_epochs=15)
+    assert evaluated(model, data)["test/accuracy"] > 0.9
+
+
 # ---- the head alone
 
 

@@ -1,7 +1,8 @@
 """CIFAR-10 in either of its official layouts."""
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from train_smarter.data.image import ImageData
 from train_smarter.error import UserError
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-PER_FILE = 10_000  # images in each of the six files
+FILES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
+PER_FILE = 10_000  # images in each of them
 PIXELS = 3 * 32 * 32
 Bytes = npt.NDArray[np.uint8]
 
@@ -49,14 +51,11 @@ class CIFAR10(ImageData):
             unpack(fetch(self.urls, archive, md5=self.md5, hint="data=digits needs no download"), self.binary)
 
     def read(self) -> Source:
-        numbers = range(1, 6)
         if self.binary.is_dir():
-            train = [read_binary(self.binary / f"data_batch_{number}.bin") for number in numbers]
-            test = read_binary(self.binary / "test_batch.bin")
+            parts = (read_binary(self.binary / f"{name}.bin") for name in FILES)
         else:
-            train = [read_python(self.python / f"data_batch_{number}") for number in numbers]
-            test = read_python(self.python / "test_batch")
-        return Source(NAMES, train=_examples(train), test=_examples([test]))
+            parts = (read_python(self.python / name) for name in FILES)
+        return Source(NAMES, train=_examples(islice(parts, 5)), test=_examples(parts, files=1))
 
 
 def read_binary(file: Path) -> tuple[Bytes, Bytes]:
@@ -121,7 +120,12 @@ def _broken(file: Path, why: str) -> UserError:
     return UserError(f"{file} is not the official file ({why}): delete {file.parent} and start again to download it")
 
 
-def _examples(parts: Sequence[tuple[Bytes, Bytes]]) -> Examples:
-    pixels = np.concatenate([pixels for pixels, _ in parts]).reshape(-1, 3, 32, 32)
-    labels = np.concatenate([labels for _, labels in parts]).astype(np.int64)
-    return Examples(torch.from_numpy(pixels), torch.from_numpy(labels))
+def _examples(parts: Iterable[tuple[Bytes, Bytes]], *, files: int = 5) -> Examples:
+    """The images of so many files, which are let go one by one: the whole set stands in memory once."""
+    images = torch.empty(files * PER_FILE, 3, 32, 32, dtype=torch.uint8, memory_format=torch.channels_last)
+    labels = torch.empty(files * PER_FILE, dtype=torch.long)
+    for number, (pixels, classes) in enumerate(parts):
+        place = slice(number * PER_FILE, (number + 1) * PER_FILE)
+        images[place] = torch.from_numpy(pixels).view(-1, 3, 32, 32)
+        labels[place] = torch.from_numpy(classes.astype(np.int64))
+    return Examples(images, labels)

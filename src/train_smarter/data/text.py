@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 KEEPS = ("start", "end")
 # Ids 0 and 1. No text can spell them: the words are lower case and have no brackets.
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
-CACHE_VERSION = 1  # raise it when the code below makes something else of the same settings
+CACHE_VERSION = 2  # raise it when the code below makes something else of the same settings
 
 
 def wordless(*, length: int, keep: str) -> Tokenizer:
@@ -67,6 +68,12 @@ def learn(tokenizer: Tokenizer, texts: Sequence[str], *, vocab_size: int) -> Non
     tokenizer.model = WordLevel({PADDING: 0, UNKNOWN: 1, **ids}, unk_token=UNKNOWN)
 
 
+@lru_cache(maxsize=1)
+def _made(spelled: str) -> Tokenizer:
+    """Made when it is first needed: a run whose texts are cached trains without it."""
+    return Tokenizer.from_str(spelled)
+
+
 class TextData(Data):
     """Texts as word ids (N, T) in memory, 0 = padding on the right, 1 = unknown; a model receives them as int64.
 
@@ -95,7 +102,7 @@ class TextData(Data):
             raise UserError(f"data.vocab_size={vocab_size} must be at least 3, data.length={length} at least 1")
         self.vocab_size, self.length, self.keep = vocab_size, length, keep
         self.dir = None if dir is None else data_dir(dir)
-        self.tokenizer: Tokenizer | None = None
+        self.spelled: str | None = None  # the tokenizer, as JSON; from setup or load_preprocess on
         self.left_out = {"in test": 0, "repeated": 0}
 
     # ---- what a data set may add
@@ -106,15 +113,18 @@ class TextData(Data):
 
     # ---- from texts to ids and back
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        assert self.spelled is not None, "the vocabulary comes from setup or load_preprocess"
+        return _made(self.spelled)
+
     def tokens(self, texts: Sequence[str]) -> Tensor:
         """N texts -> ids (N, T), int64; after `setup` or `load_preprocess`."""
-        assert self.tokenizer is not None, "the vocabulary comes from setup or load_preprocess"
         ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
         return torch.tensor(ids, dtype=torch.long).view(-1, self.length)
 
     def text_of(self, tokens: Tensor) -> str:
         """Ids (T,) -> the words that the model sees, padding left out."""
-        assert self.tokenizer is not None, "the vocabulary comes from setup or load_preprocess"
         return self.tokenizer.decode(tokens[tokens != 0].tolist(), skip_special_tokens=False)
 
     def split(self, source: Source) -> dict[SplitName, Examples]:
@@ -141,9 +151,11 @@ class TextData(Data):
         return torch.tensor(first, dtype=torch.long)
 
     def encode(self, splits: dict[SplitName, Examples]) -> dict[SplitName, Examples]:
-        if self.tokenizer is None:
-            self.tokenizer = self._wordless()
-            learn(self.tokenizer, splits["train"].inputs, vocab_size=self.vocab_size)
+        if self.spelled is None:
+            tokenizer = self._wordless()
+            learn(tokenizer, splits["train"].inputs, vocab_size=self.vocab_size)
+            self.spelled = tokenizer.to_str()
+            log.info("vocabulary: %d ids in use", tokenizer.get_vocab_size())
         small = torch.int16 if self.vocab_size <= 2**15 else torch.int32
         return {name: Examples(self.tokens(e.inputs).to(small), e.labels) for name, e in splits.items()}
 
@@ -153,15 +165,14 @@ class TextData(Data):
     # ---- what a run keeps, for a later one to treat its texts alike
 
     def preprocess(self) -> dict[str, Any]:
-        assert self.tokenizer is not None, "the vocabulary comes from setup or load_preprocess"
-        recorded = {"length": self.length, "keep": self.keep, "tokenizer": self.tokenizer.to_str()}
+        assert self.spelled is not None, "the vocabulary comes from setup or load_preprocess"
+        recorded = {"length": self.length, "keep": self.keep, "tokenizer": self.spelled}
         return {**super().preprocess(), **recorded}
 
     def load_preprocess(self, preprocess: dict[str, Any]) -> None:
         self.names, self.length, self.keep = preprocess["names"], preprocess["length"], preprocess["keep"]
-        self.tokenizer = Tokenizer.from_str(preprocess["tokenizer"])
-        if self.tokenizer.get_vocab_size() > self.vocab_size:
-            known = self.tokenizer.get_vocab_size()
+        self.spelled = preprocess["tokenizer"]
+        if (known := self.tokenizer.get_vocab_size()) > self.vocab_size:
             raise UserError(f"data.vocab_size={self.vocab_size}, but the recorded tokenizer knows {known} ids")
 
     # ---- Lightning's hooks
@@ -182,9 +193,8 @@ class TextData(Data):
 
     def summarise(self) -> None:
         super().summarise()
-        assert self.tokenizer is not None
         where = ", ".join(f"{count} {where}" for where, count in self.left_out.items())
-        log.info("left out of train and validation: %s; ids in use: %d", where, self.tokenizer.get_vocab_size())
+        log.info("left out of train and validation: %s", where)
 
     # ---- the cache
 
@@ -195,7 +205,7 @@ class TextData(Data):
         splitting = (self.val_fraction, self.test_fraction, self.folds, self.fold, self.split_seed)
         depends = (CACHE_VERSION, tokenizers.__version__, source, self.vocab_size, self._wordless().to_str(), splitting)
         # A recorded vocabulary makes a file of its own, unless the one learned here turns out to be the same.
-        vocabularies = [""] if self.tokenizer is None else [self.tokenizer.to_str(), ""]
+        vocabularies = [""] if self.spelled is None else [self.spelled, ""]
         keys = [hashlib.sha256(json.dumps([*depends, v]).encode()).hexdigest()[:16] for v in vocabularies]
         return [self.dir / "cache" / f"{type(self).__name__.lower()}-{key}.pt" for key in keys]
 
@@ -203,9 +213,9 @@ class TextData(Data):
         """Takes over a cache file; False where there is none, or none that can be used."""
         try:
             state = torch.load(file, weights_only=True)
-            if self.tokenizer is not None and self.tokenizer.to_str() != state["tokenizer"]:
+            spelled = bytes(state["tokenizer"].numpy()).decode()
+            if self.spelled not in (None, spelled):
                 return False
-            tokenizer = Tokenizer.from_str(state["tokenizer"])
             examples: dict[SplitName, Examples] = {name: Examples(*state["splits"][name]) for name in SPLITS}
             self.names, self.left_out = state["names"], state["left_out"]
         except FileNotFoundError:
@@ -213,13 +223,15 @@ class TextData(Data):
         except Exception as error:  # a damaged file fails in many ways, and each has the same cure
             log.warning("%s cannot be read (%s) and is made anew", file, type(error).__name__)
             return False
-        self.tokenizer, self.examples = tokenizer, examples
+        self.spelled, self.examples = spelled, examples
         return True
 
     def _save(self, file: Path) -> None:
-        assert self.tokenizer is not None
+        assert self.spelled is not None
+        # As numbers: a long text takes longer to load than all the tokens.
+        spelled = torch.frombuffer(bytearray(self.spelled.encode()), dtype=torch.uint8)
         splits = {name: (examples.inputs, examples.labels) for name, examples in self.examples.items()}
-        state = {"names": self.names, "left_out": self.left_out, "tokenizer": self.tokenizer.to_str(), "splits": splits}
+        state = {"names": self.names, "left_out": self.left_out, "tokenizer": spelled, "splits": splits}
         part = file.with_name(f"{file.name}.{os.getpid()}.part")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -35,6 +35,8 @@ class Classifier(LightningModule):
         label_smoothing: share of the target spread evenly over all classes, 0 to 1.
         pretrained: a checkpoint to start from; weights are taken where name and shape agree.
         freeze: train the head (the last layer with parameters) only.
+        compile: a mode of torch.compile for the forward pass in training ("default", "reduce-overhead" with CUDA
+            graphs, "max-autotune"), or None; checkpoints are the same.
     """
 
     class_weights: Tensor | None
@@ -49,6 +51,7 @@ class Classifier(LightningModule):
         label_smoothing: float = 0.0,
         pretrained: str | None = None,
         freeze: bool = False,
+        compile: str | None = None,  # noqa: A002
     ) -> None:
         super().__init__()
         if class_weights is not None and len(class_weights) != num_classes:
@@ -56,6 +59,7 @@ class Classifier(LightningModule):
         self.num_classes, self.outputs = num_classes, 1 if num_classes == 2 else num_classes
         self.optimizer, self.scheduler = optimizer, scheduler
         self.label_smoothing, self.pretrained, self.freeze_body = label_smoothing, pretrained, freeze
+        self.compile_mode = compile
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float)
         self.register_buffer("class_weights", weights, persistent=False)
         # Plain dicts: a running count is neither a part of the network nor of its checkpoint.
@@ -161,6 +165,9 @@ class Classifier(LightningModule):
                 for parameter in module.parameters(recurse=False):
                     parameter.requires_grad_(False)
             self.print("frozen up to the head")
+        if stage == "fit" and self.compile_mode:
+            # The function, not the module: names in checkpoints stay as they are.
+            self.forward = torch.compile(self.forward, mode=self.compile_mode)  # type: ignore[method-assign]
 
     def _start_from(self, path: str) -> None:
         """Takes the weights of a checkpoint where name and shape agree (a head for other classes starts afresh)."""
