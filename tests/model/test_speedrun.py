@@ -19,6 +19,11 @@ def small(*, shape: tuple[int, int, int] = (3, 9, 9), num_classes: int = 3, **op
     return Speedrun(shape=shape, num_classes=num_classes, **options)
 
 
+def first_norm(model: Speedrun) -> nn.Sequential:
+    """Behind the first convolution and its pool: the norm and the constant that undoes its factor."""
+    return nn.Sequential(*(model.get_submodule(f"features.1.{number}") for number in (2, 3)))
+
+
 def images(count: int, *shape: int, seed: int = 0) -> Tensor:
     return torch.rand(count, *(shape or (3, 9, 9)), generator=torch.Generator().manual_seed(seed))
 
@@ -86,20 +91,20 @@ def test_an_image_that_the_pools_use_up_is_refused(widths: list[int], least: int
 
 
 def test_a_convolution_begins_by_handing_on_what_it_was_given() -> None:
-    convolution = small().features[1][0]  # 24 channels to 26
+    convolution = small().get_submodule("features.1.0")  # 24 channels to 26
     given = images(2, 24, 4, 4)
     assert convolution(given)[:, :24].equal(given)
 
 
 def test_a_norm_hands_on_a_mean_of_0_and_a_variance_of_1() -> None:
-    norm = small(widths=[5, 5, 5]).features[1][2:4]
+    norm = first_norm(small(widths=[5, 5, 5]))
     out = norm(images(50, 5, 4, 4)).transpose(0, 1).flatten(1)
     assert out.mean(1).allclose(torch.zeros(5), atol=1e-5)
     assert out.var(1, unbiased=False).allclose(torch.ones(5), atol=1e-3)
 
 
 def test_the_bias_of_a_norm_learns_64_times_as_fast() -> None:
-    norm = small(widths=[5, 5, 5]).features[1][2:4]
+    norm = first_norm(small(widths=[5, 5, 5]))
     optimizer = SGD([parameter for parameter in norm.parameters() if parameter.requires_grad], lr=0.5)
     same = torch.ones(2, 5, 1, 1)  # normalised: 0
     norm(same)[:, 0].mean().backward()

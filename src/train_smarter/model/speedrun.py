@@ -53,8 +53,9 @@ class Speedrun(Classifier):
         self.flip_tta = flip_tta
         filters = 2 * channels * KERNEL**2
         self.whiten = nn.Conv2d(channels, filters, KERNEL)  # (B, F, H - 1, W - 1)
-        nn.init.zeros_(self.whiten.weight).requires_grad_(False)
-        nn.init.zeros_(self.whiten.bias)
+        for parameter in self.whiten.parameters():
+            nn.init.zeros_(parameter)
+        self.whiten.weight.requires_grad_(False)
         groups = [_group(*sizes) for sizes in pairwise([filters, *widths])]
         self.features = nn.Sequential(nn.GELU(), *groups)  # (B, D, H/8, W/8)
         self.head = nn.Sequential(
