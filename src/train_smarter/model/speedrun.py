@@ -58,6 +58,8 @@ class Speedrun(Classifier):
         self.whiten.weight.requires_grad_(False)
         groups = [_group(*sizes) for sizes in pairwise([filters, *widths])]
         self.features = nn.Sequential(nn.GELU(), *groups)  # (B, D, H/8, W/8)
+        for part in (self.whiten, self.features):
+            part.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
         self.head = nn.Sequential(
             nn.AdaptiveMaxPool2d(1),
             nn.Flatten(),  # (B, D)
