@@ -1,5 +1,6 @@
 """The article's own way: a plain PyTorch loop over a DataLoader, per-sample transforms, `.item()` at every step."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
@@ -62,11 +63,13 @@ class Loop:
 
     def __init__(self, parts: Parts) -> None:
         self.parts, self.device = parts, parts.task.device
-        self.network: nn.Module = (parts.model if not parts.images else network_of(parts)).to(self.device)
+        network: nn.Module = parts.model if not parts.images else network_of(parts)
+        # As torch has it if nothing is said: the layout, and an optimizer that is not fused.
+        self.network = network.to(self.device).to(memory_format=torch.contiguous_format)
         self.loader: DataLoader = DataLoader(
             dataset(parts), batch_size=parts.data.batch_size, shuffle=True, num_workers=workers(parts)
         )
-        self.optimizer = parts.optimizer(self.network)
+        self.optimizer = parts.optimizer(self.network, fused=None)
         self.scheduler = parts.scheduler(self.optimizer, len(self.loader))
 
     def epoch(self, number: int) -> None:  # noqa: ARG002 (every epoch is alike)

@@ -40,7 +40,7 @@ class Lit(LightningModule):
         self.log("val_accuracy", self.val_accuracy, prog_bar=True)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.parts.optimizer(self.network)
+        optimizer = self.parts.optimizer(self.network, fused=None)
         steps = int(self.trainer.estimated_stepping_batches) // self.parts.task.epochs
         scheduler = self.parts.scheduler(optimizer, steps)
         if scheduler is None:

@@ -238,7 +238,7 @@ def test_attributes_weights_and_modules_are_set_as_in_any_module() -> None:
     model.note, model.note = "first", None
     assert model.note is None
     layer = model.layers[-1]
-    layer.bias = None
+    layer.bias = None  # type: ignore[assignment]
     assert dict(layer.named_parameters()).keys() == {"weight"}
     model.layers = None  # type: ignore[assignment]
     assert not list(model.parameters())

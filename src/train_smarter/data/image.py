@@ -1,13 +1,12 @@
 """What image data sets share: pixels become numbers on the device, augmented in training, normalised always."""
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from train_smarter.data.augment import Motion, moved
+from train_smarter.data.augment import Motion, Move, moved
 from train_smarter.data.base import Batch, Data, Examples, SplitName, mix
 from train_smarter.error import UserError
 
@@ -76,14 +75,14 @@ class ImageData(Data):
         assert self.trainer is not None, "the batch's number comes from the trainer"
         seed = mix(self.seed, self.trainer.fit_loop.total_batch_idx + 1, self.trainer.global_rank)
         generator = torch.Generator(images.device).manual_seed(seed)
-        for moving, group in groupby(self.augment.values(), lambda augmentation: isinstance(augmentation, Motion)):
-            if moving:
-                images = moved(images, [motion.move(images, generator) for motion in group])
+        moves: list[Move] = []
+        for augmentation in self.augment.values():
+            if isinstance(augmentation, Motion):
+                moves.append(augmentation.move(images, generator))
                 continue
-            images = unit(images)
-            for augmentation in group:
-                images = augmentation(images, generator)
-        return images
+            images = augmentation(unit(moved(images, moves)), generator)
+            moves = []
+        return moved(images, moves)
 
     def normalized(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W), uint8 or floats in 0..1 -> (images - mean) / std, channel by channel."""

@@ -1,11 +1,10 @@
 """Accuracy, precision, recall and F1 from one integer confusion matrix."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+Stack = tuple[Tensor, ...]
 WAITING = 64  # steps that are counted together
 
 
@@ -57,7 +56,7 @@ class Tally(Metric):
             self.waiting = []
             self.update(losses, predicted, labels)
 
-    def update(self, losses: Sequence[Tensor], predicted: Sequence[Tensor], labels: Sequence[Tensor]) -> None:
+    def update(self, losses: Stack, predicted: Stack, labels: Stack) -> None:
         """Several batches at once; losses: each the sum over its batch, a scalar."""
         cells = torch.cat(labels) * self.num_classes + torch.cat(predicted)
         self.confusion.view(-1).index_add_(0, cells, torch.ones_like(cells))
