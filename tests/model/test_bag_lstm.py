@@ -145,6 +145,9 @@ def test_dropout_is_before_the_logits_in_training_alone() -> None:
 def test_more_than_two_classes_make_a_logit_each() -> None:
     assert bag_lstm(num_classes=3)(padded([5, 3])).shape == (1, 3)
     assert bag_lstm()(padded([5, 3])).shape == (1, 1)
+    for reader in ("bag", "lstm"):
+        alone = silent(bag_lstm(num_classes=3), reader)(padded([5, 3]))[0]
+        assert len(set(alone.tolist())) == 3
 
 
 @pytest.mark.parametrize(
