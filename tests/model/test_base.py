@@ -233,6 +233,29 @@ def test_a_schedule_moves_the_learning_rate() -> None:
     assert trainer.optimizers[0].param_groups[0]["lr"] == 0.125  # 1 x 0.5 x 0.5 x 0.5
 
 
+@pytest.mark.parametrize("most", [0.01, 100.0])
+def test_gradients_are_clipped_as_torch_does_it(most: float) -> None:
+    of_lightning = lightning.LightningModule.configure_gradient_clipping
+
+    def clipped(ours: bool) -> dict[str, Tensor]:
+        lightning.seed_everything(1, verbose=False)
+        model = mlp(optimizer=partial(SGD, lr=1.0))
+        if not ours:
+            model.configure_gradient_clipping = partial(of_lightning, model)  # type: ignore[method-assign]
+        fit(model, gradient_clip_val=most)
+        return weights(model)
+
+    ours, theirs = clipped(True), clipped(False)
+    assert all(torch.allclose(ours[name], theirs[name], rtol=1e-5, atol=1e-7) for name in ours)
+
+
+def test_gradients_are_clipped_by_value_where_that_is_asked_for() -> None:
+    model = mlp(optimizer=partial(SGD, lr=1.0))
+    before = weights(model)
+    fit(model, max_steps=1, gradient_clip_val=1e-3, gradient_clip_algorithm="value")
+    assert max(float((new - before[name]).abs().max()) for name, new in weights(model).items()) <= 1.001e-3
+
+
 def test_attributes_weights_and_modules_are_set_as_in_any_module() -> None:
     model = mlp()
     model.note, model.note = "first", None
