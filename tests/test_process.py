@@ -57,3 +57,9 @@ def test_a_missing_gpu_is_said_to_be_missing() -> None:
         check=True,
     )
     assert done.stdout.split() in (["False", "''"], ["True", "None"])
+
+
+def test_threads_are_set_if_they_are_given() -> None:
+    program = "import torch; from train_smarter.process import prepare; prepare({}); print(torch.get_num_threads())"
+    assert printed(program.format(3)) == ["3"]
+    assert printed(program.format(""), OMP_NUM_THREADS="2") == ["2"]

@@ -33,7 +33,7 @@ def run(task: Task, gate: Gate, *more: str) -> None:
     # Early stopping watches as always, but every epoch of the race is run.
     cfg = task.compose(*(more or ["callbacks.early_stopping.patience=1000"]))
     seed_everything(cfg.seed, verbose=False)
-    process.prepare()
+    process.prepare(cfg.threads)
     journal = Journal(Path(cfg.paths.run))
     run = build(cfg, Turn(gate, journal), journal)
     chosen: dict[str, Any] = record.flat_choices(cfg)

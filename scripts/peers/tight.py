@@ -158,9 +158,9 @@ class Reader(nn.Module):
 
 
 def run(task: Task, gate: Gate) -> None:
-    process.prepare()
-    loop = Loop(prepare(task))
-    parts = loop.parts
+    parts = prepare(task)
+    process.prepare(parts.cfg.threads)
+    loop = Loop(parts)
     take_part(
         task,
         gate,

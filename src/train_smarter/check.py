@@ -54,6 +54,7 @@ RULES: dict[str, Rule] = {
     "seed": _or_null(SEED),
     "data.split_seed": SEED,
     "mode": (lambda v: v in ("min", "max"), "min or max"),
+    "threads": _or_null(COUNT),
     "train": SWITCH,
     "test": SWITCH,
     "data.batch_size": COUNT,

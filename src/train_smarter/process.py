@@ -9,10 +9,19 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 KEPT, LARGE = 2**30, 2**26
 
 
-def prepare() -> None:
-    """To be called once, before the trainer is made."""
+def prepare(threads: int | None = None) -> None:
+    """To be called once, before the trainer is made.
+
+    Args:
+        threads: of the CPU, for each operation; None: as many as there are cores. A small network's operations are
+            over before a second thread has woken up.
+    """
+    import torch
+
     keep_freed_memory()
     hide_missing_gpu()
+    if threads is not None:
+        torch.set_num_threads(threads)
 
 
 def keep_freed_memory() -> bool:

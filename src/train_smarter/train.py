@@ -39,7 +39,7 @@ def act(cfg: DictConfig) -> float | None:
     from train_smarter.callbacks.journal import Journal
     from train_smarter.process import prepare
 
-    prepare()
+    prepare(cfg.threads)
     folder = Path(cfg.paths.run)
     if cfg.seed is None:  # a new one each run, the same in each of its processes
         cfg.seed = zlib.crc32(str(folder).encode())

@@ -27,8 +27,14 @@ def test_it_has_the_parameters_of_the_article() -> None:
 
 
 def test_it_has_the_layers_of_the_article() -> None:
-    convolutions = ["Conv2d", "ReLU", "MaxPool2d"] * 2
+    convolutions = ["Conv2d", "MaxPool2d", "ReLU"] * 2
     assert kinds(cnn(3, 32, 32)) == [*convolutions, "Flatten", "Linear", "ReLU", "Dropout", "Linear"]
+
+
+def test_a_relu_behind_the_pool_gives_what_the_article_has_before_it() -> None:
+    features, images = cnn(3, 32, 32).features, torch.randn(2, 3, 32, 32)
+    conv1, pool1, _, conv2, pool2, _ = features
+    assert features(images).equal(pool2(conv2(pool1(conv1(images).relu())).relu()))
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (1, 10, 10), (3, 17, 40)])
@@ -42,7 +48,7 @@ def test_two_classes_are_one_logit() -> None:
 
 def test_batch_normalisation_stands_after_each_convolution() -> None:
     model = cnn(3, 32, 32, batch_norm=True)
-    assert kinds(model)[:8] == ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"] * 2
+    assert kinds(model)[:8] == ["Conv2d", "BatchNorm2d", "MaxPool2d", "ReLU"] * 2
     assert size(model) == 315_722 + 2 * 32 + 2 * 64  # a factor and a shift for each channel
 
 

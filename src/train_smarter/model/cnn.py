@@ -53,7 +53,8 @@ class CNN(Classifier):
     @staticmethod
     def _block(channels: int, out: int, *, batch_norm: bool) -> list[nn.Module]:
         norm = [nn.BatchNorm2d(out)] if batch_norm else []
-        return [nn.Conv2d(channels, out, kernel_size=3), *norm, nn.ReLU(), nn.MaxPool2d(2)]
+        # The article has the ReLU before the pool: the same result, at four times the ReLU's cost.
+        return [nn.Conv2d(channels, out, kernel_size=3), *norm, nn.MaxPool2d(2), nn.ReLU(inplace=True)]
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.features(images))
