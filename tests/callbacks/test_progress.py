@@ -7,9 +7,11 @@ from lightning.pytorch.callbacks import RichProgressBar
 from train_smarter.callbacks.progress import Progress
 
 
-def shown(monkeypatch: pytest.MonkeyPatch, *, batches: int, refresh_rate: int) -> list[int]:
-    """The batches, counted from one, after which the bar is drawn."""
+def shown(monkeypatch: pytest.MonkeyPatch, *, batches: int, refresh_rate: int, seconds: float = 1.0) -> list[int]:
+    """The batches, counted from one, after which the bar is drawn; each of them takes so many seconds."""
     drawn: list[int] = []
+    monkeypatch.setattr("time.monotonic", Mock(side_effect=lambda: seconds * clock[0]))
+    clock = [100]
 
     def draw(self: Any, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG001
         drawn.append(batch_idx + 1)
@@ -17,6 +19,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, *, batches: int, refresh_rate: int) -
     monkeypatch.setattr(RichProgressBar, "on_train_batch_end", draw)
     bar = Progress(refresh_rate=refresh_rate)
     for batch_idx in range(batches):
+        clock[0] += 1
         trainer = Mock(is_last_batch=batch_idx + 1 == batches)
         bar.on_train_batch_end(trainer, Mock(), None, None, batch_idx)
     return drawn
@@ -28,3 +31,8 @@ def test_the_bar_rests_between_two_refreshes_and_ends_with_the_epoch(monkeypatch
 
 def test_a_bar_that_is_switched_off_is_not_drawn_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown(monkeypatch, batches=5, refresh_rate=0) == [5]
+
+
+def test_the_bar_is_drawn_at_most_twice_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    # half a second is 5 batches of 0.1 s: after the first at 2, those at 8, 14 and 20 are the next that are even
+    assert shown(monkeypatch, batches=21, refresh_rate=2, seconds=0.1) == [2, 8, 14, 20, 21]
