@@ -10,8 +10,8 @@ from train_smarter.callbacks.progress import Progress
 def shown(monkeypatch: pytest.MonkeyPatch, *, batches: int, refresh_rate: int, seconds: float = 1.0) -> list[int]:
     """The batches, counted from one, after which the bar is drawn; each of them takes so many seconds."""
     drawn: list[int] = []
-    monkeypatch.setattr("time.monotonic", Mock(side_effect=lambda: seconds * clock[0]))
     clock = [100]
+    monkeypatch.setattr("time.monotonic", Mock(side_effect=lambda: seconds * clock[0]))
 
     def draw(self: Any, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG001
         drawn.append(batch_idx + 1)
