@@ -31,10 +31,12 @@ def act(cfg: DictConfig) -> None:
     cfg = _as_recorded(cfg, folder)
     checkpoint = _checkpoint(folder, cfg.checkpoint)
     from train_smarter.build import build
+    from train_smarter.process import prepare
     from train_smarter.screen import results_table, show
 
     # The training's callbacks and loggers stay out; its progress bar may show.
     cfg.logger, cfg.callbacks = {}, {"progress": cfg.get("callbacks", {}).get("progress")}
+    prepare(cfg.get("threads"))  # what older runs recorded has none
     run = build(cfg)
     run.data.load_preprocess(record.read_json(folder / "preprocess.json"))
     results = evaluate(run, cfg.split, ckpt_path=str(checkpoint))
