@@ -105,15 +105,13 @@ def assembler(parts: Parts, *, layout: torch.memory_format) -> Callable[[Tensor,
             else:
                 for operation in augment:
                     images = operation(images if isinstance(operation, Motion) else unit(images), generator)
-        return images.to(torch.float, memory_format=layout).mul_(scale).add_(shift)
+        return torch.addcmul(shift, images.to(torch.float, memory_format=layout), scale)
 
     return assemble
 
 
-def normaliser(data: ImageData, most: int, device: torch.device) -> tuple[Any, Any]:
-    """What pixels of 0..most are multiplied by, and what is added; a number each where all channels share it."""
-    if len({*data.mean}) == len({*data.std}) == 1:
-        return 1 / (most * data.std[0]), -data.mean[0] / data.std[0]
+def normaliser(data: ImageData, most: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What pixels of 0..most are multiplied by, and what is added, (C, 1, 1) each."""
     mean, std = (torch.tensor(v, device=device).view(-1, 1, 1) for v in (data.mean, data.std))
     return 1 / (most * std), -mean / std
 

@@ -33,6 +33,6 @@ def test_a_bar_that_is_switched_off_is_not_drawn_on_the_way(monkeypatch: pytest.
     assert shown(monkeypatch, batches=5, refresh_rate=0) == [5]
 
 
-def test_the_bar_is_drawn_at_most_twice_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    # half a second is 5 batches of 0.1 s: after the first at 2, those at 8, 14 and 20 are the next that are even
-    assert shown(monkeypatch, batches=21, refresh_rate=2, seconds=0.1) == [2, 8, 14, 20, 21]
+def test_the_bar_is_drawn_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    # a second is 10 batches of 0.1 s: after the first at 2, those at 14 and 26 are the next that are even
+    assert shown(monkeypatch, batches=27, refresh_rate=2, seconds=0.1) == [2, 14, 26, 27]

@@ -100,7 +100,7 @@ def test_pixels_are_normalised(pixel: int, expected: float) -> None:
 def test_each_channel_has_a_mean_and_a_deviation_of_its_own() -> None:
     data = Grey(shape=[3, 4, 4], mean=[0.0, 0.2, 0.5], std=[1.0, 0.4, 0.25])
     # (51 / 255 - 0) / 1, (51 / 255 - 0.2) / 0.4, (255 / 255 - 0.5) / 0.25
-    assert model_sees(data, 51, 51, 255) == pytest.approx([0.2, 0.0, 2.0])
+    assert model_sees(data, 51, 51, 255) == pytest.approx([0.2, 0.0, 2.0], abs=1e-6)
 
 
 def test_a_batch_leaves_the_examples_in_memory_as_they_are() -> None:

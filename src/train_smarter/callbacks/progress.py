@@ -6,11 +6,11 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
-PAUSE = 0.5  # seconds; least time between two drawings
+PAUSE = 1.0  # seconds; least time between two drawings
 
 
 class Progress(RichProgressBar):
-    """Lightning's bar, drawn every `refresh_rate` steps, but at most twice a second.
+    """Lightning's bar, drawn every `refresh_rate` steps, but at most once a second.
 
     The original reads its metrics at every step, which on a GPU waits for the step to end, and draws the lines of all
     epochs so far with every refresh: small networks spent half of their time on that.

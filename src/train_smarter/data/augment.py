@@ -53,7 +53,7 @@ def moved(images: Tensor, moves: Sequence[Move]) -> Tensor:
     # In an image with a border of one zero all round: what lies outside lands on it.
     row = (row + (height + 1) / 2).round_().clamp_(0, height + 1)
     column = (column + (width + 1) / 2).round_().clamp_(0, width + 1)
-    return _picked(images, (row * (width + 2) + column).long())
+    return _picked(images, torch.add(column, row, alpha=width + 2).int())
 
 
 def cut_out(images: Tensor, row: Tensor, column: Tensor, *, size: int) -> Tensor:
@@ -104,9 +104,9 @@ def _centred(length: int, like: Tensor) -> Tensor:
 
 
 def _picked(images: Tensor, place: Tensor) -> Tensor:
-    """The pixels of images (B, C, H, W) with a border of one zero, at places (B, H, W), counted row by row."""
+    """The pixels of images (B, C, H, W) with a border of one zero, at places (B, H, W), int32, counted row by row."""
     pixels = F.pad(images.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))  # (B, H + 2, W + 2, C)
-    first = torch.arange(len(pixels), device=place.device) * (pixels.shape[1] * pixels.shape[2])
+    first = torch.arange(len(pixels), device=place.device, dtype=place.dtype) * (pixels.shape[1] * pixels.shape[2])
     picked = pixels.flatten(0, 2).index_select(0, (place + first.view(-1, 1, 1)).flatten())
     return picked.view(*place.shape, -1).permute(0, 3, 1, 2)
 

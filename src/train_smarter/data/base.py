@@ -205,7 +205,7 @@ class Data(LightningDataModule):
         *,
         num_classes: int,
         batch_size: int = 64,
-        eval_batch_size: int = 512,
+        eval_batch_size: int = 128,
         val_fraction: float = 0.1,
         test_fraction: float = 0.2,
         folds: int = 5,

@@ -87,12 +87,10 @@ class ImageData(Data):
     def normalized(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W), uint8 or floats in 0..1 -> (images - mean) / std, channel by channel."""
         scale, shift = self._factors(255 if images.dtype == torch.uint8 else 1, images.device)
-        return images.float().mul(scale).add_(shift)
+        return torch.addcmul(shift, images.float(), scale)
 
-    def _factors(self, most: int, device: torch.device) -> tuple[Any, Any]:
-        """What pixels of 0..most are multiplied by, and what is added: numbers where all channels share them."""
-        if len(set(self.mean)) == len(set(self.std)) == 1:
-            return 1 / (most * self.std[0]), -self.mean[0] / self.std[0]
+    def _factors(self, most: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """What pixels of 0..most are multiplied by, and what is added, (C, 1, 1) each."""
         if (device, most) not in self._constants:  # once: copying numbers to a GPU waits for it
             mean, std = (torch.tensor(v, device=device).view(-1, 1, 1) for v in (self.mean, self.std))
             self._constants[device, most] = 1 / (most * std), -mean / std

@@ -4,25 +4,10 @@ from typing import Any
 from peers import ours
 from peers.task import Task
 
-
-class Script:
-    """A gate that lets everyone pass, and notes what is told."""
-
-    def __init__(self) -> None:
-        self.told: list[Any] = []
-
-    def wait(self, word: str) -> None:
-        self.told.append(word)
-
-    def tell(self, **message: Any) -> None:
-        self.told.append(message)
-
-
 LENGTH = ["trainer.limit_train_batches=3", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1"]
 
 
-def test_ours_waits_before_each_epoch_and_logs_as_by_default(tmp_path: Path) -> None:
-    gate: Any = Script()
+def test_ours_waits_before_each_epoch_and_logs_as_by_default(gate: Any, tmp_path: Path) -> None:
     overrides = [*LENGTH, "callbacks.pictures=null", "callbacks.progress=null", "callbacks.summary=null"]
     ours.run(Task("digits_cnn", 2, str(tmp_path), overrides=overrides), gate)
     assert [type(told).__name__ if isinstance(told, dict) else told for told in gate.told] == [

@@ -27,21 +27,9 @@ def test_a_step_has_our_parameters_and_logs_a_metric(
     assert sum(p.numel() for p in module.network.parameters()) == parts.parameters
 
 
-class Script:
-    def __init__(self) -> None:
-        self.told: list[Any] = []
-
-    def wait(self, word: str) -> None:
-        self.told.append(word)
-
-    def tell(self, **message: Any) -> None:
-        self.told.append(message)
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_it_waits_before_each_epoch(tmp_path: Path) -> None:
-    gate: Any = Script()
+def test_it_waits_before_each_epoch(gate: Any, tmp_path: Path) -> None:
     stock.run(Task("phrases_lstm", 2, str(tmp_path)), gate)
     assert [told if isinstance(told, str) else list(told) for told in gate.told] == [
         *("go", ["seconds"], "go", ["seconds"], "end", ["accuracy", "parameters"])
