@@ -5,7 +5,6 @@ count of hits, both on the device. The tricks that a config can switch follow ou
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F

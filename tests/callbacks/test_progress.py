@@ -34,5 +34,5 @@ def test_a_bar_that_is_switched_off_is_not_drawn_on_the_way(monkeypatch: pytest.
 
 
 def test_the_bar_is_drawn_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    # a second is 10 batches of 0.1 s: after the first at 2, those at 14 and 26 are the next that are even
-    assert shown(monkeypatch, batches=27, refresh_rate=2, seconds=0.1) == [2, 14, 26, 27]
+    # a second is 10 batches of 0.1 s: of every fourth, those 12 after the last one that was drawn
+    assert shown(monkeypatch, batches=29, refresh_rate=4, seconds=0.1) == [4, 16, 28, 29]
