@@ -117,6 +117,13 @@ def test_evidence_is_counted_in_train_before_training_and_kept_in_the_checkpoint
     assert "evidence" in model.state_dict()
 
 
+def test_without_a_datamodule_there_is_nothing_to_count() -> None:
+    model = BagLSTM(**SMALL)
+    model._trainer = SimpleNamespace(datamodule=None)  # type: ignore[assignment]
+    with pytest.raises(UserError, match="datamodule="):
+        model.setup("fit")
+
+
 def test_before_training_the_bag_is_naive_bayes() -> None:
     model = silent(BagLSTM(**SMALL), "lstm").eval()
     model.weigh(Examples(torch.tensor([[2, 3], [4, 5]]), torch.tensor([0, 1])))

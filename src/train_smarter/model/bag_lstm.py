@@ -79,12 +79,18 @@ class BagLSTM(Classifier):
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
-            self.weigh(self.trainer.datamodule.examples["train"])  # type: ignore[attr-defined]
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            if data is None:
+                raise UserError("BagLSTM counts words before it trains: call trainer.fit(model, datamodule=...)")
+            self.weigh(data.examples["train"])
         super().setup(stage)  # may start from other weights, and their evidence
 
     @torch.no_grad()
     def weigh(self, examples: Examples) -> None:
-        """Sets what each word and pair speaks for: the log of how much more likely it is in a class than elsewhere."""
+        """Sets what each word and pair speaks for: the log of how much more likely it is in a class than elsewhere.
+
+        examples: tokens (N, T) of any integer type, 0 = padding on the right, and labels (N,).
+        """
         counts = torch.ones(self.num_classes, len(self.evidence))  # of texts that have it; 1: none is impossible
         for tokens, labels in zip(examples.inputs.split(COUNTED), examples.labels.split(COUNTED), strict=True):
             held = self._held(tokens.long())
