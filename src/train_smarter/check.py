@@ -68,6 +68,7 @@ RULES: dict[str, Rule] = {
     "model.dropout": SHARE,
     "model.label_smoothing": SHARE,
     "model.hidden": COUNT,
+    "model.share": NOT_NEGATIVE,
     "model.batch_norm": SWITCH,
     "model.compile": _or_null((lambda v: v in COMPILE_MODES, "one of " + ", ".join(COMPILE_MODES))),
     "data.on_device": _or_null(SWITCH),
