@@ -1,11 +1,14 @@
 """From a config to objects: the only place that instantiates."""
 
 import logging
+import pickle
 import platform
+import re
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +24,7 @@ from omegaconf import DictConfig
 from train_smarter.data.base import Data
 from train_smarter.error import UserError
 from train_smarter.model.base import Classifier
+from train_smarter.record import read_json
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +75,7 @@ def build(cfg: DictConfig, *extra: Callback) -> Run:
     callbacks = [callback for _, callback in _each(cfg, "callbacks")]
     if not loggers:  # it refuses to work without one
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
-    run = Run(build_data(cfg), _make(cfg, "model"), build_trainer(cfg, loggers, [*extra, *callbacks]))
+    run = Run(build_data(cfg), build_model(cfg), build_trainer(cfg, loggers, [*extra, *callbacks]))
     skip_idle_hooks(run.trainer, run.model)
     return run
 
@@ -80,6 +84,12 @@ def build_data(cfg: DictConfig) -> Data:
     data = _make(cfg, "data")
     assert isinstance(data, Data), f"data._target_ is to be a {Data.__qualname__}, not {type(data).__name__}"
     return data
+
+
+def build_model(cfg: DictConfig) -> Classifier:
+    model = _make(cfg, "model")
+    assert isinstance(model, Classifier), f"model._target_ is to be a Classifier, not {type(model).__name__}"
+    return model
 
 
 def build_trainer(cfg: DictConfig, loggers: list[Logger], callbacks: list[Callback]) -> Trainer:
@@ -109,6 +119,43 @@ def _fast_bf16() -> bool:
     """Whether the CPU has the instructions; of x86 processors, those before AVX-512 do not."""
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     return not x86 or torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "NO AVX", "AVX2")
+
+
+def restore(data: Data, model: Classifier, folder: Path, checkpoint: Path) -> int:
+    """Sets data and model to what a run in `folder` had learned; returns the training step of the checkpoint.
+
+    The data treat new input as the run treated its own (normalisation, vocabulary); the model has the checkpoint's
+    weights, on the CPU, and is set to evaluation.
+
+    Raises:
+        UserError: the checkpoint is damaged, holds more than numbers, or does not fit the model.
+    """
+    try:
+        data.load_preprocess(read_json(folder / "preprocess.json"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / 'preprocess.json'} does not fit {type(data).__name__}: {error!r}") from error
+    content = load_checkpoint(checkpoint)
+    try:
+        model.load_state_dict(content["state_dict"])
+    except (KeyError, RuntimeError, AttributeError, TypeError) as error:
+        raise UserError(f"{checkpoint} does not fit {type(model).__name__}: {_gist(error)}") from error
+    model.eval()
+    return int(content.get("global_step", 0))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds: numbers, texts and tensors, never code."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # what torch then advises, nobody should do
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        holds = f"it holds {code[1]}, which is code" if code else "it is damaged, or holds more than numbers"
+        raise UserError(f"{path} is refused: {holds}") from error
+    except Exception as error:  # a damaged file fails in many ways
+        raise UserError(f"{path} is no checkpoint that can be read: {_gist(error)[:200]}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no checkpoint: it holds a {type(content).__name__}")
+    return content
 
 
 # What Lightning calls at every training batch, in the model and in each callback.

@@ -16,7 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from train_smarter.error import UserError, nearest
-from train_smarter.record import forget, quoted
+from train_smarter.past import quoted
+from train_smarter.record import forget
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"

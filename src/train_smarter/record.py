@@ -1,4 +1,4 @@
-"""What a run leaves behind in its folder, and how a later command finds it. Imports nothing heavy."""
+"""What a run leaves behind in its folder. Imports nothing heavy."""
 
 import csv
 import json
@@ -18,13 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from train_smarter.error import UserError, nearest
+from train_smarter.error import UserError
 
-RECORD = "/record.json"
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "optuna", "numpy")
 
 
@@ -227,114 +225,3 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
         if new:
             writer.writeheader()
         writer.writerow(row)
-
-
-# ---- finding a past run
-
-
-def find_run(reference: str, logs: Path) -> Path:
-    """The folder of a past run.
-
-    reference: `last` (of single runs and the jobs of multiruns), a folder, or the name of one under `logs`/train/runs.
-    """
-    runs = logs / "train" / "runs"
-    if reference == "last":
-        known = [
-            path.parent for pattern in ("runs/*", "multiruns/*/*") for path in (logs / "train").glob(pattern + RECORD)
-        ]
-        if not known:
-            raise UserError(f"there is no run under {runs} yet: type train first")
-        return max(known, key=_start)
-    for folder in (Path(os.path.expanduser(reference)), runs / reference):  # noqa: PTH111 (pathlib's fails at ~nobody)
-        if (folder / "config.yaml").is_file() or (folder / ".hydra").is_dir():
-            return folder.resolve()
-    names = sorted(path.parent.name for path in runs.glob("*" + RECORD))
-    hint = nearest(reference, names) or (f"; the newest is {names[-1]}" if names else "")
-    raise UserError(f"run={reference} is no run folder: give `last`, a folder, or a name under {runs}{hint}")
-
-
-def _start(folder: Path) -> tuple[str, str]:
-    """Sorts runs by age, however they are named."""
-    try:
-        return str(read_json(folder / "record.json")["start"]), folder.name
-    except (UserError, KeyError, TypeError):
-        return "", folder.name
-
-
-def recorded(folder: Path) -> DictConfig:
-    """The config that a run was composed of.
-
-    As Hydra kept it, with its interpolations: so `paths.data=...` moves what hangs on it, and a project may move.
-    """
-    for path in (folder / ".hydra" / "config.yaml", folder / "config.yaml"):
-        if path.is_file():
-            cfg = OmegaConf.load(path)
-            assert isinstance(cfg, DictConfig)
-            return cfg
-    raise UserError(f"{folder} holds no config: the run ended before it began")
-
-
-def overrides() -> list[str]:
-    """The overrides that this run was started with."""
-    return [str(override) for override in HydraConfig.get().overrides.task] if HydraConfig.initialized() else []
-
-
-# ---- commands that read a past run
-
-
-def reading(argv: Sequence[str], verb: str, logs: Path) -> list[str]:
-    """The command line of a verb that reads a past run, as Hydra is to see it.
-
-    `run=` is taken literally, whatever it holds. The overrides of that run come first, then the user's own; results
-    and log go into <run>/<verb>/.
-    """
-    own = [word for word in argv if not word.startswith("run=")]
-    given = [word.removeprefix("run=") for word in argv if word.startswith("run=")]
-    if {"-m", "--multirun"} & set(argv):
-        raise UserError(f"{verb} reads one run at a time: type it without -m")
-    if not given and any(word.startswith("-") for word in argv):
-        return own  # --help, --cfg job: nothing is read
-    if len(given) == 1 and _plain(given[0]) != given[0]:
-        return list(argv)  # a further process of this command: its words have been here before
-    if len(given) != 1 or not given[0]:
-        raise UserError(f"{verb} needs one run: type {verb} run=last, or {verb} run=<folder>")
-    logs_typed = [word.removeprefix("paths.logs=") for word in own if word.startswith("paths.logs=")]
-    folder = find_run(_plain(given[0]), Path(*logs_typed[-1:]) if logs_typed else logs)
-    places = [f"run={quoted(folder)}", f"hydra.run.dir={quoted(folder / verb)}", "hydra.output_subdir=null"]
-    return [*past_overrides(folder), *places, *own]
-
-
-def past_overrides(folder: Path) -> list[str]:
-    """The overrides that a past run was started with."""
-    path = folder / ".hydra" / "overrides.yaml"
-    return [str(override) for override in OmegaConf.load(path)] if path.exists() else []
-
-
-def quoted(path: Path) -> str:
-    """A value that Hydra's grammar and OmegaConf's interpolation take as it stands.
-
-    To both a backslash is itself, but in front of what it would protect: a quote, the end, or `${`.
-    """
-    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", str(path))
-    return "'" + re.sub(r"(\\*)('|\Z)", lambda end: end[1] * 2 + end[2].replace("'", "\\'"), text) + "'"
-
-
-def _plain(value: str) -> str:
-    """Undoes `quoted`: the further processes of a run are started with the words that Hydra saw."""
-    if value[:1] == "'" and Path(value[1:]).is_absolute():
-        return str(OmegaConf.create({"run": OverridesParser.create().parse_override(f"run={value}").value()}).run)
-    return value
-
-
-def updated(recorded: Any, before: Any, after: Any) -> Any:
-    """The recorded config with the difference between two composed ones, as plain containers.
-
-    So a config file edited since the run changes nothing, and the user's own overrides do.
-    """
-    if before == after:
-        return recorded
-    if not all(isinstance(part, dict) for part in (recorded, before, after)):
-        return after
-    kept = {key: value for key, value in recorded.items() if key in after or key not in before}
-    given = [key for key in after if key in kept or key not in before or before[key] != after[key]]
-    return kept | {key: updated(recorded.get(key), before.get(key), after[key]) for key in given}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from train_smarter import record
+from train_smarter import past, record
 from train_smarter.check import check
 from train_smarter.command import command
 
@@ -130,7 +130,7 @@ def _recorded(cfg: DictConfig, folder: Path) -> Iterator[None]:
         yield
         return
     show(config_tree(cfg))
-    notes = record.Record(folder, cfg, record.overrides())
+    notes = record.Record(folder, cfg, past.overrides())
     status = "failed"
     try:
         yield

@@ -1,6 +1,8 @@
 """Where pictures, histograms and layouts go: TensorBoard, if the run has it."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lightning import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -24,3 +26,13 @@ def writers(trainer: Trainer) -> "list[SummaryWriter]":
 def latest_step(trainer: Trainer) -> int:
     """The optimizer step made last, where Lightning puts the scalars of an epoch's end on TensorBoard's axis."""
     return max(0, trainer.global_step - 1)
+
+
+def write_scalars(folder: Path, results: Mapping[str, Any], *, step: int) -> None:
+    """Leaves metrics, as `test/accuracy`, in an event file of their own: a run beside the training's in TensorBoard."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        for name, value in results.items():
+            if "/" in name:
+                writer.add_scalar(name, value, step)

@@ -241,7 +241,8 @@ class Data(LightningDataModule):
         return {"names": self.names}
 
     def load_preprocess(self, preprocess: dict[str, Any]) -> None:
-        """Takes over what a past run's `preprocess` returned, before `setup`."""
+        """Takes over what a past run's `preprocess` returned, before `setup`; what is read then has to fit it."""
+        self.names = list(preprocess["names"])
 
     # ---- Lightning's hooks
 
@@ -259,8 +260,17 @@ class Data(LightningDataModule):
     def load(self) -> None:
         """Fills `names` and `examples`."""
         source = self.read()
-        self.names = list(source.names)
+        self.take_names(source.names)
         self.examples = self.encode(self.split(source))
+
+    def take_names(self, names: Sequence[str]) -> None:
+        """The classes that were read, which have to be those of the run that is gone back to."""
+        if self.names and self.names != list(names):
+            raise UserError(
+                f"{type(self).__name__} has the classes {list(names)}, but the run was trained on {self.names}: give "
+                "data with the same classes, in the same order"
+            )
+        self.names = list(names)
 
     def summarise(self) -> None:
         """Tells the log what there is."""

@@ -1,5 +1,6 @@
 """What image data sets share: pixels become numbers on the device, augmented in training, normalised always."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from torch import Tensor
 from train_smarter.data.augment import Motion, Move, moved
 from train_smarter.data.base import Batch, Data, Examples, SplitName, mix
 from train_smarter.error import UserError
+
+log = logging.getLogger(__name__)
 
 # Images (B, C, H, W), floats in 0..1, and a generator, both on one device -> images of the same shape.
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
@@ -52,6 +55,18 @@ class ImageData(Data):
 
     def preprocess(self) -> dict[str, Any]:
         return {**super().preprocess(), "shape": list(self.shape), "mean": self.mean, "std": self.std}
+
+    def load_preprocess(self, preprocess: dict[str, Any]) -> None:
+        super().load_preprocess(preprocess)
+        if (channels := len(preprocess["mean"])) != self.shape[0]:
+            raise UserError(f"the run was trained on images of {channels} channels, and these have {self.shape[0]}")
+        mean, std = (self._per_channel(preprocess[name]) for name in ("mean", "std"))
+        if (mean, std) != (self.mean, self.std):
+            log.warning(
+                "the run's normalisation is taken, mean %s and std %s, not %s and %s", mean, std, self.mean, self.std
+            )
+        self.mean, self.std = mean, std
+        self._constants.clear()
 
     def encode(self, splits: dict[SplitName, Examples]) -> dict[SplitName, Examples]:
         """Lays the channels of a pixel side by side, as convolutions and augmentations read them fastest."""

@@ -170,8 +170,8 @@ class TextData(Data):
         return {**super().preprocess(), **recorded}
 
     def load_preprocess(self, preprocess: dict[str, Any]) -> None:
-        self.names, self.length, self.keep = preprocess["names"], preprocess["length"], preprocess["keep"]
-        self.spelled = preprocess["tokenizer"]
+        super().load_preprocess(preprocess)
+        self.length, self.keep, self.spelled = preprocess["length"], preprocess["keep"], preprocess["tokenizer"]
         if (known := self.tokenizer.get_vocab_size()) > self.vocab_size:
             raise UserError(f"data.vocab_size={self.vocab_size}, but the recorded tokenizer knows {known} ids")
 
@@ -217,12 +217,13 @@ class TextData(Data):
             if self.spelled not in (None, spelled):
                 return False
             examples: dict[SplitName, Examples] = {name: Examples(*state["splits"][name]) for name in SPLITS}
-            self.names, self.left_out = state["names"], state["left_out"]
+            names, self.left_out = state["names"], state["left_out"]
         except FileNotFoundError:
             return False
         except Exception as error:  # a damaged file fails in many ways, and each has the same cure
             log.warning("%s cannot be read (%s) and is made anew", file, type(error).__name__)
             return False
+        self.take_names(names)
         self.spelled, self.examples = spelled, examples
         return True
 

@@ -1,0 +1,279 @@
+"""A past run: how a command finds it, and takes its config up again. Imports nothing heavy.
+
+Nothing in a run's folder is trusted: it may come from a stranger.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from train_smarter.error import UserError, nearest
+from train_smarter.record import read_json
+
+# Words that name a past run, taken literally, whatever they hold.
+NAMING = ("run", "resume", "rerun", "against")
+
+
+# ---- finding it
+
+
+def find(reference: str, logs: Path, *, key: str = "run", kinds: Sequence[str] = ("runs", "multiruns")) -> Path:
+    """The folder of a past run or multirun.
+
+    Args:
+        reference: `last` (the newest one, whatever became of it), a folder, or the name of one under `logs`/train.
+        key: the word that it was given to, for the message.
+        kinds: what `last` and a name may mean, of "runs" and "multiruns".
+    """
+    homes = [logs / "train" / kind for kind in kinds]
+    known = {folder: _start(folder) for home in homes for folder in home.glob("*") if is_run(folder) or jobs(folder)}
+    if reference == "last":
+        if not known:
+            raise UserError(f"{key}=last: there is nothing under {' or '.join(map(str, homes))} yet: type train first")
+        return max(known, key=lambda folder: known[folder])
+    for folder in (Path(os.path.expanduser(reference)), *(home / reference for home in homes)):  # noqa: PTH111 (pathlib's fails at ~nobody)
+        if is_run(folder) or jobs(folder):
+            return folder.resolve()
+    names = sorted(folder.name for folder in known)
+    newest = f"; the newest is {max(known, key=lambda folder: known[folder]).name}" if known else ""
+    hint = nearest(reference, names) or newest
+    raise UserError(f"{key}={reference} is no run folder: give `last`, a folder, or a name under {homes[0]}{hint}")
+
+
+def find_run(reference: str, logs: Path, *, key: str = "run") -> Path:
+    """The same, of one run: of a multirun its best trial, which is said."""
+    folder = find(reference, logs, key=key)
+    return folder if is_run(folder) else best_job(folder)
+
+
+def is_run(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file() or (folder / ".hydra").is_dir()
+
+
+def jobs(folder: Path) -> list[Path]:
+    """The runs of a multirun, in their order; empty where the folder is none."""
+    if not (folder / "multirun.yaml").is_file() or is_run(folder):
+        return []
+    inside = [child for child in folder.iterdir() if is_run(child)]
+    return sorted(inside, key=lambda child: (not child.name.isdigit(), child.name.zfill(9)))
+
+
+def best_job(multirun: Path) -> Path:
+    """The job with the best value of the monitored metric."""
+    values: dict[Path, float] = {}
+    for job in jobs(multirun):
+        if (job / "results.json").is_file():
+            results = read_json(job / "results.json")
+            if isinstance(results.get("best"), int | float):
+                values[job] = results["best"]
+    if not values:
+        raise UserError(f"{multirun} is a multirun in which no trial is done: give one of its folders")
+    best = (min if str(recorded(next(iter(values))).get("mode")) == "min" else max)(values, key=lambda job: values[job])
+    print(f"{multirun.name} is a multirun; its best trial is {best.name}, with {values[best]:.4f}", file=sys.stderr)  # noqa: T201
+    return best
+
+
+def _start(folder: Path) -> tuple[str, str]:
+    """Sorts runs by age, however they are named; a multirun began with its first job."""
+    try:
+        begun = str(read_json(min(jobs(folder), default=folder) / "record.json")["start"])
+    except (UserError, KeyError, TypeError):  # it ended before it had a record
+        begun = datetime.fromtimestamp(folder.stat().st_ctime, UTC).isoformat(timespec="seconds")
+    return begun, folder.name
+
+
+# ---- its config
+
+
+def recorded(folder: Path) -> DictConfig:
+    """The config that a run was composed of, when it was last started.
+
+    As Hydra kept it, with its interpolations: so `paths.data=...` moves what hangs on it, and a project may move.
+    """
+    for path in (*(kept / "config.yaml" for kept in reversed(_kept(folder))), folder / "config.yaml"):
+        if path.is_file():
+            return _loaded(path)
+    raise UserError(f"{folder} holds no config: the run ended before it began")
+
+
+def past_overrides(folder: Path) -> list[str]:
+    """The overrides that a past run was last started with, but those that named a run before it.
+
+    Raises:
+        UserError: one of them is none, or sets something of Hydra's own: they are put on a command line.
+    """
+    path = next(
+        (kept / "overrides.yaml" for kept in reversed(_kept(folder)) if (kept / "overrides.yaml").exists()), None
+    )
+    return [] if path is None else harmless([str(override) for override in _loaded(path)], path)
+
+
+def harmless(words: Sequence[str], path: Path) -> list[str]:
+    """Recorded overrides that may stand on a command line again, without those that named a run."""
+    kept = []
+    for word in words:
+        try:
+            key = OverridesParser.create().parse_override(word).key_or_group
+        except OverrideParseException:
+            key = "hydra"
+        if word.startswith("-") or re.match(r"hydra\b", key):
+            raise UserError(f"{path}: {word!r} is refused: a run's overrides set nothing but its own config")
+        if key not in NAMING:
+            kept.append(word)
+    return kept
+
+
+def _kept(folder: Path) -> list[Path]:
+    """What was kept of each start of a run: .hydra, .hydra_2, .hydra_3, ..."""
+    return sorted(
+        (path for path in folder.glob(".hydra*") if re.fullmatch(r"\.hydra(_\d+)?", path.name)),
+        key=lambda path: (len(path.name), path.name),
+    )
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        return OmegaConf.load(path)
+    except (OSError, ValueError, OmegaConfBaseException) as error:
+        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # YAML's own errors have no common base that is not YAML's
+        raise UserError(f"{path} is not readable YAML: {str(error).splitlines()[0]}") from error
+
+
+def as_recorded(cfg: DictConfig, folder: Path, verb: str, *own: str) -> DictConfig:
+    """The run's recorded config with the user's overrides on top, whatever has become of conf/ since.
+
+    Args:
+        cfg: what `verb` composed from the run's overrides and the user's.
+        own: keys that are the verb's, not the run's.
+    """
+    then = past_overrides(folder)
+    naming = [word for word in overrides() if word.partition("=")[0] in NAMING]
+    before = compose(verb, [*then, *naming])
+    past = recorded(folder)
+    past.paths.run = cfg.paths.run
+    typed = [word.lstrip("+").partition("=")[0] for word in overrides() if word not in then]
+    _refuse_outside(past, folder, Path(cfg.paths.run), typed)
+    parts = [OmegaConf.to_container(config, resolve=False) for config in (past, before, cfg)]
+    return DictConfig(updated(*parts) | {key: cfg[key] for key in own})
+
+
+def _refuse_outside(past: DictConfig, folder: Path, run: Path, typed: Sequence[str]) -> None:
+    """A run writes into its own folder: a recorded path elsewhere counts only if the user types it again."""
+    for group in ("callbacks", "logger", "trainer"):
+        for path, value in _texts(OmegaConf.to_container(past[group], resolve=True) if past.get(group) else {}, group):
+            leads = value[:1] in ("/", "~", "\\") or ".." in Path(value).parts
+            inside = any(Path(value).resolve().is_relative_to(home.resolve()) for home in (folder, run))
+            if leads and not inside and path not in typed:
+                raise UserError(
+                    f"{folder}: its {path}={value} leads out of the run's folder, and is not taken over; if you mean "
+                    f"it, type {path}={value}"
+                )
+
+
+def _texts(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    """The texts of a config, with the path to each."""
+    if isinstance(node, dict | list):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from _texts(value, f"{path}.{key}")
+    elif isinstance(node, str):
+        yield path, node
+
+
+def overrides() -> list[str]:
+    """The overrides that this run was started with."""
+    return [str(override) for override in HydraConfig.get().overrides.task] if HydraConfig.initialized() else []
+
+
+def updated(recorded: Any, before: Any, after: Any) -> Any:
+    """The recorded config with the difference between two composed ones, as plain containers.
+
+    So a config file edited since the run changes nothing, and the user's own overrides do.
+    """
+    if before == after:
+        return recorded
+    if not all(isinstance(part, dict) for part in (recorded, before, after)):
+        return after
+    kept = {key: value for key, value in recorded.items() if key in after or key not in before}
+    given = [key for key in after if key in kept or key not in before or before[key] != after[key]]
+    return kept | {key: updated(recorded.get(key), before.get(key), after[key]) for key in given}
+
+
+def checkpoint(folder: Path, name: str) -> Path:
+    """The file of a run's checkpoint: `best`, `last`, or any file."""
+    named = folder / "checkpoints" / f"{name}.ckpt"
+    path = named if named.is_file() else Path(os.path.expanduser(name))  # noqa: PTH111
+    if not path.is_file():
+        there = sorted(file.stem for file in (folder / "checkpoints").glob("*.ckpt"))
+        raise UserError(f"checkpoint={name}: {folder} has {', '.join(there) or 'no checkpoint'}; a file is taken, too")
+    return path.resolve()
+
+
+# ---- the words that name it, on a command line
+
+
+def reading(argv: Sequence[str], verb: str, logs: Path, *, literal: Sequence[str] = ()) -> list[str]:
+    """The command line of a verb that reads a past run, as Hydra is to see it.
+
+    `run=` is taken literally, whatever it holds, and so are the words of the keys in `literal`. The overrides of that
+    run come first, then the user's own; results and log go into <run>/<verb>/.
+    """
+    given, own = _parted(argv, "run")
+    if {"-m", "--multirun"} & set(argv):
+        raise UserError(f"{verb} reads one run at a time: type it without -m")
+    if not given and any(word.startswith("-") for word in argv):
+        return own  # --help, --cfg job: nothing is read
+    if len(given) == 1 and _plain(given[0]) != given[0]:
+        return list(argv)  # a further process of this command: its words have been here before
+    if len(given) != 1 or not given[0]:
+        raise UserError(f"{verb} needs one run: type {verb} run=last, or {verb} run=<folder>")
+    folder = find_run(given[0], typed_logs(own, logs))
+    places = [f"run={quoted(folder)}", f"hydra.run.dir={quoted(folder / verb)}", "hydra.output_subdir=null"]
+    return [*past_overrides(folder), *places, *_literally(own, literal)]
+
+
+def typed_logs(words: Sequence[str], logs: Path) -> Path:
+    """Where runs are looked for: `paths.logs`, where the user gave one."""
+    typed = [word.removeprefix("paths.logs=") for word in words if word.startswith("paths.logs=")]
+    return Path(*typed[-1:]) if typed else logs
+
+
+def _parted(argv: Sequence[str], key: str) -> tuple[list[str], list[str]]:
+    """The values that were given to a key, and all other words."""
+    given = [word.removeprefix(f"{key}=") for word in argv if word.startswith(f"{key}=")]
+    return given, [word for word in argv if not word.startswith(f"{key}=")]
+
+
+def _literally(words: Sequence[str], keys: Sequence[str]) -> list[str]:
+    return [
+        f"{key}={quoted(value)}" if mark and key in keys and value not in ("", "null") else word
+        for word in words
+        for key, mark, value in [word.partition("=")]
+    ]
+
+
+def quoted(value: object) -> str:
+    """A value that Hydra's grammar and OmegaConf's interpolation take as it stands.
+
+    To both a backslash is itself, but in front of what it would protect: a quote, the end, or `${`.
+    """
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", str(value))
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda end: end[1] * 2 + end[2].replace("'", "\\'"), text) + "'"
+
+
+def _plain(value: str) -> str:
+    """Undoes `quoted`: the further processes of a run are started with the words that Hydra saw."""
+    if value[:1] == "'" and Path(value[1:]).is_absolute():
+        return str(OmegaConf.create({"run": OverridesParser.create().parse_override(f"run={value}").value()}).run)
+    return value
