@@ -37,6 +37,8 @@ for note in (
     ".*sync_dist=True.*",  # a tally has summed over all processes already
     ".*callbacks used to create the checkpoint need to be provided.*",  # `evaluate` wants the weights alone
     ".*The dirpath has changed from.*",  # `ckpt_path` goes on in a folder of its own
+    ".*Checkpoint directory .* exists and is not empty.*",  # a run goes on in its own
+    ".*your dataloader is not resumable.*",  # data/base.py leaves out what is done
     ".*isinstance.treespec, LeafSpec.*is deprecated.*",
 ):
     warnings.filterwarnings("ignore", note)

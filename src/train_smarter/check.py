@@ -174,7 +174,7 @@ def _better(metric: str) -> str:
 
 
 def _unfit_run(cfg: DictConfig) -> Iterator[str]:
-    if "run" in cfg:
+    if "run" in cfg or cfg.get("resume"):
         return  # a past run needs none of the files that it started from
     if not cfg.get("train") and not cfg.get("ckpt_path"):
         yield "train=false needs a checkpoint to evaluate: add ckpt_path=<file>, or type evaluate run=last"

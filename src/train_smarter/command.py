@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from train_smarter.record import forget
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
+TYPED = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])  # before a past run's words are put in between
 
 # What Hydra itself may call in its own part of the config; what a run is built of stands in build.py.
 TRUSTED = ("train_smarter.record.NewRun", "logging.StreamHandler", "logging.FileHandler")
@@ -56,6 +58,8 @@ def command(
         hydra.main(config_path=str(CONF), config_name=name, execution_whitelist=TRUSTED)(_answering(act))()
     except (UserError, CompactHydraException, OmegaConfBaseException) as error:
         _answer(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def _answering(act: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:

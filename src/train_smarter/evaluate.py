@@ -53,7 +53,7 @@ def evaluate(run: Run, splits: Sequence[SplitName], *, ckpt_path: str | None = N
         `test/accuracy` and the like for each split, and `confusion`: rows of the (K, K) counts by split.
     """
     run.data.splits = tuple(splits)
-    run.trainer.test(run.model, datamodule=run.data, ckpt_path=ckpt_path, verbose=False)
+    run.trainer.test(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True, verbose=False)
     tested = run.model.tested
     metrics = {f"{split}/{name}": value for split, tally in tested.items() for name, value in tally.result().items()}
     return {**metrics, "confusion": {split: tally.total.tolist() for split, tally in tested.items()}}

@@ -243,6 +243,43 @@ def reading(argv: Sequence[str], verb: str, logs: Path, *, literal: Sequence[str
     return [*past_overrides(folder), *places, *_literally(own, literal)]
 
 
+def returning(argv: Sequence[str], logs: Path) -> list[str]:
+    """The command line of `train`, as Hydra is to see it: with `resume=` or `rerun=`, a past run's words come first.
+
+    Both are taken literally. A run goes on in its own folder, where Hydra writes nothing; with -m, a grid multirun.
+    """
+    resumed, own = _parted(argv, "resume")
+    rerun, own = _parted(own, "rerun")
+    if not resumed and not rerun:
+        return list(argv)
+    if len(resumed) + len(rerun) != 1 or not (resumed + rerun)[0]:
+        raise UserError("give one run to go on with: train resume=last; or one to do again: train rerun=<folder>")
+    if _plain((resumed + rerun)[0]) != (resumed + rerun)[0]:
+        return list(argv)  # a further process of this command: its words have been here before
+    home = typed_logs(own, logs)
+    if rerun:
+        folder = find_run(rerun[0], home, key="rerun")
+        return [*past_overrides(folder), f"rerun={quoted(folder)}", *own]
+    if {"-m", "--multirun"} & set(argv):
+        return _multirun_again(find(resumed[0], home, key="resume", kinds=("multiruns",)), own)
+    folder = find(resumed[0], home, key="resume")
+    if not is_run(folder):
+        raise UserError(f"resume={resumed[0]} is a multirun: type train -m resume={folder.name}")
+    places = [f"resume={quoted(folder)}", f"hydra.run.dir={quoted(folder)}", "hydra.output_subdir=null"]
+    return [*past_overrides(folder), *places, *own]
+
+
+def _multirun_again(folder: Path, own: Sequence[str]) -> list[str]:
+    """The words of a grid multirun; each of its jobs then finds out what is left to do."""
+    if not (folder / "multirun.yaml").is_file():
+        raise UserError(f"resume={folder} is one run, no multirun: type it without -m")
+    then = _loaded(folder / "multirun.yaml").hydra.overrides
+    if any(str(word).startswith("hydra/sweeper=") for word in then.hydra):
+        raise UserError(f"resume={folder} is a search, and only the grid of a plain multirun can be taken up again")
+    places = [f"resume={quoted(folder)}", f"hydra.sweep.dir={quoted(folder)}", "hydra.output_subdir=null"]
+    return [*harmless([str(word) for word in then.task], folder / "multirun.yaml"), *places, *own]
+
+
 def typed_logs(words: Sequence[str], logs: Path) -> Path:
     """Where runs are looked for: `paths.logs`, where the user gave one."""
     typed = [word.removeprefix("paths.logs=") for word in words if word.startswith("paths.logs=")]

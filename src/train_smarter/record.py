@@ -5,10 +5,9 @@ import json
 import os
 import platform
 import re
-import shlex
 import shutil
 import subprocess
-import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -24,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from train_smarter.error import UserError
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "optuna", "numpy")
+HEARTBEAT = 60  # seconds
 
 
 # ---- a new run's folder
@@ -94,7 +94,8 @@ def exclusive(folder: Path) -> Path:
 
 def forget(folder: Path) -> None:
     """Takes what Hydra wrote for a refused run away again, and the folder if that was all; a run that began stays."""
-    if (folder / "record.json").exists() or not (folder / ".hydra").is_dir():
+    wrote = HydraConfig.get().output_subdir is not None  # it writes nothing where a run goes on
+    if not wrote or (folder / "record.json").exists() or not (folder / ".hydra").is_dir():
         return
     shutil.rmtree(folder / ".hydra")
     (folder / f"{HydraConfig.get().job.name}.log").unlink(missing_ok=True)
@@ -128,32 +129,113 @@ def read_json(path: Path) -> Any:
 
 
 class Record:
-    """record.json: how the run was started, on what, and how it ended."""
+    """record.json: how the run was started, on what, whether it still runs, and how it ended.
 
-    def __init__(self, folder: Path, cfg: DictConfig, overrides: Sequence[str]) -> None:
-        self.path = folder / "record.json"
-        self.content: dict[str, Any] = {
-            "status": "running",
+    A run that goes on keeps what it said of its first start; each later one is added to `resumed`.
+    """
+
+    def __init__(self, folder: Path, cfg: DictConfig, *, command: str, overrides: Sequence[str]) -> None:
+        self.folder, self.path, self._over = folder, folder / "record.json", threading.Event()
+        start = {
             "start": now(),
-            "end": None,
-            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "command": command,
             "overrides": list(overrides),
-            "seed": cfg.get("seed"),
-            "tags": list(cfg.get("tags") or []),
             **commit(),
             "packages": versions(),
             "hardware": hardware(),
+        }
+        first = not self.path.exists()
+        self.content: dict[str, Any] = start | {"resumed": []} if first else read_json(self.path)
+        if not first:
+            self.content.setdefault("resumed", []).append(start)
+        self.content |= {
+            "status": "running",
+            "end": None,
+            "seed": cfg.get("seed"),
+            "tags": list(cfg.get("tags") or []),
+            "monitor": cfg.get("monitor"),
+            "mode": cfg.get("mode"),
             "host": platform.node(),
             "process": os.getpid(),
+            "process_start": process_start(os.getpid()),
         }
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
         write_json(self.path, self.content)
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def _beat(self) -> None:
+        """Shows other machines that the run lives: the record's time is never older than `HEARTBEAT`."""
+        while not self._over.wait(HEARTBEAT):
+            with suppress(OSError):
+                os.utime(self.path)
 
     def end(self, status: str) -> None:
         """status: done, failed or interrupted."""
-        self.content |= {"status": status, "end": now()}
+        self._over.set()
+        checkpoints = sorted((self.folder / "checkpoints").glob("*.ckpt"))
+        best = best_row(self.folder / "metrics.csv", self.content["monitor"], self.content["mode"])
+        self.content |= {
+            "status": status,
+            "end": now(),
+            "best": best and float(best[self.content["monitor"]]),
+            "best_epoch": best and int(best["epoch"]),
+            "checkpoints": {path.stem: str(path.relative_to(self.folder)) for path in checkpoints},
+        }
         write_json(self.path, self.content)
+
+
+def keep(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
+    """Keeps what a start was composed of as Hydra does, in .hydra, or beside an earlier start's in .hydra_2 and so on.
+
+    Whole or not at all: the run's other processes may be reading it.
+    """
+    number = 1 + len([path for path in folder.glob(".hydra*") if not path.name.endswith(".part")])
+    target = folder / (".hydra" if number == 1 else f".hydra_{number}")
+    part = target.with_name(f"{target.name}.part")
+    part.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(cfg, part / "config.yaml")
+    OmegaConf.save(OmegaConf.create(list(overrides)), part / "overrides.yaml")
+    part.rename(target)
+
+
+def status(folder: Path) -> str:
+    """What became of a run: running, done, failed, interrupted, killed, or unknown.
+
+    A process that was killed could not note it. On this machine the process itself is looked up, by number and start;
+    of another one, a record that has not been touched for long tells nothing.
+    """
+    try:
+        content = read_json(folder / "record.json")
+        noted = str(content["status"])
+    except (UserError, KeyError, TypeError):
+        return "unknown"
+    if noted != "running":
+        return noted if noted in ("done", "failed", "interrupted") else "unknown"
+    if content.get("host") == platform.node() and content.get("process_start"):
+        alive = process_start(content.get("process")) == content["process_start"]
+        return "running" if alive else "killed"
+    age = time.time() - (folder / "record.json").stat().st_mtime
+    return "running" if age < 5 * HEARTBEAT else "unknown"
+
+
+def process_start(process: int | None) -> str | None:
+    """When a process of this machine began, in whatever words the system has for it; None: there is none."""
+    stat = Path(f"/proc/{process}/stat")
+    try:
+        if Path("/proc/self/stat").exists():
+            fields = stat.read_text(errors="replace").rpartition(")")[2].split()  # the name before may hold anything
+            return None if fields[0] in "ZX" else fields[19]
+        done = subprocess.run(["ps", "-o", "lstart=", "-p", str(process)], capture_output=True, text=True, check=False)
+        return done.stdout.strip() or None
+    except OSError:
+        return None
+
+
+def rank() -> int:
+    """Which of its run's processes this one is, without the import of Lightning, which looks at the same variables."""
+    found = [os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ]
+    return int(found[0]) if found else 0
 
 
 def now() -> str:
@@ -225,3 +307,32 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
         if new:
             writer.writeheader()
         writer.writerow(row)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file that are whole; of a run that was killed, the last one may not be."""
+    try:
+        with path.open(newline="", encoding="utf8") as file:
+            return [row for row in csv.DictReader(file) if None not in row.values() and None not in row]
+    except FileNotFoundError:
+        return []
+
+
+def cut_rows(path: Path, epoch: int) -> None:
+    """Takes the rows of `epoch` and all later ones out of a run's metrics.csv: the run does them again."""
+    kept = [row for row in rows(path) if row["epoch"].isdigit() and int(row["epoch"]) < epoch]
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)
+    for row in kept:
+        append_row(part, row)
+    if kept:
+        part.replace(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def best_row(path: Path, monitor: str | None, mode: str | None) -> dict[str, str] | None:
+    """The row of a run's metrics.csv with the best value of the monitored metric; the earliest of equal ones."""
+    found = [row for row in rows(path) if row.get(monitor or "")]
+    choose = min if mode == "min" else max
+    return choose(found, key=lambda row: float(row[str(monitor)]), default=None)

@@ -6,18 +6,22 @@ import logging
 import shlex
 import shutil
 import sys
-import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 
 from train_smarter import past, record
 from train_smarter.check import check
-from train_smarter.command import command
+from train_smarter.command import ROOT, TYPED, command
+from train_smarter.interrupt import heeded
+from train_smarter.resume import prepare, returned
+from train_smarter.screen import config_tree, results_table, show
 
 if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
     from train_smarter.build import Run
@@ -27,34 +31,59 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """The console script."""
-    command("train", act)
+    command("train", act, lambda words: past.returning(words, ROOT / "logs"))
 
 
 def act(cfg: DictConfig) -> float | None:
     """Trains what a composed config says; returns the best value of the monitored metric, for a search."""
+    folder = Path(cfg.paths.run)
+    back = None
+    if cfg.resume:
+        back = returned(cfg, folder, first=record.rank() == 0)
+        if back.done:
+            return _finished(folder)
+        cfg = back.cfg
+    elif cfg.rerun:
+        cfg = past.as_recorded(cfg, Path(cfg.rerun), "train", "resume", "rerun")
     check(cfg)
+    with heeded(), _recorded(cfg, folder):
+        if back is not None:
+            log.info("going on after %d epochs, %d steps", back.epoch, back.step)
+            return _trained(prepare(back, folder), folder, over=back.over)
+        if cfg.rerun and record.rank() == 0:
+            OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")  # Hydra has kept what conf/ says today
+        return _trained(cfg, folder)
+
+
+def _finished(folder: Path) -> float | None:
+    results = record.read_json(folder / "results.json")
+    best: float | None = results.get("best")
+    show(
+        f"{folder.name} is done: {results.get('monitor')} {best} after {results.get('epochs')} epochs; for more, type",
+        f"train resume={_name(folder)} trainer.max_epochs={int(results.get('epochs') or 0) + 10}",
+    )
+    return best
+
+
+def _trained(cfg: DictConfig, folder: Path, *, over: bool = False) -> float | None:
+    """Builds, trains and concludes; `over`: training has ended in an earlier start of this run."""
     from lightning import seed_everything
 
     from train_smarter.build import build
     from train_smarter.callbacks.journal import Journal
-    from train_smarter.process import prepare
+    from train_smarter.process import prepare as prepare_process
 
-    prepare(cfg.threads)
-    folder = Path(cfg.paths.run)
-    if cfg.seed is None:  # a new one each run, the same in each of its processes
-        cfg.seed = zlib.crc32(str(folder).encode())
+    prepare_process(cfg.threads)
     seed_everything(cfg.seed, verbose=False)
-    with _recorded(cfg, folder):
-        journal = Journal(folder)
-        run = build(cfg, journal)
-        chosen = record.flat_choices(cfg)
-        for logger in run.trainer.loggers:
-            logger.log_hyperparams(chosen)
-        began = time.perf_counter()
-        results = train(run, monitor=cfg.monitor, fit=cfg.train, test=cfg.test, ckpt_path=cfg.ckpt_path)
-        results |= {"seconds": time.perf_counter() - began, "seconds_per_epoch": journal.seconds_per_epoch}
-        if run.trainer.is_global_zero:
-            _conclude(run, results, folder, chosen)
+    journal = Journal(folder, over=over)
+    run = build(cfg, journal)
+    chosen = record.flat_choices(cfg)
+    for logger in run.trainer.loggers:
+        logger.log_hyperparams(chosen)
+    results = train(run, monitor=cfg.monitor, fit=cfg.train, test=cfg.test, ckpt_path=cfg.ckpt_path)
+    results |= {"seconds": journal.elapsed, "seconds_per_epoch": journal.seconds_per_epoch}
+    if run.trainer.is_global_zero:
+        _conclude(run, results, folder, chosen)
     best: float | None = results["best"]
     return best
 
@@ -101,7 +130,6 @@ def _conclude(run: Run, results: dict[str, Any], folder: Path, chosen: dict[str,
     """results.json, TensorBoard's HParams page, and the end of what the terminal shows."""
     from train_smarter.callbacks import board
     from train_smarter.callbacks.charts import log_hparams
-    from train_smarter.screen import results_table, show
 
     record.write_json(folder / "results.json", results)
     shown = {results["monitor"]: results["best"]} | {name: results.get(name) for name in ("test/accuracy", "test/f1")}
@@ -121,25 +149,35 @@ def _beside(program: str) -> str:
 @contextmanager
 def _recorded(cfg: DictConfig, folder: Path) -> Iterator[None]:
     """The run's record, from its start to its end; rank 0 writes it alone."""
-    from lightning.pytorch.utilities import rank_zero_only
-
-    from train_smarter.screen import config_tree, show
-
-    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
+    if cfg.seed is None:  # a new one each run, the same in each of its processes
+        cfg.seed = zlib.crc32(str(folder).encode())
+    if record.rank() != 0:
         _log_warnings_alone()
         yield
         return
     show(config_tree(cfg))
-    notes = record.Record(folder, cfg, past.overrides())
+    notes = record.Record(folder, cfg, command=TYPED, overrides=past.overrides())
     status = "failed"
     try:
         yield
         status = "done"
-    except (KeyboardInterrupt, SystemExit):  # Lightning ends a Ctrl-C in sys.exit
+    except (KeyboardInterrupt, SystemExit):
         status = "interrupted"
+        show(f"interrupted; to go on, type: {_going_on(folder)}")
         raise
     finally:
         notes.end(status)
+
+
+def _going_on(folder: Path) -> str:
+    multirun = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    return f"train -m resume={_name(folder.parent)}" if multirun else f"train resume={_name(folder)}"
+
+
+def _name(folder: Path) -> str:
+    """How a past run is named on a command line: shortly, where it lies at its usual place."""
+    usual = folder.parent.parent == ROOT / "logs" / "train"
+    return shlex.quote(folder.name if usual else str(folder))
 
 
 def _log_warnings_alone() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from lightning import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -21,6 +22,14 @@ def writers(trainer: Trainer) -> "list[SummaryWriter]":
     if not trainer.is_global_zero:
         return []
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def gathered(trainer: Trainer, own: Any) -> list[Any]:
+    """What each process has, in every process: all have to call it."""
+    shares: list[Any] = [own] * trainer.world_size
+    if trainer.world_size > 1:
+        torch.distributed.all_gather_object(shares, own)
+    return shares
 
 
 def latest_step(trainer: Trainer) -> int:

@@ -154,11 +154,7 @@ class Sieve:
 
 def _gathered(trainer: Trainer, samples: list[Sample]) -> list[Sample]:
     """The samples of all processes, in every process: all have to call it."""
-    if trainer.world_size == 1:
-        return samples
-    shares: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(shares, samples)
-    return [sample for share in shares for sample in share]
+    return [sample for share in board.gathered(trainer, samples) for sample in share]
 
 
 # ---- what they look like

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,6 +65,20 @@ class Source:
     train: Examples
     val: Examples | None = None
     test: Examples | None = None
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of a user's own, read.
+
+    told: what names it in a table of predictions, by column.
+    content: as `read` returns it, a uint8 image (C, H, W) or a text.
+    changes: what had to be done to it, for example "scaled to 28x28".
+    """
+
+    told: dict[str, Any]
+    content: Any
+    changes: Sequence[str] = ()
 
 
 def stratified(labels: Tensor, fraction: float, *, seed: int, fold: int = 0) -> tuple[Tensor, Tensor]:
@@ -159,19 +174,23 @@ class Loader:
         examples: on the CPU, or on the model's device.
         sampler: which of them, in which order.
         pin: page-lock each batch, so that it is copied to a GPU while that still computes.
+
+    Attributes:
+        skip: batches that the next epoch leaves out at its beginning.
     """
 
     batch_sampler = None  # Lightning looks for one
 
     def __init__(self, examples: Examples, sampler: Batches, *, pin: bool = False) -> None:
-        self.examples, self.sampler, self.pin = examples, sampler, pin
+        self.examples, self.sampler, self.pin, self.skip = examples, sampler, pin, 0
 
     def __len__(self) -> int:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Batch]:
         inputs, labels = self.examples.inputs, self.examples.labels
-        for index in self.sampler.on(labels.device):
+        done, self.skip = self.skip, 0
+        for index in islice(self.sampler.on(labels.device), done, None):
             batch = rows(inputs, index), labels.index_select(0, index)
             yield (batch[0].pin_memory(), batch[1].pin_memory()) if self.pin else batch
 
@@ -198,7 +217,9 @@ class Data(LightningDataModule):
             at most half of its free memory.
     """
 
+    skip = 0  # batches of the first epoch that are done: the run goes on within it
     splits: tuple[SplitName, ...] = ("test",)  # what `test_dataloader` serves; `evaluate` asks for more
+    kind = "examples"  # what they are called
 
     def __init__(
         self,
@@ -233,7 +254,7 @@ class Data(LightningDataModule):
         raise NotImplementedError
 
     def encode(self, splits: dict[SplitName, Examples]) -> dict[SplitName, Examples]:
-        """Turns read examples into tensors; may learn from `train` only (a vocabulary, say)."""
+        """Turns read examples into tensors; may learn from `train` only (a vocabulary, say), and not once it has."""
         return splits
 
     def preprocess(self) -> dict[str, Any]:
@@ -243,6 +264,30 @@ class Data(LightningDataModule):
     def load_preprocess(self, preprocess: dict[str, Any]) -> None:
         """Takes over what a past run's `preprocess` returned, before `setup`; what is read then has to fit it."""
         self.names = list(preprocess["names"])
+
+    # ---- a user's own input, treated like the examples
+
+    def sources(self, given: str) -> Iterator[Any]:
+        """What the user names, one by one as it is asked for: files, or lines of one.
+
+        Raises:
+            UserError: there is nothing of that name.
+        """
+        raise UserError(f"input={given}: {type(self).__name__} reads no input of your own; type split=test")
+
+    def example(self, source: Any) -> Input:
+        """Reads one of the `sources`; called in several threads.
+
+        Raises:
+            Exception: it is broken.
+        """
+        raise NotImplementedError
+
+    def batch(self, contents: Sequence[Any]) -> Batch:
+        """What was read, as a batch of examples without labels (they are 0); after `load_preprocess` or `setup`."""
+        read: Any = list(contents) if isinstance(contents[0], str) else torch.stack(list(contents))
+        examples = self.encode({"test": Examples(read, torch.zeros(len(contents), dtype=torch.long))})["test"]
+        return examples.inputs, examples.labels
 
     # ---- Lightning's hooks
 
@@ -293,7 +338,9 @@ class Data(LightningDataModule):
         return {"train": train, "val": val, "test": test}
 
     def train_dataloader(self) -> Loader:
-        return self.loader("train", training=True)
+        loader = self.loader("train", training=True)
+        loader.skip, self.skip = self.skip, 0
+        return loader
 
     def val_dataloader(self) -> Loader:
         return self.loader("val")

@@ -1,5 +1,7 @@
 """Accuracy, precision, recall and F1 from one integer confusion matrix."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -48,6 +50,19 @@ class Tally(Metric):
         self.waiting.append((loss.detach() * len(labels), predicted, labels))
         if len(self.waiting) >= WAITING:
             self.count()
+
+    def kept(self) -> dict[str, Any]:
+        """All of it, on the CPU, for `take` to go on from; what waits is not counted, so that sums stay the same."""
+        waiting = [tuple(part.cpu() for part in step) for step in self.waiting]
+        return {"confusion": self.confusion.cpu(), "loss": self.loss.cpu(), "waiting": waiting}
+
+    def take(self, kept: dict[str, Any]) -> None:
+        """Goes on from what `kept` returned."""
+        self.confusion, self.loss = kept["confusion"].to(self.device), kept["loss"].to(self.device)
+        self.waiting = [
+            (loss.to(self.device), predicted.to(self.device), labels.to(self.device))
+            for loss, predicted, labels in kept["waiting"]
+        ]
 
     def count(self) -> None:
         """Takes up what waits."""

@@ -1,0 +1,59 @@
+"""Ctrl-C, and the SIGTERM of a cluster: training stops where it can go on, saved; everything else stops at once."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(SystemExit):
+    """Ends the command as the signal asked, with the exit code that shells know it by."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+
+
+class Stop:
+    """Whether this process has been asked to end.
+
+    Attributes:
+        asked: the signal's number, or None.
+        waits: true while somebody looks at `asked` every now and then; else the signal ends what runs right away, as
+            a second one always does.
+    """
+
+    def __init__(self) -> None:
+        self.asked: int | None = None
+        self.waits = False
+
+    def listen(self) -> None:
+        """Takes the signals over, from Lightning too, which takes SIGTERM for itself when a fit begins."""
+        if threading.current_thread() is threading.main_thread():  # elsewhere, Python allows it to nobody
+            for number in SIGNALS:
+                signal.signal(number, self._receive)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 (the signal module's call)
+        first, self.asked = self.asked is None, number
+        if not (self.waits and first):
+            raise Interrupted(number)
+
+
+stop = Stop()  # signals come to a process
+
+
+@contextmanager
+def heeded() -> Iterator[None]:
+    """The signals are this module's until the block ends."""
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
+    stop.asked, stop.waits = None, False
+    stop.listen()
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
