@@ -1,4 +1,3 @@
-import json
 import os
 import re
 import shutil
@@ -12,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from train_smarter import record
@@ -22,13 +20,12 @@ from train_smarter.record import (
     agreed,
     append_row,
     commit,
+    cut_rows,
     exclusive,
-    find_run,
-    past_overrides,
+    keep,
     read_json,
-    reading,
-    recorded,
-    updated,
+    rows,
+    status,
     write_json,
 )
 
@@ -213,12 +210,11 @@ def test_the_first_row_decides_the_columns(tmp_path: Path) -> None:
 # ---- record.json
 
 
-def test_a_run_is_recorded_from_its_start_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["/somewhere/bin/train", "model=mlp", "data.dir=/a b"])
+def test_a_run_is_recorded_from_its_start_to_its_end(tmp_path: Path) -> None:
     cfg = OmegaConf.create({"seed": 3, "tags": ["first"], "model": {"seed": "${seed}"}})
-    notes = Record(tmp_path / "run", cfg, ["model=mlp"])
+    notes = Record(tmp_path / "run", cfg, command="train model=mlp", overrides=["model=mlp"])
     begun = read_json(tmp_path / "run" / "record.json")
-    assert begun["command"] == "train model=mlp 'data.dir=/a b'"
+    assert begun["command"] == "train model=mlp"
     assert (begun["status"], begun["end"], begun["seed"]) == ("running", None, 3)
     assert (begun["overrides"], begun["tags"], begun["process"]) == (["model=mlp"], ["first"], os.getpid())
     assert {"python", "torch", "lightning", "hydra-core"} <= set(begun["packages"])
@@ -227,13 +223,122 @@ def test_a_run_is_recorded_from_its_start_to_its_end(tmp_path: Path, monkeypatch
     ended = read_json(tmp_path / "run" / "record.json")
     assert ended.pop("status") == "done"
     assert ended.pop("end") >= begun["start"]
+    assert (ended.pop("best"), ended.pop("best_epoch"), ended.pop("checkpoints")) == (None, None, {})
     assert all(begun[key] == value for key, value in ended.items())
+
+
+def begun(folder: Path, *, command: str = "train") -> Record:
+    cfg = OmegaConf.create({"seed": 1, "monitor": "val/loss", "mode": "min"})
+    return Record(folder, cfg, command=command, overrides=[])
+
+
+def test_the_end_names_the_best_value_and_the_checkpoints(tmp_path: Path) -> None:
+    notes = begun(tmp_path)
+    for epoch, loss in enumerate((0.5, 0.25, None, 0.25)):
+        append_row(tmp_path / "metrics.csv", {"epoch": epoch, "val/loss": loss})
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "best.ckpt").touch()
+    notes.end("interrupted")
+    ended = read_json(tmp_path / "record.json")
+    assert (ended["best"], ended["best_epoch"]) == (0.25, 1)
+    assert ended["checkpoints"] == {"best": "checkpoints/best.ckpt"}
+
+
+def test_a_run_that_goes_on_keeps_its_first_start_and_adds_the_later_ones(tmp_path: Path) -> None:
+    begun(tmp_path, command="train").end("interrupted")
+    first = read_json(tmp_path / "record.json")
+    begun(tmp_path, command="train resume=last").end("done")
+    ended = read_json(tmp_path / "record.json")
+    assert (ended["command"], ended["start"], ended["status"]) == ("train", first["start"], "done")
+    assert [start["command"] for start in ended["resumed"]] == ["train resume=last"]
+    assert {"start", "packages", "hardware", "commit"} <= set(ended["resumed"][0])
+
+
+# ---- what became of it
+
+
+def test_a_run_is_running_while_its_process_lives_and_then_what_it_noted(tmp_path: Path) -> None:
+    notes = begun(tmp_path)
+    assert status(tmp_path) == "running"
+    for end in ("failed", "interrupted", "done"):
+        notes.end(end)
+        assert status(tmp_path) == end
+
+
+def test_a_run_whose_process_is_gone_or_another_one_was_killed(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    begun(tmp_path)
+    content = read_json(tmp_path / "record.json")
+    write_json(tmp_path / "record.json", content | {"process": gone.pid})
+    assert status(tmp_path) == "killed"
+    write_json(tmp_path / "record.json", content | {"process_start": "long ago"})  # its number went to a later one
+    assert status(tmp_path) == "killed"
+
+
+def test_a_process_that_nobody_has_waited_for_is_gone_too() -> None:
+    with subprocess.Popen(["true"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert record.process_start(process.pid) is None
+    assert record.process_start(os.getpid()) is not None
+
+
+@pytest.mark.parametrize(("minutes", "seen"), [(1, "running"), (60, "unknown")])
+def test_a_run_of_another_machine_lives_while_its_record_is_touched(tmp_path: Path, minutes: int, seen: str) -> None:
+    begun(tmp_path)
+    write_json(tmp_path / "record.json", read_json(tmp_path / "record.json") | {"host": "elsewhere"})
+    os.utime(tmp_path / "record.json", (0, time.time() - 60 * minutes))
+    assert status(tmp_path) == seen
+
+
+def test_a_record_is_touched_while_its_run_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "HEARTBEAT", 0.01)
+    notes, end = begun(tmp_path), time.monotonic() + 10
+    os.utime(tmp_path / "record.json", (0, 0))
+    while (tmp_path / "record.json").stat().st_mtime == 0:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    notes.end("done")
+
+
+@pytest.mark.parametrize("content", [None, "[]", "{", '{"status": 3}'])
+def test_of_a_run_without_a_readable_record_nothing_is_known(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "record.json").write_text(content)
+    assert status(tmp_path) == "unknown"
+
+
+def test_each_start_of_a_run_is_kept_beside_the_others(tmp_path: Path) -> None:
+    for number in (1, 2):
+        keep(OmegaConf.create({"a": number, "b": "${a}"}), tmp_path, [f"a={number}"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hydra", ".hydra_2"]
+    assert (tmp_path / ".hydra_2" / "config.yaml").read_text() == "a: 2\nb: ${a}\n"
+    assert (tmp_path / ".hydra" / "overrides.yaml").read_text() == "- a=1\n"
+
+
+# ---- metrics.csv
+
+
+def test_the_rows_that_are_done_again_are_cut(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("epoch,val/loss\n0,0.5\n1,0.25\n2,0.1\n3,0.")  # killed in the middle of a row
+    cut_rows(path, 2)
+    assert path.read_text() == "epoch,val/loss\n0,0.5\n1,0.25\n"
+    cut_rows(path, 0)
+    assert not path.exists()
+    cut_rows(path, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_half_a_row_is_none(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("epoch,step,val/loss\n0,17,0.5\n1,3")
+    assert [row["epoch"] for row in rows(tmp_path / "metrics.csv")] == ["0"]
 
 
 def test_the_config_is_kept_with_its_values_filled_in(tmp_path: Path) -> None:
     cfg = OmegaConf.create({"seed": 3, "model": {"seed": "${seed}"}})
-    Record(tmp_path, cfg, [])
-    assert OmegaConf.to_container(recorded(tmp_path), resolve=False) == {"seed": 3, "model": {"seed": 3}}
+    Record(tmp_path, cfg, command="train", overrides=[])
+    assert (tmp_path / "config.yaml").read_text() == "seed: 3\nmodel:\n  seed: 3\n"
 
 
 @pytest.fixture
@@ -303,220 +408,3 @@ def test_what_tells_runs_apart_is_flat() -> None:
         "optimizer.lr": 0.1,
     }
     assert (flat["trainer.max_epochs"], flat["trainer.precision"]) == (3, "32-true")
-
-
-# ---- finding a past run
-
-
-def made(folder: Path, *overrides: str, start: str = "2026-01-01T00:00:00") -> Path:
-    """A run folder, as `train` leaves it."""
-    (folder / ".hydra").mkdir(parents=True)
-    OmegaConf.save(OmegaConf.create(list(overrides)), folder / ".hydra" / "overrides.yaml")
-    (folder / "config.yaml").write_text("seed: 1\n")
-    write_json(folder / "record.json", {"start": start})
-    return folder
-
-
-@pytest.fixture
-def logs(tmp_path: Path) -> Path:
-    """Three runs; the second is the newest."""
-    for name in ("2026-01-01_10_a", "2026-03-01_10_c", "2026-02-01_10_b"):
-        made(tmp_path / "logs" / "train" / "runs" / name)
-    return tmp_path / "logs"
-
-
-def test_last_is_the_newest_run(logs: Path) -> None:
-    (logs / "train" / "runs" / "3000.note").touch()
-    assert find_run("last", logs).name == "2026-03-01_10_c"
-
-
-@pytest.mark.parametrize(
-    ("start", "last"), [("2025-12-31T10:00:00", "2026-03-01_10_c"), ("2026-04-01T10:00:00", "my-baseline")]
-)
-def test_a_run_named_by_hand_is_the_last_only_while_it_is_the_newest(logs: Path, start: str, last: str) -> None:
-    made(logs / "train" / "runs" / "my-baseline", start=start)
-    assert find_run("last", logs).name == last
-
-
-def test_a_run_is_found_by_its_name_or_folder(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = logs / "train" / "runs" / "2026-01-01_10_a"
-    assert find_run("2026-01-01_10_a", logs) == folder
-    assert find_run(str(folder), logs) == folder
-    monkeypatch.chdir(folder.parent)
-    assert find_run("./2026-01-01_10_a/", logs) == folder
-    monkeypatch.setenv("HOME", str(logs))
-    assert find_run("~/train/runs/2026-01-01_10_a", logs) == folder
-
-
-def test_an_unknown_run_is_answered_with_the_nearest_name(logs: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"run=2026-01-01_10_b is no run folder: .*; did you mean '2026-0\d-01_10_[ab]'\?"
-    ):
-        find_run("2026-01-01_10_b", logs)
-
-
-@pytest.mark.parametrize("reference", ["best", "~nobody", "a\tb"])
-def test_a_run_like_no_other_is_answered_with_the_newest(logs: Path, reference: str) -> None:
-    with pytest.raises(UserError, match=r"is no run folder: .*; the newest is 2026-03-01_10_c"):
-        find_run(reference, logs)
-
-
-def test_a_folder_that_is_no_run_is_refused(logs: Path) -> None:
-    with pytest.raises(UserError, match="is no run folder"):
-        find_run(str(logs), logs)
-
-
-def test_without_any_run_there_is_no_last_one(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"there is no run under .* yet: type train first"):
-        find_run("last", tmp_path)
-    with pytest.raises(UserError, match="run=a is no run folder"):
-        find_run("a", tmp_path)
-
-
-def test_a_run_that_ended_before_its_config_was_kept_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no config: the run ended before it began"):
-        recorded(tmp_path)
-
-
-# ---- commands that read a past run
-
-
-def test_a_reading_command_sees_the_past_overrides_first_and_the_users_last(tmp_path: Path) -> None:
-    folder = made(tmp_path / "train" / "runs" / "a", "data=mnist", "+model.x=1")
-    assert reading(["model.x=2", "run=last", "split=[test]"], "evaluate", tmp_path) == [
-        "data=mnist",
-        "+model.x=1",
-        f"run='{folder}'",
-        f"hydra.run.dir='{folder}/evaluate'",
-        "hydra.output_subdir=null",
-        "model.x=2",
-        "split=[test]",
-    ]
-
-
-def test_a_run_without_overrides_has_none() -> None:
-    assert past_overrides(Path("nowhere")) == []
-
-
-def test_the_users_own_logs_are_searched(tmp_path: Path) -> None:
-    folder = made(tmp_path / "mine" / "train" / "runs" / "a")
-    words = reading(["run=last", f"paths.logs={tmp_path}/mine"], "evaluate", tmp_path / "other")
-    assert words[0] == f"run='{folder}'"
-    assert words[-1] == f"paths.logs={tmp_path}/mine"
-
-
-def test_a_question_to_hydra_about_a_run_reads_it(tmp_path: Path) -> None:
-    folder = made(tmp_path / "train" / "runs" / "a", "data=mnist")
-    words = reading(["run=a", "--cfg", "job"], "evaluate", tmp_path)
-    assert words[:2] == ["data=mnist", f"run='{folder}'"]
-    assert words[-2:] == ["--cfg", "job"]
-
-
-@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["split=[test]", "--info"]])
-def test_a_question_to_hydra_needs_no_run(words: list[str], tmp_path: Path) -> None:
-    assert reading(words, "evaluate", tmp_path) == words
-
-
-@pytest.mark.parametrize("words", [[], ["split=[test]"], ["run="], ["run=a", "run=b"]])
-def test_one_run_is_needed(words: list[str], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="evaluate needs one run: type evaluate run=last"):
-        reading(words, "evaluate", tmp_path)
-
-
-ODD = [
-    "a b",
-    " a ",
-    "a,b",
-    "a=b",
-    "a: b",
-    "[a]",
-    "{a: b}",
-    "(1)",
-    "it's",
-    "''",
-    'say "no"',
-    "größer-日本",
-    "null",
-    "1.0",
-    "~a",
-    "#a",
-    "%s",
-    "a$b",
-    "${a}",
-    "\\${a}",
-    "a\\b",
-    "a\\\\b",
-    "a\\'b",
-    "a\\",
-]
-
-
-@pytest.mark.parametrize("name", ODD)
-def test_a_folder_of_any_name_is_taken_literally(name: str, tmp_path: Path) -> None:
-    folder = made(tmp_path / "train" / "runs" / name)
-    parsed = OverridesParser.create().parse_overrides(reading([f"run={name}"], "evaluate", tmp_path))
-    cfg = OmegaConf.create({override.key_or_group: override.value() for override in parsed})
-    assert cfg["run"] == str(folder)
-    assert cfg["hydra.run.dir"] == str(folder / "evaluate")
-
-
-@pytest.mark.parametrize("name", ODD)
-def test_a_further_process_finds_the_folder_in_the_words_of_the_first(name: str, tmp_path: Path) -> None:
-    made(tmp_path / "train" / "runs" / name)
-    words = reading([f"run={name}"], "evaluate", tmp_path)
-    assert set(reading(words, "evaluate", tmp_path / "elsewhere")) == set(words)
-
-
-def test_hydra_composes_with_a_folder_of_any_name(tmp_path: Path, compose: Any) -> None:
-    folder = made(tmp_path / "train" / "runs" / "a, [b]=${c} 'd\\e'")
-    cfg = compose(*reading([f"run={folder}"], "evaluate", tmp_path), verb="evaluate")
-    assert cfg.run == str(folder)
-
-
-# ---- the recorded config and the user's own overrides
-
-
-def test_without_overrides_the_recorded_config_stays() -> None:
-    composed = {"model": {"dropout": 0.9, "new": 1}}  # conf/ has been edited since the run
-    assert updated({"model": {"dropout": 0.2}}, composed, composed) == {"model": {"dropout": 0.2}}
-
-
-def test_an_override_changes_the_recorded_config_and_nothing_else_does() -> None:
-    past = {"model": {"dropout": 0.2, "hidden": 8}, "seed": 1}
-    before = {"model": {"dropout": 0.9, "hidden": 64}, "seed": 5}
-    after = {"model": {"dropout": 0.9, "hidden": 32}, "seed": 5}
-    assert updated(past, before, after) == {"model": {"dropout": 0.2, "hidden": 32}, "seed": 1}
-
-
-def test_an_override_that_asks_for_what_conf_says_now_changes_nothing() -> None:
-    assert updated({"a": 1}, {"a": 2}, {"a": 2}) == {"a": 1}
-
-
-def test_an_override_may_add_and_remove_keys() -> None:
-    past, before = {"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 2, "d": 3}}
-    assert updated(past, before, {"a": 1, "b": {"c": 2, "e": 4}}) == {"a": 1, "b": {"c": 2, "e": 4}}
-    assert updated(past, before, {"b": {"c": 2, "d": 3}}) == {"b": {"c": 2, "d": 3}}
-
-
-def test_an_override_of_a_key_that_is_newer_than_the_run_is_kept() -> None:
-    assert updated({"a": 1}, {"a": 1, "new": 2}, {"a": 1, "new": 3}) == {"a": 1, "new": 3}
-    assert updated({"a": 1}, {"a": 1, "new": {"x": 2}}, {"a": 1, "new": {"x": 3}}) == {"a": 1, "new": {"x": 3}}
-
-
-def test_an_override_may_turn_a_value_into_a_group_and_back() -> None:
-    assert updated({"s": None}, {"s": None}, {"s": {"lr": 1}}) == {"s": {"lr": 1}}
-    assert updated({"s": {"lr": 1}}, {"s": {"lr": 1}}, {"s": None}) == {"s": None}
-    assert updated({"s": [1, 2]}, {"s": [1, 2]}, {"s": [3]}) == {"s": [3]}
-
-
-def test_another_choice_of_a_group_replaces_what_differs() -> None:
-    past = {"optimizer": {"_target_": "Adam", "lr": 0.01, "betas": [0.9, 0.99]}}
-    before = {"optimizer": {"_target_": "Adam", "lr": 0.001, "betas": [0.9, 0.99]}}
-    after = {"optimizer": {"_target_": "SGD", "lr": 0.1, "momentum": 0.9}}
-    assert updated(past, before, after) == after
-
-
-def test_the_recorded_config_itself_is_left_alone() -> None:
-    past = {"a": {"b": 1}}
-    updated(past, {"a": {"b": 1}}, {"a": {"b": 2}})
-    assert past == json.loads('{"a": {"b": 1}}')

@@ -14,7 +14,7 @@ from typing import Any
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -34,14 +34,16 @@ def find(reference: str, logs: Path, *, key: str = "run", kinds: Sequence[str] =
     Args:
         reference: `last` (the newest one, whatever became of it), a folder, or the name of one under `logs`/train.
         key: the word that it was given to, for the message.
-        kinds: what `last` and a name may mean, of "runs" and "multiruns".
+        kinds: what `last` may mean, of "runs" and "multiruns".
     """
-    homes = [logs / "train" / kind for kind in kinds]
+    homes = [logs / "train" / kind for kind in ("runs", "multiruns")]
     known = {folder: _start(folder) for home in homes for folder in home.glob("*") if is_run(folder) or jobs(folder)}
     if reference == "last":
-        if not known:
-            raise UserError(f"{key}=last: there is nothing under {' or '.join(map(str, homes))} yet: type train first")
-        return max(known, key=lambda folder: known[folder])
+        meant = [folder for folder in known if folder.parent.name in kinds]
+        if not meant:
+            where = " or ".join(str(home) for home in homes if home.name in kinds)
+            raise UserError(f"{key}=last: there is nothing under {where} yet: type train first")
+        return max(meant, key=lambda folder: known[folder])
     for folder in (Path(os.path.expanduser(reference)), *(home / reference for home in homes)):  # noqa: PTH111 (pathlib's fails at ~nobody)
         if is_run(folder) or jobs(folder):
             return folder.resolve()
@@ -125,7 +127,7 @@ def harmless(words: Sequence[str], path: Path) -> list[str]:
     for word in words:
         try:
             key = OverridesParser.create().parse_override(word).key_or_group
-        except OverrideParseException:
+        except HydraException:
             key = "hydra"
         if word.startswith("-") or re.match(r"hydra\b", key):
             raise UserError(f"{path}: {word!r} is refused: a run's overrides set nothing but its own config")
@@ -177,8 +179,8 @@ def _refuse_outside(past: DictConfig, folder: Path, run: Path, typed: Sequence[s
             inside = any(Path(value).resolve().is_relative_to(home.resolve()) for home in (folder, run))
             if leads and not inside and path not in typed:
                 raise UserError(
-                    f"{folder}: its {path}={value} leads out of the run's folder, and is not taken over; if you mean "
-                    f"it, type {path}={value}"
+                    f"{folder}: its {path}={value} leads out of the run's folder, and is not taken over: if you mean "
+                    f"it, type {path}=... yourself"
                 )
 
 
