@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hydra
 import numpy as np
@@ -59,6 +60,22 @@ def command(tmp_path: Path) -> Command:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def equal() -> Callable[[Any, Any], bool]:
+    """Whether two states, of tensors in dicts and lists, are the same to the last bit."""
+
+    def same(one: Any, other: Any) -> bool:
+        if isinstance(one, torch.Tensor):
+            return torch.equal(one, other)
+        if isinstance(one, dict):
+            return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+        if isinstance(one, list | tuple):
+            return len(one) == len(other) and all(map(same, one, other))
+        return bool(one == other)
+
+    return same
 
 
 @pytest.fixture(scope="session")

@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 from omegaconf import DictConfig
 
-from train_smarter import past, record, resume
-from train_smarter.callbacks.last import Last
+from train_smarter import past, record
 from train_smarter.error import UserError
 from train_smarter.record import read_json
 from train_smarter.train import act
 
 Compose = Callable[..., DictConfig]
 Start = Callable[..., Any]
+Equal = Callable[[Any, Any], bool]
 
 # All that draws random numbers or keeps a state of its own. 17 steps an epoch.
 FULL = [
@@ -68,9 +68,10 @@ def killed(start: Start, monkeypatch: pytest.MonkeyPatch, name: str, *overrides:
     import train_smarter.build as building
 
     real = building.build
-    with monkeypatch.context() as patch, pytest.raises(ConnectionAbortedError):
-        patch.setattr(building, "build", lambda cfg, *extra: real(cfg, *extra, Kill(step)))
+    monkeypatch.setattr(building, "build", lambda cfg, *extra: real(cfg, *extra, Kill(step)))
+    with pytest.raises(ConnectionAbortedError):
         start(name, *overrides, again=again)
+    monkeypatch.setattr(building, "build", real)
 
 
 def state(folder: Path) -> dict[str, Any]:
@@ -93,16 +94,6 @@ def curves(folder: Path) -> dict[str, dict[int, float]]:
     return {tag: {e.step: e.value for e in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
 
 
-def equal(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(equal(value, other[key]) for key, value in one.items())
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(equal, one, other))
-    return bool(one == other)
-
-
 VARIANTS = {
     "cosine": ["scheduler=cosine", "scheduler.warmup=5", "trainer.check_val_every_n_epoch=2"],
     "plateau": ["scheduler=plateau", "scheduler.factory.patience=0", "optimizer=sgd", "optimizer.lr=0.3"],
@@ -120,7 +111,7 @@ VARIANTS = {
     ],
 )
 def test_a_run_killed_anywhere_ends_where_one_that_never_stopped_does(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, kills: tuple[int, ...]
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, kills: tuple[int, ...], equal: Equal
 ) -> None:
     words = [*FULL, *VARIANTS[variant]]
     best = start("whole", *words)
@@ -134,3 +125,145 @@ def test_a_run_killed_anywhere_ends_where_one_that_never_stopped_does(
     results = [read_json(tmp_path / name / "results.json") for name in ("broken", "whole")]
     assert results[0]["confusion"] == results[1]["confusion"]
     assert results[0]["best_epoch"] == results[1]["best_epoch"]
+
+
+# ---- what else becomes of a run that is gone back to
+
+QUIET = [f"callbacks.{name}=null" for name in ("progress", "summary", "histograms", "pictures", "charts")]
+SHORT = ["model=mlp", "trainer=cpu", "trainer.max_epochs=2", "data.batch_size=128", "logger=none", *QUIET]
+
+
+def noted(folder: Path, **changed: Any) -> None:
+    record.write_json(folder / "record.json", read_json(folder / "record.json") | changed)
+
+
+def test_a_finished_run_says_so_and_stays_as_it_is(
+    start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = start("a", *SHORT)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")}
+    capsys.readouterr()
+    assert start("a", again=True) == best
+    told = capsys.readouterr().out
+    assert f"a is done: val/accuracy {best} after 2 epochs; for more, type\ntrain resume=" in told
+    assert "trainer.max_epochs=12" in told
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")} == before
+
+
+def test_a_finished_run_goes_on_for_more_epochs(start: Start, tmp_path: Path, equal: Equal) -> None:
+    start("a", *SHORT)
+    start("a", "trainer.max_epochs=4", again=True)
+    start("b", *SHORT, "trainer.max_epochs=4")
+    assert equal(state(tmp_path / "a"), state(tmp_path / "b"))
+    assert rows(tmp_path / "a") == rows(tmp_path / "b")
+    assert read_json(tmp_path / "a" / "record.json")["status"] == "done"
+    assert past.recorded(tmp_path / "a").trainer.max_epochs == 4
+
+
+def test_a_run_that_was_killed_while_it_was_evaluated_is_evaluated(start: Start, tmp_path: Path, equal: Equal) -> None:
+    start("a", *SHORT, "trainer.max_epochs=9", "callbacks.early_stopping.patience=1", "optimizer.lr=1e-9")
+    first, weights = read_json(tmp_path / "a" / "results.json"), state(tmp_path / "a")
+    (tmp_path / "a" / "results.json").unlink()
+    noted(tmp_path / "a", status="interrupted")
+    start("a", again=True)
+    again = read_json(tmp_path / "a" / "results.json")
+    assert {k: v for k, v in again.items() if k != "seconds"} == {k: v for k, v in first.items() if k != "seconds"}
+    assert again["epochs"] == 2, "early stopping had ended it before its ninth epoch"
+    assert equal(state(tmp_path / "a"), weights)
+
+
+def test_a_run_without_a_checkpoint_starts_again_in_its_folder(start: Start, tmp_path: Path, equal: Equal) -> None:
+    start("a", *SHORT)
+    weights, written = state(tmp_path / "a"), rows(tmp_path / "a")
+    for file in (tmp_path / "a" / "checkpoints").iterdir():
+        file.unlink()
+    noted(tmp_path / "a", status="failed")
+    start("a", again=True)
+    assert equal(state(tmp_path / "a"), weights)
+    assert rows(tmp_path / "a") == written
+
+
+def test_a_job_whose_turn_had_not_come_starts(start: Start, tmp_path: Path) -> None:
+    start("a", *SHORT, again=True)
+    assert read_json(tmp_path / "a" / "record.json")["status"] == "done"
+    assert past.recorded(tmp_path / "a").trainer.max_epochs == 2
+
+
+def test_a_run_without_a_seed_goes_on_with_the_one_that_it_took(start: Start, tmp_path: Path) -> None:
+    start("a", *SHORT, "seed=null")
+    seed = read_json(tmp_path / "a" / "record.json")["seed"]
+    (tmp_path / "a").rename(tmp_path / "b")
+    start("b", "trainer.max_epochs=3", again=True)
+    assert read_json(tmp_path / "b" / "record.json")["seed"] == seed
+
+
+@pytest.fixture
+def broken(start: Start, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A run that ended in its third epoch, and the attempt to go on with it."""
+    words = [*SHORT, "model.dropout=0.3", "trainer.max_epochs=4", "scheduler=cosine"]
+    killed(start, monkeypatch, "a", *words, step=25, again=False)  # 9 steps an epoch
+    return lambda *overrides: start("a", *overrides, again=True)
+
+
+def test_other_settings_are_refused_with_the_list_of_them(broken: Callable[..., None], tmp_path: Path) -> None:
+    with pytest.raises(UserError) as refused:
+        broken("model.dropout=0.1", "optimizer=sgd", "data.eval_batch_size=7", "tags=[new]")
+    told = str(refused.value).splitlines()
+    assert "cannot go on with other settings than it began with:" in told[0]
+    assert "  model.dropout: 0.1 instead of 0.3" in told
+    assert "  optimizer._target_: torch.optim.SGD instead of torch.optim.Adam" in told
+    assert not any("eval_batch_size" in line or "tags" in line for line in told)
+    assert "train rerun=a" in told[-1]
+    assert not (tmp_path / "a" / ".hydra_2").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["trainer.max_epochs=9"], "trainer.max_epochs: 9 instead of 4\nIts schedule is laid out over the whole run"),
+        (["seed=2"], "seed: 2 instead of 1"),
+        (["monitor=val/f1"], "monitor: val/f1 instead of val/accuracy"),
+        (["trainer.devices=2"], "trainer.devices: 2 instead of 1"),
+        (["scheduler=none"], "scheduler"),
+    ],
+)
+def test_what_would_break_the_state_is_refused(broken: Callable[..., None], words: list[str], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        broken(*words)
+
+
+def test_fewer_epochs_than_are_done_are_refused(start: Start, tmp_path: Path) -> None:
+    start("a", *SHORT)
+    noted(tmp_path / "a", status="failed")
+    with pytest.raises(UserError, match=r"trainer\.max_epochs=1, but 2 epochs are done: give more, or leave it out"):
+        start("a", "trainer.max_epochs=1", again=True)
+
+
+def test_a_run_that_still_runs_is_left_alone(start: Start, tmp_path: Path) -> None:
+    start("a", *SHORT)
+    noted(tmp_path / "a", status="running")  # in this very process
+    with pytest.raises(UserError, match=r"is still running, in process \d+: stop it first \(Ctrl-C saves it\)"):
+        start("a", again=True)
+
+
+def test_a_damaged_checkpoint_is_named(start: Start, tmp_path: Path) -> None:
+    start("a", *SHORT)
+    noted(tmp_path / "a", status="failed")
+    (tmp_path / "a" / "checkpoints" / "last.ckpt").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"last\.ckpt is (refused|no checkpoint)"):
+        start("a", again=True)
+
+
+def test_a_run_is_done_again_with_its_own_config_and_overrides_on_top(
+    compose: Compose, start: Start, tmp_path: Path
+) -> None:
+    start("a", *SHORT, "data.augment.crop.padding=1")
+    kept = tmp_path / "a" / ".hydra" / "config.yaml"
+    kept.write_text(kept.read_text().replace("widths:\n  - 128", "widths:\n  - 16"))
+    cfg = compose(*past.past_overrides(tmp_path / "a"), "seed=2", f"paths.run={tmp_path}/b")
+    record.keep(cfg, tmp_path / "b", [])  # as Hydra keeps it
+    cfg.rerun = str(tmp_path / "a")
+    act(cfg)
+    again = past.recorded(tmp_path / "b")
+    assert (again.seed, again.model.widths, again.trainer.max_epochs) == (2, [16], 2)
+    assert state(tmp_path / "b")["state_dict"]["layers.1.weight"].shape[0] == 16

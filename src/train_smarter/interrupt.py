@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -21,13 +22,14 @@ class Stop:
     """Whether this process has been asked to end.
 
     Attributes:
-        asked: the signal's number, or None.
+        asked: the signal's number, or None; asked_at: when it came, on the monotonic clock.
         waits: true while somebody looks at `asked` every now and then; else the signal ends what runs right away, as
             a second one always does.
     """
 
     def __init__(self) -> None:
         self.asked: int | None = None
+        self.asked_at = 0.0
         self.waits = False
 
     def listen(self) -> None:
@@ -37,7 +39,7 @@ class Stop:
                 signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 (the signal module's call)
-        first, self.asked = self.asked is None, number
+        first, self.asked, self.asked_at = self.asked is None, number, time.monotonic()
         if not (self.waits and first):
             raise Interrupted(number)
 
@@ -54,6 +56,7 @@ def heeded() -> Iterator[None]:
     try:
         yield
     finally:
+        stop.asked, stop.waits = None, False
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -15,6 +15,7 @@ from train_smarter.interrupt import Interrupted, stop
 from train_smarter.model.base import Classifier
 
 AGREE = 10  # batches after which several processes ask each other whether it is time to save, or to stop
+PATIENCE = 5  # seconds that a validation has to end when the run is asked to stop
 
 
 class Last(Callback):
@@ -78,14 +79,18 @@ class Last(Callback):
         return self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
 
     def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        # What was trained since last.ckpt is lost, an epoch at most: within a validation nobody can go on.
-        if stop.waits and stop.asked and trainer.world_size == 1:
+        # Within a validation nobody can go on. After a short one the epoch is saved; a long one is broken off, and with
+        # it what was trained since last.ckpt, an epoch at most.
+        if stop.waits and stop.asked and trainer.world_size == 1 and time.monotonic() - stop.asked_at > PATIENCE:
             raise Interrupted(stop.asked)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save(trainer, pl_module, batch=None)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
+        stop.waits = False
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
         stop.waits = False
 
     # ---- what
