@@ -48,9 +48,11 @@ def compose(tmp_path: Path) -> Iterator[Compose]:
 def command(tmp_path: Path) -> Command:
     """Runs a verb as a process of its own, from a strange working directory, with its logs under tmp_path."""
 
-    def run(verb: str, *words: str, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        verb: str, *words: str, timeout: float = 120, logs: Path = tmp_path, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", f"train_smarter.{verb}", *words, f"paths.logs={tmp_path}"],
+            [sys.executable, "-m", f"train_smarter.{verb}", *words, f"paths.logs={logs}"],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", **environment},
             capture_output=True,

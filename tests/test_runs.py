@@ -201,7 +201,7 @@ def test_ten_runs_killed_at_random_moments_end_as_the_one_never_killed(
     begun: Begun, command: Command, equal: Equal, tmp_path: Path, experiment: str
 ) -> None:
     words = [f"experiment={experiment}", *TEN[experiment]]
-    assert command("train", *words, f"paths.logs={tmp_path}/whole", timeout=600).returncode == 0
+    assert command("train", *words, logs=tmp_path / "whole", timeout=600).returncode == 0
     whole, chance, within, kills = only_run(tmp_path / "whole"), random.Random(1), 0, 0
     took = read_json(whole / "results.json")["seconds"]
     for number in range(10):
@@ -217,7 +217,7 @@ def test_ten_runs_killed_at_random_moments_end_as_the_one_never_killed(
             if status(folder) == "done" or chance.random() < 0.5:  # half of them are killed once more
                 break
             process = begun("resume=last", logs=logs, reached="*/.hydra_2")
-        done = command("train", "resume=last", f"paths.logs={logs}", timeout=600)
+        done = command("train", "resume=last", logs=logs, timeout=600)
         assert done.returncode == 0, done.stderr
         assert same_end(whole, only_run(logs), equal)
     logging.getLogger(__name__).info(

@@ -5,7 +5,7 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from train_smarter.screen import config_tree, results_table, show
+from train_smarter.screen import config_tree, list_table, printable, results_table, show
 
 SCORES = ("loss", "accuracy", "precision", "recall", "f1")
 
@@ -56,3 +56,17 @@ def test_the_table_has_a_row_for_each_score_and_a_column_for_each_split() -> Non
 def test_a_line_is_shown_as_it_is(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     show(f"run folder:  {folder}", "second line")
     assert capsys.readouterr().out == f"run folder:  {folder}\nsecond line\n"
+
+
+def test_a_list_is_aligned_and_never_wraps() -> None:
+    rows: list[tuple[object, ...]] = [("a", 1, "x" * 200), ("日本", 22, "")]  # these signs are two columns wide each
+    assert list_table(rows, "name", "n", "long").splitlines() == [
+        "name  n   long",
+        f"a     1   {'x' * 200}",
+        "日本  22",
+    ]
+    assert list_table([("a", "b")]) == "a  b"
+
+
+def test_what_steers_a_terminal_is_spelled_out() -> None:
+    assert printable("é 日本\x1b[2J\n\t\udcff") == r"é 日本\x1b[2J\n\t\udcff"

@@ -5,6 +5,7 @@ Nothing in a run's folder is trusted: it may come from a stranger.
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -59,6 +60,13 @@ def find_run(reference: str, logs: Path, *, key: str = "run") -> Path:
     return folder if is_run(folder) else best_job(folder)
 
 
+def named(folder: Path, logs: Path) -> str:
+    """A run or multirun as a command line names it: by its name where it lies under `logs`, else by its folder."""
+    usual = logs / "train"
+    name = folder.relative_to(usual).parts[1:] if usual in folder.parents else ()
+    return shlex.quote("/".join(name) or str(folder))
+
+
 def is_run(folder: Path) -> bool:
     return (folder / "config.yaml").is_file() or (folder / ".hydra").is_dir()
 
@@ -105,7 +113,7 @@ def recorded(folder: Path) -> DictConfig:
     """
     for path in (*(kept / "config.yaml" for kept in reversed(_kept(folder))), folder / "config.yaml"):
         if path.is_file():
-            return _loaded(path)
+            return loaded(path)
     raise UserError(f"{folder} holds no config: the run ended before it began")
 
 
@@ -118,7 +126,7 @@ def past_overrides(folder: Path) -> list[str]:
     path = next(
         (kept / "overrides.yaml" for kept in reversed(_kept(folder)) if (kept / "overrides.yaml").exists()), None
     )
-    return [] if path is None else harmless([str(override) for override in _loaded(path)], path)
+    return [] if path is None else harmless([str(override) for override in loaded(path)], path)
 
 
 def harmless(words: Sequence[str], path: Path) -> list[str]:
@@ -144,7 +152,8 @@ def _kept(folder: Path) -> list[Path]:
     )
 
 
-def _loaded(path: Path) -> Any:
+def loaded(path: Path) -> Any:
+    """What a YAML file of a run's folder holds."""
     try:
         return OmegaConf.load(path)
     except (OSError, ValueError, OmegaConfBaseException) as error:
@@ -191,6 +200,15 @@ def _texts(node: Any, path: str) -> Iterator[tuple[str, str]]:
             yield from _texts(value, f"{path}.{key}")
     elif isinstance(node, str):
         yield path, node
+
+
+def flat(node: Any, path: str = "") -> dict[str, Any]:
+    """Nested dicts as one: {"model.dropout": 0.2, ...}."""
+    if not isinstance(node, dict) or not node:
+        return {path: node}
+    return {
+        name: leaf for key, value in node.items() for name, leaf in flat(value, f"{path}.{key}".lstrip(".")).items()
+    }
 
 
 def overrides() -> list[str]:
@@ -242,7 +260,7 @@ def reading(argv: Sequence[str], verb: str, logs: Path, *, literal: Sequence[str
         raise UserError(f"{verb} needs one run: type {verb} run=last, or {verb} run=<folder>")
     folder = find_run(given[0], typed_logs(own, logs))
     places = [f"run={quoted(folder)}", f"hydra.run.dir={quoted(folder / verb)}", "hydra.output_subdir=null"]
-    return [*past_overrides(folder), *places, *_literally(own, literal)]
+    return [*past_overrides(folder), *places, *literally(own, literal)]
 
 
 def returning(argv: Sequence[str], logs: Path) -> list[str]:
@@ -275,7 +293,7 @@ def _multirun_again(folder: Path, own: Sequence[str]) -> list[str]:
     """The words of a grid multirun; each of its jobs then finds out what is left to do."""
     if not (folder / "multirun.yaml").is_file():
         raise UserError(f"resume={folder} is one run, no multirun: type it without -m")
-    then = _loaded(folder / "multirun.yaml").hydra.overrides
+    then = loaded(folder / "multirun.yaml").hydra.overrides
     if any(str(word).startswith("hydra/sweeper=") for word in then.hydra):
         raise UserError(f"resume={folder} is a search, and only the grid of a plain multirun can be taken up again")
     places = [f"resume={quoted(folder)}", f"hydra.sweep.dir={quoted(folder)}", "hydra.output_subdir=null"]
@@ -294,7 +312,8 @@ def _parted(argv: Sequence[str], key: str) -> tuple[list[str], list[str]]:
     return given, [word for word in argv if not word.startswith(f"{key}=")]
 
 
-def _literally(words: Sequence[str], keys: Sequence[str]) -> list[str]:
+def literally(words: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """The words with the values of `keys` quoted: Hydra then takes them as they stand."""
     return [
         f"{key}={quoted(value)}" if mark and key in keys and value not in ("", "null") else word
         for word in words

@@ -124,7 +124,7 @@ def read_json(path: Path) -> Any:
         raise UserError(
             f"{path.parent} holds no {path.name}: is it a run folder, and did the run get that far?"
         ) from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no UTF-8
         raise UserError(f"{path} is not readable JSON: {error}") from error
 
 

@@ -96,19 +96,11 @@ def returned(cfg: DictConfig, folder: Path, *, first: bool = True) -> Return:
 
 def _differences(before: DictConfig, after: DictConfig) -> Iterator[tuple[str, tuple[Any, Any]]]:
     """Keys of the two configs that differ, with both values, as the configs state them: an interpolation once."""
-    flat = [_flat(OmegaConf.to_container(cfg, resolve=False)) for cfg in (before, after)]
-    for key in [*dict.fromkeys([*flat[0], *flat[1]])]:
-        values = flat[0].get(key), flat[1].get(key)
+    flats = [past.flat(OmegaConf.to_container(cfg, resolve=False)) for cfg in (before, after)]
+    for key in [*dict.fromkeys([*flats[0], *flats[1]])]:
+        values = flats[0].get(key), flats[1].get(key)
         if values[0] != values[1]:
             yield key, values
-
-
-def _flat(node: Any, path: str = "") -> dict[str, Any]:
-    if not isinstance(node, dict) or not node:
-        return {path: node}
-    return {
-        name: leaf for key, value in node.items() for name, leaf in _flat(value, f"{path}.{key}".lstrip(".")).items()
-    }
 
 
 def _under(key: str, prefixes: tuple[str, ...]) -> bool:

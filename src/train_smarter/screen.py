@@ -1,9 +1,10 @@
-"""What a run shows in the terminal besides its progress: the composed config and the table of results."""
+"""What a command shows in the terminal besides its progress: the composed config, tables of results and of runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -33,6 +34,21 @@ def results_table(results: Mapping[str, Any], splits: Sequence[str]) -> Table:
     for name in SHOWN:
         table.add_row(name, *(f"{results[f'{split}/{name}']:.4f}" for split in splits))
     return table
+
+
+def list_table(rows: Iterable[Sequence[object]], *columns: str) -> str:
+    """Rows under columns, which may go unnamed; a row stays one line in a pipe and on a narrow terminal, too."""
+    lines = [[printable(cell) for cell in row] for row in ([columns] if columns else []) + [*rows]]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def printable(thing: object) -> str:
+    """Text from a folder that may be a stranger's, on one line and without what steers a terminal."""
+    return "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in str(thing))
 
 
 def show(*things: Any) -> None:

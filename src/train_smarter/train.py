@@ -60,7 +60,7 @@ def _finished(folder: Path) -> float | None:
     best: float | None = results.get("best")
     show(
         f"{folder.name} is done: {results.get('monitor')} {best} after {results.get('epochs')} epochs; for more, type",
-        f"train resume={_name(folder)} trainer.max_epochs={int(results.get('epochs') or 0) + 10}",
+        f"train resume={past.named(folder, ROOT / 'logs')} trainer.max_epochs={int(results.get('epochs') or 0) + 10}",
     )
     return best
 
@@ -171,13 +171,11 @@ def _recorded(cfg: DictConfig, folder: Path) -> Iterator[None]:
 
 def _going_on(folder: Path) -> str:
     multirun = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    return f"train -m resume={_name(folder.parent)}" if multirun else f"train resume={_name(folder)}"
-
-
-def _name(folder: Path) -> str:
-    """How a past run is named on a command line: shortly, where it lies at its usual place."""
-    usual = folder.parent.parent == ROOT / "logs" / "train"
-    return shlex.quote(folder.name if usual else str(folder))
+    return (
+        f"train -m resume={past.named(folder.parent, ROOT / 'logs')}"
+        if multirun
+        else f"train resume={past.named(folder, ROOT / 'logs')}"
+    )
 
 
 def _log_warnings_alone() -> None:

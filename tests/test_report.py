@@ -1,0 +1,485 @@
+import json
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from train_smarter import report
+from train_smarter.command import CONF
+from train_smarter.error import UserError
+from train_smarter.past import find
+from train_smarter.record import write_json
+
+Compose = Callable[..., DictConfig]
+Make = Callable[..., Path]
+Shown = Callable[..., list[list[str]]]
+
+NOTE = {
+    "status": "done",
+    "start": "2026-03-01T08:22:02+00:00",
+    "end": "2026-03-01T08:24:07+00:00",
+    "command": "train model=mlp",
+    "overrides": ["model=mlp"],
+    "seed": 1,
+    "commit": "ac5586dfaf104cf95a1feef568f646680346036e",
+    "diff": "",
+    "packages": {"python": "3.11.7", "torch": "2.15.0"},
+    "hardware": {"cores": 2, "gpus": []},
+    "host": "desk",
+    "monitor": "val/accuracy",
+    "mode": "max",
+}
+SCORES = ("loss", "accuracy", "precision", "recall", "f1")
+RESULTS = {
+    "monitor": "val/accuracy",
+    "best": 0.97486,
+    "best_epoch": 4,
+    "epochs": 7,
+    **{f"{split}/{name}": 0.5 for split in ("train", "val", "test") for name in SCORES},
+    "test/accuracy": 0.9612,
+    "confusion": {"test": [[1, 0], [0, 1]]},
+    "seconds": 12.3,
+    "seconds_per_epoch": 0.5,
+}
+CONFIG = {
+    "seed": 1,
+    "data": {"_target_": "train_smarter.data.digits.Digits", "size": 28, "shape": [1, "${..size}"]},
+    "model": {"_target_": "train_smarter.model.mlp.MLP", "shape": "${data.shape}", "dropout": 0.2},
+    "scheduler": None,
+    "paths": {"run": "${hydra:runtime.output_dir}"},
+}
+FILES = ("metrics.csv", "preprocess.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt")
+
+
+@pytest.fixture(autouse=True)
+def two_hours_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", "EAST-2")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Make:
+    """A run's folder under tmp_path/train, with all that a finished run leaves but what the arguments say."""
+
+    def make(
+        name: str,
+        *,
+        note: dict[str, Any] | None = None,
+        results: dict[str, Any] | None = None,
+        config: dict[str, Any] | None = None,
+        choices: dict[str, str] | None = None,
+        without: tuple[str, ...] = (),
+    ) -> Path:
+        folder = tmp_path / "train" / name
+        (folder / ".hydra").mkdir(parents=True)
+        (folder / "checkpoints").mkdir()
+        cfg = OmegaConf.create(CONFIG | (config or {}))
+        OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
+        cfg.paths.run = str(folder)
+        OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+        chosen = {"hydra": "default", "model": "mlp", "data": "digits"} | (choices or {})
+        OmegaConf.save({"hydra": {"runtime": {"choices": chosen}}}, folder / ".hydra" / "hydra.yaml")
+        write_json(folder / "record.json", NOTE | (note or {}))
+        write_json(folder / "results.json", RESULTS | (results or {}))
+        for file in FILES:
+            (folder / file).touch()
+        for file in without:
+            (folder / file).unlink()
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def job(made: Make) -> Make:
+    """The same, as a job of the multirun `grid`."""
+
+    def make(name: str, **kwargs: Any) -> Path:
+        folder = made(f"multiruns/grid/{name}", **kwargs)
+        (folder.parent / "multirun.yaml").touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def shown(compose: Compose, capsys: pytest.CaptureFixture[str]) -> Shown:
+    """The lines that `report` prints, each as its cells."""
+
+    def show(*words: str) -> list[list[str]]:
+        report.act(compose(*report.words(words), verb="report"))
+        return [line.split("  ") for line in _single(capsys.readouterr().out)]
+
+    return show
+
+
+def _single(text: str) -> list[str]:
+    """Lines with two spaces between cells, however wide the columns."""
+    return ["  ".join(part.strip() for part in line.split("  ") if part.strip()) for line in text.splitlines()]
+
+
+# ---- the list
+
+
+def test_a_run_is_a_row_with_its_local_time(made: Make, shown: Shown) -> None:
+    made("runs/one")
+    assert shown() == [
+        ["time", "data", "model", "status", "best", "test/accuracy", "took", "name"],
+        ["2026-03-01 10:22", "digits", "mlp", "done", "val/accuracy 0.9749", "0.9612", "12 s", "one"],
+    ]
+
+
+def test_the_newest_comes_first_and_the_jobs_of_multiruns_are_among_them(made: Make, job: Make, shown: Shown) -> None:
+    made("runs/a", note={"start": "2026-03-01T08:00:00+00:00"})
+    made("runs/b", note={"start": "2026-03-01T10:00:00+00:00"})
+    for name in ("9", "10"):
+        job(name, note={"start": "2026-03-01T09:00:00+00:00"})
+    assert [row[-1] for row in shown()[1:]] == ["b", "grid/10", "grid/9", "a"]
+
+
+def test_a_longer_list_is_cut_and_says_how_to_see_all(made: Make, shown: Shown) -> None:
+    for hour in range(3):
+        made(f"runs/{hour}", note={"start": f"2026-03-01T0{hour}:00:00+00:00"})
+    told = "2 of 3 runs; for all of them type report last=3"
+    assert [row[-1] for row in shown("last=2")[1:]] == ["2", "1", "", told]
+    assert len(shown("last=3")) == 4
+
+
+def test_a_run_that_was_not_evaluated_shows_its_best_epoch_so_far(made: Make, shown: Shown) -> None:
+    folder = made("runs/one", note={"status": "interrupted"}, without=("results.json",))
+    (folder / "metrics.csv").write_text("epoch,val/accuracy\n0,0.25\n1,0.75\n2,0.5\n")
+    # 08:22:02 to 08:24:07 are 2 min 5 s.
+    assert shown()[1][3:7] == ["interrupted", "val/accuracy 0.7500", "-", "2 min 05 s"]
+
+
+def test_a_running_run_has_taken_the_time_since_its_start(
+    made: Make, shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train_smarter.record.status", lambda _: "running")
+    monkeypatch.setattr("train_smarter.record.now", lambda: "2026-03-01T09:27:32+00:00")
+    made("runs/one", note={"end": None}, without=("results.json",))
+    assert shown()[1][3:7] == ["running", "-", "-", "1 h 05 min"]  # 65 min 30 s since 08:22:02
+
+
+def test_how_long_a_run_took_that_paused_is_not_guessed(made: Make, shown: Shown) -> None:
+    made("runs/one", note={"status": "failed", "resumed": [{}]}, without=("results.json",))
+    assert shown()[1][3:7] == ["failed", "-", "-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "why"),
+    [
+        ("record.json", b"{", "record.json is not readable JSON"),
+        ("record.json", b'{"start": "\xff"}', "record.json is not readable JSON"),
+        ("record.json", b"[]", "record.json holds no names and values"),
+        ("record.json", b'{"overrides": 1}', "TypeError"),
+        ("results.json", b'{"best": "high"}', "'high' is no number"),
+        (".hydra/hydra.yaml", b"a: [", "hydra.yaml is not readable YAML"),
+        (".hydra/hydra.yaml", b"a: 1", "KeyError('hydra')"),
+    ],
+)
+def test_a_damaged_folder_costs_a_list_nothing_but_its_own_row(
+    made: Make, shown: Shown, file: str, content: bytes, why: str
+) -> None:
+    made("runs/sound", note={"start": "2099-01-01T00:00:00+00:00"})
+    (made("runs/broken") / file).write_bytes(content)
+    _, sound, broken, told = shown()
+    assert (sound[3], sound[-1]) == ("done", "sound")
+    assert (broken[3], broken[-1]) == ("damaged", "broken")
+    assert told[0].startswith("damaged: ")
+    assert why in told[0]
+
+
+def test_without_a_run_it_says_what_to_type(shown: Shown) -> None:
+    with pytest.raises(UserError, match=r"there is no run under .*train yet: type train first"):
+        shown()
+
+
+# ---- one run
+
+
+def test_one_run_tells_what_it_was_and_how_it_ended(made: Make, shown: Shown) -> None:
+    diff = "+ a\n- b\n"
+    folder = made("runs/one", note={"diff": diff}, results={"val/loss": 0.25})
+    lines = shown("run=one")
+    facts = {line[0]: line[1:] for line in lines if len(line) == 2 and line[0][0] != "│"}
+    assert facts == {
+        "run": ["one"],
+        "folder": [str(folder)],
+        "command": ["train model=mlp"],
+        "data, model": ["digits, mlp"],
+        "status": ["done"],
+        "start": ["2026-03-01 10:22"],
+        "end": ["2026-03-01 10:24"],
+        "took": ["12 s"],
+        "epochs": ["7"],
+        "best": ["val/accuracy 0.9749 in epoch 4, counted from 0"],
+        "checkpoints": ["best, last"],
+        "seed": ["1"],
+        "commit": [f"ac5586d, with uncommitted changes: 2 lines of diff, {zlib.crc32(diff.encode()):08x}"],
+        "packages": ["python 3.11.7, torch 2.15.0"],
+        "hardware": ["cores 2, gpus none"],
+    }
+    assert ["│ loss", "│ 0.5000 │ 0.2500 │ 0.5000 │"] in lines  # a column for each split
+    assert ["missing:"] not in lines
+
+
+@pytest.mark.parametrize(
+    ("status", "without", "advice"),
+    [
+        ("interrupted", (), "{} interrupted: type train resume={}, or evaluate run={} for what it has learned"),
+        ("killed", ("checkpoints/best.ckpt",), "{} killed: type train resume={}"),
+        ("failed", FILES, "{} failed: type train rerun={}"),
+        ("done", (), "{} done: type evaluate run={} for what it has learned"),
+        ("done", ("checkpoints/best.ckpt",), "{} done: type train rerun={}"),
+        ("running", FILES, "not yet: it is running"),
+    ],
+)
+def test_a_folder_that_lacks_something_is_shown_with_what_to_type(
+    made: Make, shown: Shown, monkeypatch: pytest.MonkeyPatch, status: str, without: tuple[str, ...], advice: str
+) -> None:
+    monkeypatch.setattr("train_smarter.record.status", lambda _: status)
+    folder = made("runs/one", without=(*without, "results.json"))
+    lines = shown("run=one")
+    missing = {line[0]: line[1] for line in lines[lines.index(["missing:"]) + 1 :]}
+    assert set(missing) == {*without, "results.json"}
+    assert missing["results.json"] == advice.format("not evaluated, and its status is", folder, folder)
+
+
+def test_a_run_that_ended_before_it_had_a_record_is_shown(made: Make, shown: Shown) -> None:
+    made("runs/one", without=(*FILES, "record.json", "results.json"))
+    lines = shown("run=last")
+    assert ["status", "unknown"] in lines
+    assert ["record.json", "when, how and on what it ran is not known: it ended before it began"] in lines
+    assert len(lines[lines.index(["missing:"]) + 1 :]) == 6
+    assert [line[0] for line in lines[: lines.index(["missing:"])]] == ["run", "folder", "data, model", "status"]
+
+
+def test_results_without_metrics_lead_to_evaluate(made: Make, shown: Shown) -> None:
+    folder = made("runs/one")
+    write_json(folder / "results.json", {name: value for name, value in RESULTS.items() if "/" not in name})
+    told = f"no metrics of train, val and test, as with test=false; type evaluate run={folder}"
+    assert shown("run=one")[-1] == ["results.json", told]
+
+
+def test_a_damaged_run_is_answered_with_its_file(made: Make, shown: Shown) -> None:
+    folder = made("runs/one")
+    (folder / "results.json").write_text('{"test/loss": null, "test/accuracy": 0.5}')
+    assert ["missing:"] not in shown("run=one")  # what can be shown is
+    (folder / "results.json").write_text('{"test/f1": [1]}')
+    with pytest.raises(UserError, match=r"one is damaged: TypeError\('\[1\] is no number'\)"):
+        shown("run=one")
+    (folder / "results.json").write_text("{")
+    with pytest.raises(UserError, match=r"results\.json is not readable JSON"):
+        shown("run=one")
+
+
+def test_a_strangers_folder_neither_steers_the_terminal_nor_reads_the_environment(
+    made: Make, compose: Compose, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "password")
+    secret = {"model": "${oc.env:SECRET}"}
+    folder = made("runs/one", note={"command": "train \x1b[2J\nx [red]"}, choices=secret)
+    for kept in (folder / ".hydra" / "config.yaml", folder / "config.yaml"):
+        OmegaConf.save({"tags": "${oc.env:SECRET}"} | CONFIG, kept)
+    other = made("runs/two\x1b", without=("results.json",))
+    for words in (["run=one"], ["run=one", f"against={other}"], []):
+        report.act(compose(*report.words(words), verb="report"))
+        out = capsys.readouterr().out
+        assert "${oc.env:SECRET}" in out
+        assert "password" not in out
+        assert "\x1b" not in out
+    report.act(compose("run=one", verb="report"))
+    assert r"train \x1b[2J\nx [red]" in capsys.readouterr().out
+
+
+def test_choices_that_were_not_kept_are_the_modules(made: Make, shown: Shown) -> None:
+    folder = made("runs/one")
+    (folder / ".hydra" / "hydra.yaml").unlink()
+    assert shown()[1][1:3] == ["digits", "mlp"]
+
+
+# ---- a multirun
+
+
+def test_a_multirun_lists_its_jobs_with_the_best_first(job: Make, shown: Shown) -> None:
+    job("0", note={"overrides": ["seed=3", "optimizer.lr=0.1"]}, results={"best": 0.5})
+    job("1", note={"overrides": ["seed=3", "optimizer.lr=0.2", "data.dir=a b"]}, results={"best": 0.75})
+    job("2", note={"overrides": ["seed=3", "optimizer.lr=0.3"], "status": "failed"}, without=("results.json",))
+    job("3", results={"best": "high"})
+    lines = shown("run=grid")
+    assert lines[0] == ["multirun", "grid"]
+    assert lines[2] == ["all jobs", "seed=3"]
+    assert [[row[0], row[1], row[2], row[-1]] for row in lines[4:8]] == [
+        ["job", "status", "best", "overrides"],
+        ["1", "done", "val/accuracy 0.7500", "optimizer.lr=0.2 'data.dir=a b'"],
+        ["0", "done", "val/accuracy 0.5000", "optimizer.lr=0.1"],
+        ["2", "failed", "-", "optimizer.lr=0.3"],
+    ]
+    assert lines[8][:2] == ["3", "damaged"]
+
+
+def test_the_best_job_is_the_one_with_the_least_loss(job: Make, shown: Shown) -> None:
+    for name, best in {"0": 0.5, "1": float("nan"), "2": 0.25}.items():
+        job(name, note={"mode": "min"}, results={"monitor": "val/loss", "best": best})
+    assert [row[0] for row in shown("run=last")[5:]] == ["2", "0", "1"]
+
+
+def test_the_name_in_a_list_is_the_one_that_run_takes(job: Make, shown: Shown, tmp_path: Path) -> None:
+    folder = job("0")
+    assert find(shown()[1][-1], tmp_path) == folder
+
+
+# ---- two runs
+
+
+def _section(lines: list[list[str]], title: str) -> list[list[str]]:
+    """The rows under a heading."""
+    start = [line[0] for line in lines].index(title)
+    return lines[start + 1 : lines.index([""], start)] if [""] in lines[start:] else lines[start + 1 :]
+
+
+def test_two_runs_are_compared_key_by_key_each_at_its_source(made: Make, shown: Shown) -> None:
+    size = {"data": {**CONFIG["data"], "size": 32}}  # type: ignore[dict-item]
+    dropout = {"model": {**CONFIG["model"], "dropout": "${data.size}"}}  # type: ignore[dict-item]
+    made("runs/one", config=size | dropout, choices={"scheduler": "none"})
+    elsewhere = {"paths": {"run": "/a", "logs": "/b"}, "rerun": "/c"}
+    made("runs/two", config={"scheduler": {"gamma": 0.5}} | elsewhere, choices={"scheduler": "step"})
+    assert _section(shown("run=one", "against=two"), "config") == [
+        ["data.size", "32", "28"],
+        ["model.dropout", "32", "0.2"],  # was written differently; data.shape and model.shape only follow
+        ["scheduler", "none", "step"],
+        ["scheduler.gamma", "-", "0.5"],
+    ]
+
+
+def test_values_that_were_written_differently_but_are_the_same_are_no_difference(made: Make, shown: Shown) -> None:
+    made("runs/one", config={"model": {**CONFIG["model"], "shape": [1, 28]}})  # type: ignore[dict-item]
+    made("runs/two")
+    assert ["config: no difference"] in shown("run=one", "against=two")
+
+
+def test_seeds_that_were_drawn_are_compared(made: Make, shown: Shown) -> None:
+    made("runs/one", config={"seed": None}, note={"seed": 5})
+    made("runs/two", config={"seed": None}, note={"seed": 6})
+    assert _section(shown("run=one", "against=two"), "config") == [["seed", "5", "6"]]
+
+
+def test_metrics_and_environment_are_compared_with_the_difference(made: Make, shown: Shown) -> None:
+    made(
+        "runs/one",
+        results={"best": 0.5, "test/f1": 0.25, "epochs": 9, "seconds_per_epoch": 1.5},
+        note={"diff": "+ a\n"},
+    )
+    made("runs/two", results={"best": 0.75, "val/extra": 0.125}, note={"packages": {"python": "3.13.0"}})
+    lines = shown("run=one", "against=two")
+    assert [row[0] for row in lines[:3]] == ["time", "run", "against"]
+    environment = _section(lines, "environment")
+    assert environment.pop(0)[::2] == ["uncommitted", "-"]
+    assert environment == [["python", "3.11.7", "3.13.0"], ["torch", "2.15.0", "-"]]
+    assert _section(lines, "metrics") == [
+        ["best val/accuracy", "0.5000", "0.7500", "-0.2500"],
+        ["epochs", "9", "7", "+2"],
+        ["seconds_per_epoch", "1.5000", "0.5000", "+1.0000"],
+        ["test/f1", "0.2500", "0.5000", "-0.2500"],
+        ["val/extra", "-", "0.1250", "-"],
+    ]
+
+
+def test_a_comparison_says_what_a_run_lacks(made: Make, shown: Shown) -> None:
+    made("runs/one")
+    made("runs/two", note={"status": "failed"}, without=("results.json",))
+    lines = shown("run=one", "against=two")
+    assert [
+        line for line in lines if line[0].startswith("against: results.json: not evaluated, and its status is failed")
+    ]
+
+
+def test_of_a_multirun_the_best_job_is_compared_and_that_is_said(
+    made: Make, job: Make, compose: Compose, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made("runs/one")
+    job("0", results={"best": 0.5})
+    job("1", results={"best": 0.75})
+    report.act(compose("run=one", "against=grid", verb="report"))
+    out, err = capsys.readouterr()
+    assert "grid/1" in out
+    assert "its best trial is 1" in err
+
+
+def test_a_run_is_not_compared_with_itself(made: Make, shown: Shown) -> None:
+    folder = made("runs/one")
+    with pytest.raises(UserError, match=f"are both {folder}"):
+        shown("run=one", "against=last")
+
+
+# ---- the command
+
+
+def test_a_program_reads_the_same_as_json(
+    made: Make, job: Make, compose: Compose, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made("runs/one", results={"best": 0.5})
+    made("runs/two", note={"start": "2026-01-01T00:00:00+00:00"}, results={"best": 0.75})
+    job("0", note={"start": "2025-01-01T00:00:00+00:00"})
+
+    def read(*words: str) -> Any:
+        report.act(compose("format=json", *words, verb="report"))
+        return json.loads(capsys.readouterr().out)
+
+    assert [(run["name"], run["best"]) for run in read()] == [("one", 0.5), ("two", 0.75), ("grid/0", 0.97486)]
+    assert read("run=one")["results"]["test/accuracy"] == 0.9612
+    assert [run["name"] for run in read("run=grid")["jobs"]] == ["grid/0"]
+    pair = {"run": 0.5, "against": 0.75, "difference": -0.25}
+    assert read("run=one", "against=two")["metrics"] == {"best val/accuracy": pair}
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["last"], "is it a run\\? Type report run=last"),
+        (["a b"], "is it a run\\? Type report run='a b'"),
+        (["rnu=last"], "report takes run=, against=, last=, format= and paths.logs=; did you mean 'run'"),
+        (["data=mnist"], "data=mnist: report takes run="),
+        (["run="], "run= names no run"),
+        (["run=a", "run=b"], "report run=<one> against=<other>"),
+        (["-m", "run=a"], "without -m"),
+        (["against=last"], "against=last needs a run to compare: add run=last"),
+        (["last=0"], "last=0: give a whole number of at least 1"),
+        (["last=null"], "last=null: give a whole number of at least 1"),
+        (["last=true"], "last=true: give a whole number of at least 1"),
+        (["format=jsn"], "format=jsn: give table or json; did you mean 'json'"),
+        (["run=a,b[{"], r"run=a,b\[\{ is no run folder"),
+    ],
+)
+def test_a_mistake_is_answered(shown: Shown, words: list[str], answer: str) -> None:
+    with pytest.raises(UserError, match=answer):
+        shown(*words)
+
+
+def test_names_are_taken_as_they_stand(made: Make, shown: Shown) -> None:
+    names = ["a, b=[c] {d}", "it's ${seed} 'q' \\"]
+    for name in names:
+        made(f"runs/{name}")
+    assert shown(f"run={names[0]}")[0] == ["run", names[0]]
+    assert [row[-1] for row in shown(f"run={names[0]}", f"against={names[1]}")[1:3]] == names
+
+
+def test_it_answers_without_torch_and_leaves_no_trace(made: Make, command: Callable[..., Any], tmp_path: Path) -> None:
+    made("runs/one")
+    before = sorted(tmp_path.rglob("*"))
+    done = command("report", "hydra.verbose=true", PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0, done.stderr
+    assert "val/accuracy 0.9749" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "rich.console" in imported
+    assert not imported & {"torch", "lightning", "numpy"}
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not [*CONF.glob("*.log"), *CONF.glob(".hydra*")]
