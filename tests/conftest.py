@@ -1,6 +1,7 @@
 """What tests of several places share: a composed config, and runs as a process of their own."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -62,6 +63,24 @@ def command(tmp_path: Path) -> Command:
         )
 
     return run
+
+
+SHORT = ["model=mlp", "trainer=cpu", "trainer.max_epochs=2", "data.batch_size=32", "callbacks.progress=null"]
+
+
+@pytest.fixture
+def past_run(compose: Compose, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder, tmp_path/run, of an MLP that was trained on digits for two epochs: once, each test has a copy."""
+    from train_smarter import record, train
+
+    folder, original = tmp_path / "run", tmp_path_factory.getbasetemp() / "past_run"
+    if not original.exists():
+        cfg = compose(*SHORT)
+        record.keep(cfg, folder, SHORT)
+        train.act(cfg)
+        shutil.move(folder, original)
+    shutil.copytree(original, folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

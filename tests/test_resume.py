@@ -1,4 +1,5 @@
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 from lightning import Callback, Trainer
 from omegaconf import DictConfig
 
-from train_smarter import past, record
+from train_smarter import evaluate, past, record
 from train_smarter.error import UserError
 from train_smarter.record import read_json
 from train_smarter.train import act
@@ -129,8 +130,8 @@ def test_a_run_killed_anywhere_ends_where_one_that_never_stopped_does(
 
 # ---- what else becomes of a run that is gone back to
 
-QUIET = [f"callbacks.{name}=null" for name in ("progress", "summary", "histograms", "pictures", "charts")]
-SHORT = ["model=mlp", "trainer=cpu", "trainer.max_epochs=2", "data.batch_size=128", "logger=none", *QUIET]
+SHORT = ["model=mlp", "trainer=cpu", "trainer.max_epochs=2", "data.batch_size=128", "logger=none"]
+SHORT += [f"callbacks.{name}=null" for name in ("progress", "summary")]
 
 
 def noted(folder: Path, **changed: Any) -> None:
@@ -138,16 +139,16 @@ def noted(folder: Path, **changed: Any) -> None:
 
 
 def test_a_finished_run_says_so_and_stays_as_it_is(
-    start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    start: Start, past_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    best = start("a", *SHORT)
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")}
+    best = read_json(past_run / "results.json")["best"]
+    before = {path: path.stat().st_mtime_ns for path in past_run.rglob("*")}
     capsys.readouterr()
-    assert start("a", again=True) == best
+    assert start("run", again=True) == best
     told = capsys.readouterr().out
-    assert f"a is done: val/accuracy {best} after 2 epochs; for more, type\ntrain resume=" in told
+    assert f"run is done: val/accuracy {best} after 2 epochs; for more, type\ntrain resume=" in told
     assert "trainer.max_epochs=12" in told
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in past_run.rglob("*")} == before
 
 
 def test_a_finished_run_goes_on_for_more_epochs(start: Start, tmp_path: Path, equal: Equal) -> None:
@@ -172,15 +173,14 @@ def test_a_run_that_was_killed_while_it_was_evaluated_is_evaluated(start: Start,
     assert equal(state(tmp_path / "a"), weights)
 
 
-def test_a_run_without_a_checkpoint_starts_again_in_its_folder(start: Start, tmp_path: Path, equal: Equal) -> None:
-    start("a", *SHORT)
-    weights, written = state(tmp_path / "a"), rows(tmp_path / "a")
-    for file in (tmp_path / "a" / "checkpoints").iterdir():
+def test_a_run_without_a_checkpoint_starts_again_in_its_folder(start: Start, past_run: Path, equal: Equal) -> None:
+    weights, written = state(past_run), rows(past_run)
+    for file in (past_run / "checkpoints").iterdir():
         file.unlink()
-    noted(tmp_path / "a", status="failed")
-    start("a", again=True)
-    assert equal(state(tmp_path / "a"), weights)
-    assert rows(tmp_path / "a") == written
+    noted(past_run, status="failed")
+    start("run", again=True)
+    assert equal(state(past_run), weights)
+    assert rows(past_run) == written
 
 
 def test_a_job_whose_turn_had_not_come_starts(start: Start, tmp_path: Path) -> None:
@@ -232,26 +232,23 @@ def test_what_would_break_the_state_is_refused(broken: Callable[..., None], word
         broken(*words)
 
 
-def test_fewer_epochs_than_are_done_are_refused(start: Start, tmp_path: Path) -> None:
-    start("a", *SHORT)
-    noted(tmp_path / "a", status="failed")
+def test_fewer_epochs_than_are_done_are_refused(start: Start, past_run: Path) -> None:
+    noted(past_run, status="failed")
     with pytest.raises(UserError, match=r"trainer\.max_epochs=1, but 2 epochs are done: give more, or leave it out"):
-        start("a", "trainer.max_epochs=1", again=True)
+        start("run", "trainer.max_epochs=1", again=True)
 
 
-def test_a_run_that_still_runs_is_left_alone(start: Start, tmp_path: Path) -> None:
-    start("a", *SHORT)
-    noted(tmp_path / "a", status="running")  # in this very process
+def test_a_run_that_still_runs_is_left_alone(start: Start, past_run: Path) -> None:
+    noted(past_run, status="running")  # in this very process
     with pytest.raises(UserError, match=r"is still running, in process \d+: stop it first \(Ctrl-C saves it\)"):
-        start("a", again=True)
+        start("run", again=True)
 
 
-def test_a_damaged_checkpoint_is_named(start: Start, tmp_path: Path) -> None:
-    start("a", *SHORT)
-    noted(tmp_path / "a", status="failed")
-    (tmp_path / "a" / "checkpoints" / "last.ckpt").write_bytes(b"PK")
+def test_a_damaged_checkpoint_is_named(start: Start, past_run: Path) -> None:
+    noted(past_run, status="failed")
+    (past_run / "checkpoints" / "last.ckpt").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"last\.ckpt is (refused|no checkpoint)"):
-        start("a", again=True)
+        start("run", again=True)
 
 
 def test_a_run_is_done_again_with_its_own_config_and_overrides_on_top(
@@ -267,3 +264,20 @@ def test_a_run_is_done_again_with_its_own_config_and_overrides_on_top(
     again = past.recorded(tmp_path / "b")
     assert (again.seed, again.model.widths, again.trainer.max_epochs) == (2, [16], 2)
     assert state(tmp_path / "b")["state_dict"]["layers.1.weight"].shape[0] == 16
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiling_leaves_no_trace_in_a_run(start: Start, compose: Compose, tmp_path: Path) -> None:
+    for name, first, then in (("a", "default", "null"), ("b", "null", "default")):
+        start(name, *SHORT, "trainer.max_epochs=1", f"model.compile={first}")
+        start(name, f"model.compile={then}", "trainer.max_epochs=2", again=True)
+        folder = tmp_path / name
+        for kept in ("best", "last"):
+            names = torch.load(folder / "checkpoints" / f"{kept}.ckpt", weights_only=True)["state_dict"]
+            assert not any("_orig_mod" in weight for weight in names)
+        for compiled in ("default", "null"):
+            words = [*past.past_overrides(folder), f"run={folder}", "checkpoint=best", f"model.compile={compiled}"]
+            evaluate.act(compose(*words, f"paths.run={folder}/evaluate", verb="evaluate"))
+            again = read_json(folder / "evaluate" / "results.json")
+            assert again["confusion"] == read_json(folder / "results.json")["confusion"]

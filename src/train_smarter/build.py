@@ -19,11 +19,12 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import PassThroughProfiler
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from train_smarter.data.base import Data
 from train_smarter.error import UserError
 from train_smarter.model.base import Classifier
+from train_smarter.past import texts
 from train_smarter.record import read_json
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ for note in (
     warnings.filterwarnings("ignore", note)
 
 
-# All that a config may call by `_target_`; narrow on purpose (torch.utils.collect_env.run would run a shell command).
+# All that a config may call by `_target_`, by the names under which it is defined (torch.nn.functional.torch.hub is not
+# torch.nn's); narrow on purpose: torch.utils.collect_env.run would run a shell command.
 # A fork adds the prefixes of its own packages here.
 TRUSTED = (
     "train_smarter.data.*",
@@ -208,6 +210,7 @@ def _make(cfg: DictConfig, key: str, **given: Any) -> Any:
     node = cfg
     for name in key.split("."):
         node = node[name]
+    _refuse_functions(node, key)
     try:
         return instantiate(
             node, _convert_="all", _execution_whitelist_=execution_whitelist(TRUSTED, reset=True), **given
@@ -222,6 +225,14 @@ def _make(cfg: DictConfig, key: str, **given: Any) -> Any:
             raise  # a fault in the project's own code deserves its traceback
         hint = "; trainer=auto takes what this machine has" if isinstance(cause, MisconfigurationException) else ""
         raise UserError(f"{key}: {_gist(cause)} (in {node.get('_target_')}){hint}") from error
+
+
+def _refuse_functions(node: DictConfig, key: str) -> None:
+    """Of this package, a config makes objects and calls nothing else: a download, say, goes where it is told to."""
+    for path, text in texts(OmegaConf.to_container(node, resolve=True), key):
+        ours = path.endswith("._target_") and text.startswith(f"{__package__}.")
+        if ours and not text.rpartition(".")[2][:1].isupper():
+            raise UserError(f"{path}={text} is no class, and is refused")
 
 
 def _root(error: BaseException) -> BaseException:

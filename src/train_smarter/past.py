@@ -183,7 +183,7 @@ def as_recorded(cfg: DictConfig, folder: Path, verb: str, *own: str) -> DictConf
 def _refuse_outside(past: DictConfig, folder: Path, run: Path, typed: Sequence[str]) -> None:
     """A run writes into its own folder: a recorded path elsewhere counts only if the user types it again."""
     for group in ("callbacks", "logger", "trainer"):
-        for path, value in _texts(OmegaConf.to_container(past[group], resolve=True) if past.get(group) else {}, group):
+        for path, value in texts(OmegaConf.to_container(past[group], resolve=True) if past.get(group) else {}, group):
             leads = value[:1] in ("/", "~", "\\") or ".." in Path(value).parts
             inside = any(Path(value).resolve().is_relative_to(home.resolve()) for home in (folder, run))
             if leads and not inside and path not in typed:
@@ -193,11 +193,11 @@ def _refuse_outside(past: DictConfig, folder: Path, run: Path, typed: Sequence[s
                 )
 
 
-def _texts(node: Any, path: str) -> Iterator[tuple[str, str]]:
+def texts(node: Any, path: str) -> Iterator[tuple[str, str]]:
     """The texts of a config, with the path to each."""
     if isinstance(node, dict | list):
         for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-            yield from _texts(value, f"{path}.{key}")
+            yield from texts(value, f"{path}.{key}")
     elif isinstance(node, str):
         yield path, node
 
