@@ -172,3 +172,4 @@ def _images(folder: Path, noise: np.random.Generator) -> None:
         for number in range(12):
             pixels = noise.integers(0, 256, (20 + number, 24, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    (folder / "texts.txt").write_text("a fine film\nand a dull one\n", encoding="utf8")

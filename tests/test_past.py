@@ -6,6 +6,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+import train_smarter
 from train_smarter.error import UserError
 from train_smarter.past import (
     as_recorded,
@@ -20,7 +21,7 @@ from train_smarter.past import (
     returning,
     updated,
 )
-from train_smarter.record import write_json
+from train_smarter.record import read_json, write_json
 
 # ---- finding a past run
 
@@ -435,3 +436,14 @@ def test_the_recorded_config_itself_is_left_alone() -> None:
     past = {"a": {"b": 1}}
     updated(past, {"a": {"b": 1}}, {"a": {"b": 2}})
     assert past == json.loads('{"a": {"b": 1}}')
+
+
+def test_from_python_a_run_gives_its_model_and_data(past_run: Path) -> None:
+    model, data = train_smarter.load(past_run)
+    data.setup()
+    images, labels = data.examples["test"].inputs, data.examples["test"].labels
+    right = model.predicted(model(data.normalized(images))) == labels  # type: ignore[attr-defined]
+    assert right.double().mean().item() == read_json(past_run / "results.json")["test/accuracy"]
+    assert not model.training
+    with pytest.raises(UserError, match="no run folder"):
+        train_smarter.load("nowhere")

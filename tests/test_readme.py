@@ -22,16 +22,17 @@ ELSEWHERE = ("trainer=gpu", "trainer=ddp", "trainer=mps", "model.compile", "cifa
 
 
 def commands() -> Iterator[list[str]]:
-    """The words of each `train` and `evaluate` in the README's code blocks and in its table."""
+    """The words of each command of ours in the README's code blocks and in its table."""
     lines = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
     lines += re.findall(r"^\| `(train[^`]*)` \|", README, re.MULTILINE)
     lines += re.findall(r"`(train experiment=\w+)`", README)
     for line in lines:
         words = shlex.split(line, comments=True)
-        if words and words[0] in ("train", "evaluate"):
+        if words and words[0] in VERBS:
             yield words
 
 
+VERBS = {"export-model": "export"} | {verb: verb for verb in ("train", "evaluate", "predict", "report")}
 COMMANDS = {" ".join(words): words for words in commands()}
 
 
@@ -48,6 +49,7 @@ def checkpoint(compose: Compose, tmp_path: Path) -> Path:
 def filled(words: list[str], images: Path, checkpoint: Path) -> list[str]:
     """A README command with its placeholders filled in."""
     there = {"path/to/folder": images, "path/to/best.ckpt": checkpoint, "path/to/last.ckpt": checkpoint}
+    there["path/to/texts.txt"] = images / "texts.txt"
     return [re.sub("|".join(there), lambda name: str(there[name[0]]), word) for word in words]
 
 
@@ -76,13 +78,23 @@ def test_every_command_of_the_readme_runs(
     data = next(
         (word.split("=")[1].split("_")[0] for word in words if word.startswith(("data=", "experiment="))), "digits"
     )
-    short = [] if "debug=" in typed or verb == "evaluate" or "--help" in words else ["debug=limit"]
-    if verb == "evaluate":
-        assert command("train", "debug=limit", *facts("digits")).returncode == 0
-    done = command(verb, *words, *short, *([] if verb == "evaluate" else facts(data)))
+    past = verb != "train" or "resume=" in typed or "rerun=" in typed
+    if past:
+        _runs_before(command, typed, tmp_path)
+    short = [] if past or "debug=" in typed or "--help" in words else ["debug=limit"]
+    done = command(VERBS[verb], *words, *short, *([] if past else facts(data)))
     assert done.returncode == 0, done.stderr
     answered = {"--help", "--cfg"} & set(words)  # and no run was made
     assert bool(list((tmp_path / "train").rglob("results.json"))) != bool(answered)
+
+
+def _runs_before(command: Command, typed: str, logs: Path) -> None:
+    """The runs that a command goes back to."""
+    texts = "texts.txt" in typed or "input=a " in typed
+    words = ["-m", "seed=1,2"] if "-m" in typed.split() else []
+    assert command("train", "debug=limit", *(["experiment=phrases_lstm"] if texts else []), *words).returncode == 0
+    if other := re.search(r"against=(\S+)", typed):
+        assert command("train", "debug=limit", f"hydra.run.dir={logs}/train/runs/{other[1]}").returncode == 0
 
 
 def test_the_table_shows_every_experiment_with_its_command() -> None:

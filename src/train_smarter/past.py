@@ -113,7 +113,10 @@ def recorded(folder: Path) -> DictConfig:
     """
     for path in (*(kept / "config.yaml" for kept in reversed(_kept(folder))), folder / "config.yaml"):
         if path.is_file():
-            return loaded(path)
+            cfg = loaded(path)
+            if not isinstance(cfg, DictConfig):
+                raise UserError(f"{path} is no config: it holds a list")
+            return cfg
     raise UserError(f"{folder} holds no config: the run ended before it began")
 
 
@@ -153,7 +156,7 @@ def _kept(folder: Path) -> list[Path]:
 
 
 def loaded(path: Path) -> Any:
-    """What a YAML file of a run's folder holds."""
+    """The DictConfig or ListConfig that a YAML file of a run's folder holds."""
     try:
         return OmegaConf.load(path)
     except (OSError, ValueError, OmegaConfBaseException) as error:

@@ -37,3 +37,17 @@ def test_other_processes_than_the_first_write_nothing_but_know_that_it_is_wanted
 def test_steps_are_counted_from_zero_as_the_scalars_are(steps: int, latest: int) -> None:
     trainer: Any = SimpleNamespace(global_step=steps)
     assert board.latest_step(trainer) == latest
+
+
+def test_a_process_on_its_own_gathers_what_it_has() -> None:
+    assert board.gathered(trainer_with(), {"a": 1}) == [{"a": 1}]
+
+
+def test_metrics_stand_in_an_event_file_of_their_own(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board.write_scalars(tmp_path, {"test/accuracy": 0.5, "confusion": {"test": [[1]]}}, step=7)
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert events.Tags()["scalars"] == ["test/accuracy"]
+    assert [(e.step, e.value) for e in events.Scalars("test/accuracy")] == [(7, 0.5)]

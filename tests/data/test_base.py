@@ -167,6 +167,36 @@ def test_texts_are_taken_by_index_like_tensors() -> None:
     assert taken.labels.tolist() == [2, 0]
 
 
+# ---- a user's own input
+
+
+def test_inputs_become_a_batch_as_the_examples_did() -> None:
+    class Halves(Numbers):
+        def encode(self, splits: dict[SplitName, Examples]) -> dict[SplitName, Examples]:
+            return {name: Examples(examples.inputs / 2, examples.labels) for name, examples in splits.items()}
+
+    inputs, labels = Halves(30, 30).batch([torch.tensor(3), torch.tensor(4)])
+    assert inputs.tolist() == [1.5, 2.0]
+    assert labels.tolist() == [0, 0]
+
+
+def test_texts_stay_a_list_until_they_are_encoded() -> None:
+    seen = []
+
+    class Words(Numbers):
+        def encode(self, splits: dict[SplitName, Examples]) -> dict[SplitName, Examples]:
+            seen.append(splits["test"].inputs)
+            return splits
+
+    Words(30, 30).batch(["a", ""])
+    assert seen == [["a", ""]]
+
+
+def test_a_data_set_that_reads_no_input_says_what_to_type_instead() -> None:
+    with pytest.raises(UserError, match="input=photos: Numbers reads no input of your own; type split=test"):
+        Numbers(30, 30).sources("photos")
+
+
 # ---- the order of the examples
 
 
@@ -339,6 +369,15 @@ def test_a_test_run_goes_through_the_splits_it_is_asked_for() -> None:
     assert [len(loader.examples) for loader in data.test_dataloader()] == [20]
     data.splits = ("train", "val", "test")
     assert [len(loader.examples) for loader in data.test_dataloader()] == [72, 8, 20]
+
+
+def test_an_epoch_that_goes_on_leaves_out_what_is_done_and_the_next_one_nothing() -> None:
+    sampler = Batches(20, batch_size=6, shuffle_seed=3)
+    loader = Loader(Examples(torch.arange(20), torch.arange(20)), sampler)
+    whole = [batch[0].tolist() for batch in loader]
+    loader.skip = 2
+    assert [batch[0].tolist() for batch in loader] == whole[2:]
+    assert [batch[0].tolist() for batch in loader] == whole
 
 
 def test_loaders_draw_nothing_from_the_global_random_state() -> None:

@@ -149,3 +149,19 @@ def test_the_result_is_plain_numbers_and_the_counts_stay_for_pictures() -> None:
     assert {type(value) for value in result.values()} == {float}
     assert tally.total.equal(tally.confusion)
     assert tally.total.sum() == 500
+
+
+def test_counts_that_were_kept_go_on_as_if_nothing_had_happened() -> None:
+    def step(number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        generator = torch.Generator().manual_seed(number)
+        drawn = [torch.randint(0, 3, (5,), generator=generator) for _ in range(2)]
+        return torch.rand((), generator=generator), drawn[0], drawn[1]
+
+    whole, first, second = Tally(3), Tally(3), Tally(3)
+    for number in range(150):  # 64 are counted at a time: sums of floats hang on where they are cut
+        whole.add(*step(number))
+        (first if number < 100 else second).add(*step(number))
+        if number == 99:
+            second.take(first.kept())
+    assert second.result() == whole.result()
+    assert second.total.equal(whole.total)

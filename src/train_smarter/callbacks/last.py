@@ -46,8 +46,8 @@ class Last(Callback):
         stop.listen()
         stop.waits = True
         if self._kept is not None:  # the batch that was about to begin begins now
-            progress = trainer.fit_loop.epoch_loop.batch_progress
-            progress.total.ready = progress.total.started
+            total = trainer.fit_loop.epoch_loop.batch_progress.total
+            total.ready = total.started  # type: ignore[attr-defined]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         fresh = self._kept is None  # nothing has been done since last.ckpt was read
@@ -156,8 +156,9 @@ def _stay_at_home(state: dict[str, Any], home: Path, file: Path) -> None:
 
 def random_state(device: torch.device) -> dict[str, Any]:
     """Of all generators that a step may draw from, as numbers and tensors."""
-    name, keys, *rest = np.random.get_state()
-    state = {"torch": torch.get_rng_state(), "python": random.getstate(), "numpy": (name, keys.tolist(), *rest)}
+    name, keys, *rest = np.random.get_state(legacy=True)
+    numpy = (name, np.asarray(keys).tolist(), *rest)
+    state = {"torch": torch.get_rng_state(), "python": random.getstate(), "numpy": numpy}
     return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
 
 
