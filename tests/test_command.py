@@ -53,6 +53,8 @@ def test_a_misspelt_key_is_answered_in_two_lines_with_the_nearest_right_name() -
         ("train", "optimizer=null", "type one of adam, adamw, sgd"),
         ("train", "data.batch_size=0", "data.batch_size=0: give a whole number of at least 1"),
         ("train", "data.batch_size=[", "data.batch_size=["),
+        ("train", "resume", "resume: give key=value, resume=... if that is the key"),
+        ("train", "resume=nowhere", "resume=nowhere is no run folder"),
         ("evaluate", "split=[test]", "type evaluate run=last"),
         ("evaluate", "run=/nowhere", "run=/nowhere is no run folder"),
     ],

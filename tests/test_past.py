@@ -279,6 +279,8 @@ def test_a_multirun_goes_on_with_the_grid_that_it_began_with(tmp_path: Path) -> 
         (["resume=b", "rerun=b"], "give one run to go on with"),
         (["resume=c"], "resume=c is no run folder: .*did you mean|resume=c is no run folder: .*the newest is a"),
         (["rerun=c"], "rerun=c is no run folder"),
+        (["+resume=lastt"], "resume=lastt is no run folder: .* did you mean 'last'"),
+        (["resume=b", "hydra.run.dir=/tmp"], "a run goes on in its own folder; leave it out, or type train rerun=b"),
     ],
 )
 def test_what_cannot_go_on_is_answered_with_what_can(tmp_path: Path, words: list[str], told: str) -> None:

@@ -106,7 +106,12 @@ def _absolute(word: str) -> str:
 
 def _refuse_what_is_no_choice(argv: Sequence[str]) -> None:
     """Hydra ends `logger=null` in a bare traceback, and would compose a file of shared parts, `data=_base`."""
+    asks = any(argument.startswith("-") for argument in argv)  # then a bare word may be an option's value
     for argument in argv:
+        if "=" not in argument and not asks and not argument.startswith("~"):
+            raise UserError(
+                f"{argument}: give key=value, {argument}=... if that is the key; --help shows what there is"
+            )
         group, _, value = argument.lstrip("+~").partition("=")
         if group and (value == "null" or value.startswith("_")) and (CONF / group).is_dir():
             choices = sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml"))

@@ -50,7 +50,7 @@ def find(reference: str, logs: Path, *, key: str = "run", kinds: Sequence[str] =
             return folder.resolve()
     names = sorted(folder.name for folder in known)
     newest = f"; the newest is {max(known, key=lambda folder: known[folder]).name}" if known else ""
-    hint = nearest(reference, names) or newest
+    hint = nearest(reference, ["last", *names]) or newest
     raise UserError(f"{key}={reference} is no run folder: give `last`, a folder, or a name under {homes[0]}{hint}")
 
 
@@ -279,6 +279,8 @@ def returning(argv: Sequence[str], logs: Path) -> list[str]:
         raise UserError("give one run to go on with: train resume=last; or one to do again: train rerun=<folder>")
     if _plain((resumed + rerun)[0]) != (resumed + rerun)[0]:
         return list(argv)  # a further process of this command: its words have been here before
+    if resumed and (dirs := [word for word in own if re.match(r"\+*hydra\.(run|sweep)\.(dir|subdir)=", word)]):
+        raise UserError(f"{dirs[0]}: a run goes on in its own folder; leave it out, or type train rerun={resumed[0]}")
     home = typed_logs(own, logs)
     if rerun:
         folder = find_run(rerun[0], home, key="rerun")
@@ -311,8 +313,8 @@ def typed_logs(words: Sequence[str], logs: Path) -> Path:
 
 def _parted(argv: Sequence[str], key: str) -> tuple[list[str], list[str]]:
     """The values that were given to a key, and all other words."""
-    given = [word.removeprefix(f"{key}=") for word in argv if word.startswith(f"{key}=")]
-    return given, [word for word in argv if not word.startswith(f"{key}=")]
+    given = [word.lstrip("+").removeprefix(f"{key}=") for word in argv if word.lstrip("+").startswith(f"{key}=")]
+    return given, [word for word in argv if not word.lstrip("+").startswith(f"{key}=")]
 
 
 def literally(words: Sequence[str], keys: Sequence[str]) -> list[str]:
