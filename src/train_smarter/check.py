@@ -195,6 +195,8 @@ def _several_processes(trainer: DictConfig) -> bool:
 
 
 def _not_installed(cfg: DictConfig) -> Iterator[str]:
+    if "run" in cfg:
+        return  # what reads a past run logs nothing
     for name in cfg.get("logger") or {}:
         module = EXTRAS.get(str(name))
         if module and cfg.logger[name] is not None and importlib.util.find_spec(module) is None:

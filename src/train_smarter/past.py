@@ -180,7 +180,7 @@ def as_recorded(cfg: DictConfig, folder: Path, verb: str, *own: str) -> DictConf
     typed = [word.lstrip("+").partition("=")[0] for word in overrides() if word not in then]
     _refuse_outside(past, folder, Path(cfg.paths.run), typed)
     parts = [OmegaConf.to_container(config, resolve=False) for config in (past, before, cfg)]
-    return DictConfig(updated(*parts) | {key: cfg[key] for key in own})
+    return DictConfig(updated(*parts) | {key: parts[2][key] for key in own})  # type: ignore[index, call-overload]
 
 
 def _refuse_outside(past: DictConfig, folder: Path, run: Path, typed: Sequence[str]) -> None:

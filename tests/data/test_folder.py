@@ -1,11 +1,15 @@
+import io
+import logging
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from train_smarter.data.folder import class_names, listing
+from train_smarter.data.folder import class_names, files_of, listing
 from train_smarter.error import UserError
 
 
@@ -114,3 +118,90 @@ def test_classes_are_counted_without_torch_or_pillow() -> None:
     heavy = "import sys, train_smarter.data.folder; print({'torch', 'PIL', 'numpy'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True, timeout=60)
     assert answer.stdout == "set()\n"
+
+
+# ---- by what a user types
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three images at three depths, beside what is none; the working directory is above them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    files = ("b.png", "a.JPG", "z/c.gif", "z/y/[d].png", "notes.txt", ".hidden.png", ".hidden/e.png")
+    return make(tmp_path / "photos", *files).parent
+
+
+def given(words: str) -> list[str]:
+    return [file.as_posix() for file in files_of(words)]
+
+
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize(
+    ("words", "files"),
+    [
+        ("photos/b.png", ["photos/b.png"]),
+        ("photos", ["photos/a.JPG", "photos/b.png", "photos/z/c.gif", "photos/z/y/[d].png"]),
+        ("photos/z/", ["photos/z/c.gif", "photos/z/y/[d].png"]),
+        ("photos/*.*", ["photos/a.JPG", "photos/b.png", "photos/notes.txt"]),  # what a glob names is taken
+        ("photos/*", ["photos/a.JPG", "photos/b.png", "photos/notes.txt"]),
+        ("photos/**/*.[gp][in][fg]", ["photos/b.png", "photos/z/c.gif", "photos/z/y/[d].png"]),
+        ("photos/z/y/[d].png", ["photos/z/y/[d].png"]),  # a file is no glob
+        ("photos/*.tif", []),
+    ],
+)
+def test_a_file_a_folder_and_a_glob_name_images(words: str, files: list[str]) -> None:
+    assert given(words) == files
+
+
+def test_a_tilde_is_the_home_folder(photos: Path) -> None:
+    assert given("~/photos/b.png") == [f"{photos.as_posix()}/photos/b.png"]
+
+
+def test_files_of_a_folder_that_are_no_images_are_told(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        given(str(photos / "photos"))
+    assert "files that are no known images, by kind: {'.txt': 1}" in caplog.text
+
+
+def test_standard_input_is_a_path_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = b"photos/b.png\r\n\n a b.png\nphotos/\xff.png"
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(lines)))
+    assert list(files_of("-")) == [Path("photos/b.png"), Path(" a b.png"), Path(os.fsdecode(b"photos/\xff.png"))]
+
+
+def test_a_folder_is_listed_no_further_than_it_is_asked_for(photos: Path) -> None:
+    files = files_of(str(photos / "photos"))
+    assert next(files).name == "a.JPG"
+    make(photos / "photos", "z/new.png")
+    assert [file.name for file in files] == ["b.png", "c.gif", "new.png", "[d].png"]
+
+
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("photos/c.png", "there is no such image; .*; did you mean 'b.png'"),
+        ("phots", "did you mean 'photos'"),
+        ("photos/b.png/c.png", "there is no such image"),
+        ("a fine film" * 100, "there is no such image"),
+        ("a\0b", "there is no such image"),
+        ("~nobody/b.png", "there is no such image"),
+    ],
+)
+def test_what_is_not_there_is_refused_at_once(words: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        files_of(words)
+
+
+def test_a_folder_that_may_not_be_read_is_named(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def locked(folder: str) -> object:
+        if folder.endswith("z"):
+            raise PermissionError(13, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    with pytest.raises(UserError, match="z cannot be read: Permission denied"):
+        given(str(photos / "photos"))

@@ -1,10 +1,13 @@
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from train_smarter.data.base import SPLITS, Examples, Source
@@ -198,6 +201,38 @@ def test_training_draws_nothing_from_the_global_random_state() -> None:
     before = torch.get_rng_state()
     fitted({"noise": Noise()})
     assert torch.equal(torch.get_rng_state(), before)
+
+
+# ---- a user's own images
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_file_is_treated_like_the_example_that_it_was_saved_from(tmp_path: Path, channels: int) -> None:
+    data = Grey(shape=[channels, 5, 4], mean=0.3)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 4, channels), dtype=np.uint8)
+    Image.fromarray(pixels.squeeze()).save(tmp_path / "a.png")
+    example = Examples(torch.from_numpy(pixels).permute(2, 0, 1)[None], torch.zeros(1, dtype=torch.long))
+    encoded = data.encode({"test": example})["test"]
+
+    (file,) = data.sources(str(tmp_path / "a.png"))
+    read = data.example(file)
+    images, labels = data.batch([read.content])
+    assert (read.told, read.changes) == ({"input": str(tmp_path / "a.png")}, ())
+    assert torch.equal(images, encoded.inputs)
+    assert images.is_contiguous(memory_format=torch.channels_last)  # as the examples: the same to the last digit
+    assert labels.shape == (1,)
+
+
+def test_a_file_of_another_size_and_kind_is_converted_and_that_is_told(tmp_path: Path) -> None:
+    Image.new("RGB", (30, 20), "white").save(tmp_path / "a.png")
+    read = Grey().example(tmp_path / "a.png")
+    assert read.content.tolist() == [[[255] * 4] * 4]
+    assert read.changes == ("converted to grey", "scaled to 4x4")
+
+
+def test_images_of_a_number_of_channels_that_no_file_has_are_refused() -> None:
+    with pytest.raises(UserError, match=r"no file is read as an image of 4 channels; type split=test"):
+        Grey(shape=[4, 4, 4]).sources("photos")
 
 
 # ---- held against reality

@@ -3,7 +3,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -11,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from train_smarter.build import build_data
-from train_smarter.data.images import Images, decode
+from train_smarter.data.images import Images
 from train_smarter.error import UserError
 
 Compose = Callable[..., DictConfig]
@@ -73,79 +72,6 @@ def test_folders_of_splits_are_kept_apart(tmp_path: Path) -> None:
 
 def test_the_size_is_kept_for_later_images(folder: Path) -> None:
     assert data(folder, size=8).preprocess()["size"] == 8
-
-
-@pytest.mark.parametrize(
-    ("mode", "painted", "expected"),
-    [
-        ("L", 100, [100, 100, 100]),
-        ("1", 1, [255, 255, 255]),
-        ("RGBA", (255, 0, 0, 255), RED),
-        ("RGBA", (255, 0, 0, 0), [255, 255, 255]),  # transparent, on white
-        ("RGBA", (255, 0, 0, 51), [255, 204, 204]),  # a fifth of red on four of white: 0.8 * 255 = 204
-        ("LA", (0, 255), [0, 0, 0]),
-        ("P", "red", RED),
-        ("I;16", 51400, [200, 200, 200]),  # 200 * 257, which 8 bits call 200
-        ("I;16", 255, [0, 0, 0]),
-    ],
-)
-def test_every_kind_of_image_becomes_rgb(tmp_path: Path, mode: str, painted: Any, expected: list[int]) -> None:
-    file = tmp_path / "image.png"
-    Image.new(mode, (9, 9), painted).save(file)
-    assert colour(decode(file, size=4)) == expected
-
-
-@pytest.mark.parametrize(
-    ("suffix", "mode", "painted", "expected"),
-    [
-        ("tif", "CMYK", (0, 255, 255, 0), RED),
-        ("tif", "I", 51400, [200, 200, 200]),
-        ("gif", "RGB", "red", RED),
-        ("bmp", "RGB", "red", RED),
-        ("ppm", "RGB", "red", RED),
-        ("jpg", "L", 100, [100, 100, 100]),
-    ],
-)
-def test_every_kind_of_file_becomes_rgb(
-    tmp_path: Path, suffix: str, mode: str, painted: Any, expected: list[int]
-) -> None:
-    file = tmp_path / f"image.{suffix}"
-    Image.new(mode, (9, 9), painted).save(file)
-    assert colour(decode(file, size=4)) == expected
-
-
-def test_a_palette_with_a_transparent_colour_is_laid_on_white(tmp_path: Path) -> None:
-    Image.new("P", (9, 9), 3).save(tmp_path / "image.gif", transparency=3)
-    assert colour(decode(tmp_path / "image.gif", size=4)) == [255, 255, 255]
-
-
-def test_scaling_down_is_antialiased(tmp_path: Path) -> None:
-    board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)  # each second pixel white
-    Image.fromarray(board).save(tmp_path / "board.png")
-    inner = decode(tmp_path / "board.png", size=8)[:, 1:-1, 1:-1].int()
-    assert (inner - 127.5).abs().max() < 3  # half grey; picking single pixels would give 0 or 255
-
-
-def test_a_photo_is_turned_upright(tmp_path: Path) -> None:
-    photo = Image.new("RGB", (8, 8), "white")
-    photo.paste("black", (0, 0, 8, 4))  # dark above
-    exif = photo.getexif()
-    exif[0x0112] = 6  # the camera was held on its side: to be turned clockwise by 90 degrees
-    photo.save(tmp_path / "photo.png", exif=exif)
-    upright = decode(tmp_path / "photo.png", size=8)
-    assert upright[:, :, :4].min() == 255  # dark on the right
-    assert upright[:, :, 4:].max() == 0
-
-
-@pytest.mark.parametrize(("side", "tolerance"), [(60, 0), (512, 4)])  # up to 4 * 16 pixels, all of the file is decoded
-def test_a_jpeg_is_what_it_is_without_the_short_cut(
-    tmp_path: Path, side: int, tolerance: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    blocks = np.random.default_rng(0).integers(0, 256, (side // 4, side // 4, 3), dtype=np.uint8)
-    Image.fromarray(blocks).resize((side, side)).save(tmp_path / "photo.jpg", quality=95)
-    quick = decode(tmp_path / "photo.jpg", size=16).int()
-    monkeypatch.setattr("PIL.JpegImagePlugin.JpegImageFile.draft", lambda *_: None)
-    assert (quick - decode(tmp_path / "photo.jpg", size=16)).abs().max() <= tolerance
 
 
 def test_broken_files_are_named_and_skipped(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

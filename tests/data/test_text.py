@@ -1,7 +1,11 @@
+import io
 import json
 import logging
+import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -190,6 +194,80 @@ def test_the_recorded_json_alone_reproduces_the_tokens() -> None:
 def test_a_recorded_vocabulary_larger_than_the_embedding_is_refused() -> None:
     with pytest.raises(UserError, match=r"data.vocab_size=6, .* knows 7 ids"):
         Notes(split_source(), vocab_size=6).load_preprocess(notes().preprocess())
+
+
+# ---- a user's own texts
+
+
+def given(words: str) -> list[tuple[int, str]]:
+    """Number and text of each line."""
+    data = notes()
+    read = [data.example(line) for line in data.sources(words)]
+    assert all(one.content == one.told["input"] for one in read)
+    return [(one.told["line"], one.content) for one in read]
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        (b"good film\n\n bad plot\t\n", ["good film", "", " bad plot\t"]),
+        (b"good film\r\nbad plot", ["good film", "bad plot"]),
+        (b"\xef\xbb\xbfgood\n\xef\xbb\xbfbad", ["good", "\ufeffbad"]),  # a byte order mark is one at the start alone
+        ("caf\u00e9\u2028\u0085!\n".encode(), ["caf\u00e9\u2028\u0085!"]),
+        (b"", []),
+    ],
+)
+def test_a_file_has_a_text_a_line_numbered_as_an_editor_does(tmp_path: Path, content: bytes, texts: list[str]) -> None:
+    (tmp_path / "texts").write_bytes(content)
+    assert given(str(tmp_path / "texts")) == list(enumerate(texts, start=1))
+
+
+def test_standard_input_has_a_text_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"good film\n\nbad")))
+    assert given("-") == [(1, "good film"), (2, ""), (3, "bad")]
+
+
+@pytest.mark.parametrize(
+    "text", ["good", "10/10, see it / twice", "the film.\nThe plot", "ends in a.txt, or not", "good " * 1000, "a\0b"]
+)
+def test_what_names_no_file_is_a_text(text: str) -> None:
+    assert given(text) == [(1, text)]
+
+
+def test_texts_are_treated_like_the_examples() -> None:
+    data = notes()
+    batch = data.batch([text for _, text in given("the film was bad")])
+    tokens, _ = data.on_after_batch_transfer(batch, 0)
+    assert batch[0].dtype == data.examples["train"].inputs.dtype
+    assert tokens.tolist() == data.tokens(["the film was bad"]).tolist() == [[2, 4, 3, 5]]
+
+
+@pytest.mark.parametrize("name", ["none.txt", "my texts.TXT", "reviews/*", "none/here"])
+def test_what_looks_like_a_file_that_is_not_there_is_refused_at_once(name: str) -> None:
+    with pytest.raises(UserError, match="there is no such file; give one with a text a line"):
+        notes().sources(name)
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a folder: give a file with a text a line"):
+        notes().sources(str(tmp_path))
+
+
+def test_a_file_that_may_not_be_read_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "texts.txt").touch()
+    monkeypatch.setattr(os, "access", lambda *_: False)  # as root, every file may be read
+    with pytest.raises(UserError, match="this file may not be read"):
+        notes().sources(str(tmp_path / "texts.txt"))
+
+
+def test_a_line_that_is_no_utf_8_is_broken(tmp_path: Path) -> None:
+    (tmp_path / "texts").write_bytes("good\ncaf\u00e9\n".encode("latin1"))
+    data = notes()
+    good, cafe = data.sources(str(tmp_path / "texts"))
+    assert data.example(good).content == "good"
+    assert str(cafe) == "line 2"
+    with pytest.raises(ValueError, match="not UTF-8 from byte 4 on"):
+        data.example(cafe)
 
 
 # ---- the cache

@@ -1,12 +1,22 @@
-"""Finds the images in a folder per class. Imports neither torch nor PIL: a config counts its classes by it."""
+"""Finds images, in a folder for each class, or by what a user types.
 
+Imports neither torch nor PIL: a config counts its classes by it.
+"""
+
+import glob
+import logging
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import NoReturn
 
-from train_smarter.error import UserError
+from train_smarter.error import UserError, nearest
+
+log = logging.getLogger(__name__)
 
 # What Pillow opens, and people keep photos and drawings in.
 SUFFIXES = [".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"]
@@ -78,17 +88,63 @@ def _examples(home: Path, names: Sequence[str], ignored: Counter[str]) -> list[t
 
 
 def _images(folder: Path, ignored: Counter[str]) -> Iterator[Path]:
-    """The image files at any depth; hidden files and folders are passed over."""
-    for where, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for file in (Path(where, name) for name in files if not name.startswith(".")):
+    """The image files at any depth, sorted folder by folder; hidden files and folders are passed over."""
+    for where, folders, files in os.walk(folder, onerror=_refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for file in (Path(where, name) for name in sorted(files) if not name.startswith(".")):
             if file.suffix.lower() in SUFFIXES:
                 yield file
             else:
                 ignored[file.suffix.lower()] += 1
 
 
+def _refuse(error: OSError) -> NoReturn:
+    raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
 def _folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+# ---- by what a user types
+
+
+def files_of(given: str) -> Iterator[Path]:
+    """Image files, listed one folder at a time, as they are asked for.
+
+    Args:
+        given: a file; a folder, of which all images at any depth are taken; a glob, of which all files are; or `-` for
+            standard input, a path a line.
+
+    Raises:
+        UserError: there is no such file or folder.
+    """
+    path = os.path.expanduser(given)  # noqa: PTH111 (pathlib's fails at ~nobody)
+    if given == "-":
+        return (Path(os.fsdecode(line.rstrip(b"\r\n"))) for line in sys.stdin.buffer if line.strip())
+    if os.path.isdir(path):  # noqa: PTH112 (pathlib's fails at a name that is too long)
+        return _within(Path(path))
+    if os.path.exists(path):  # noqa: PTH110
+        return iter([Path(path)])
+    if glob.has_magic(path):
+        return _matching(path)
+    parent, name = os.path.split(path)
+    beside = os.listdir(parent or ".") if os.path.isdir(parent or ".") else []  # noqa: PTH112, PTH208
+    raise UserError(
+        f"input={given}: there is no such image; give a file, a folder, a glob in quotes, or - for standard input, a "
+        f"path a line{nearest(name, beside)}"
+    )
+
+
+def _within(folder: Path) -> Iterator[Path]:
+    ignored = Counter[str]()
+    yield from _images(folder, ignored)
+    if ignored:
+        log.warning("%s: files that are no known images, by kind: %s", folder, dict(ignored))
+
+
+def _matching(pattern: str) -> Iterator[Path]:
+    for _, paths in groupby(glob.iglob(pattern, recursive=True), key=os.path.dirname):  # noqa: PTH207 (takes a whole path)
+        yield from (Path(path) for path in sorted(paths) if not os.path.isdir(path))  # noqa: PTH112

@@ -1,14 +1,17 @@
 """What image data sets share: pixels become numbers on the device, augmented in training, normalised always."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from train_smarter.data.augment import Motion, Move, moved
-from train_smarter.data.base import Batch, Data, Examples, SplitName, mix
+from train_smarter.data.base import Batch, Data, Examples, Input, SplitName, mix
+from train_smarter.data.decode import KINDS, decode
+from train_smarter.data.folder import files_of
 from train_smarter.error import UserError
 
 log = logging.getLogger(__name__)
@@ -25,6 +28,8 @@ class ImageData(Data):
         mean, std: the model sees (pixel / 255 - mean) / std; one number, or one per channel.
         augment: augmentations by name, applied in this order, to whole batches, in training alone.
     """
+
+    kind = "images"
 
     def __init__(
         self,
@@ -72,6 +77,16 @@ class ImageData(Data):
         """Lays the channels of a pixel side by side, as convolutions and augmentations read them fastest."""
         last = torch.channels_last
         return {name: Examples(e.inputs.contiguous(memory_format=last), e.labels) for name, e in splits.items()}
+
+    def sources(self, given: str) -> Iterator[Path]:
+        """Files: see `files_of`."""
+        if self.shape[0] not in KINDS:
+            raise UserError(f"input={given}: no file is read as an image of {self.shape[0]} channels; type split=test")
+        return files_of(given)
+
+    def example(self, source: Path) -> Input:
+        image, changes = decode(source, shape=self.shape)
+        return Input({"input": str(source)}, image, changes)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 (Lightning's hook)
         images, labels = batch

@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
 from train_smarter.data.base import Examples, Source, data_dir
+from train_smarter.data.decode import decode
 from train_smarter.data.folder import listing
 from train_smarter.data.image import ImageData
 from train_smarter.error import UserError
@@ -66,7 +66,7 @@ class Images(ImageData):
         console = Console(stderr=True)
         # Threads, since Pillow decodes and scales outside Python's lock.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            decoded = pool.map(partial(_decode_or_name, size=self.size), files)
+            decoded = pool.map(partial(_decode_or_name, shape=(3, self.size, self.size)), files)
             yield from track(
                 decoded,
                 description="reading images",
@@ -77,38 +77,9 @@ class Images(ImageData):
             )
 
 
-def decode(file: Path, *, size: int) -> Tensor:
-    """An image file of any size and kind as RGB, uint8 (3, size, size).
-
-    Turned upright as its camera noted, laid on white where it is transparent, scaled with antialiasing; of 16 bits the
-    upper eight are kept; of an animation, the first picture.
-
-    Raises:
-        Exception: the file is broken; Pillow's readers may raise anything.
-    """
-    with Image.open(file) as image:
-        # A JPEG is decoded straight to a smaller size, four times as fast for a photo; far enough from `size` to keep
-        # the result.
-        image.draft(None, (4 * size, 4 * size))
-        upright = ImageOps.exif_transpose(image)
-        pixels = np.asarray(_rgb(upright).resize((size, size), Image.Resampling.BILINEAR))
-    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("pixels are floats, of which no range is known; save it with 8 or 16 bits")
-    if image.mode.startswith("I"):  # 16 bits; PIL itself would cut everything from 256 on to white
-        image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
-
-
-def _decode_or_name(file: Path, *, size: int) -> Tensor | None:
+def _decode_or_name(file: Path, *, shape: Sequence[int]) -> Tensor | None:
     try:
-        return decode(file, size=size)
+        return decode(file, shape=shape)[0]
     except Exception as error:
         why = "not an image" if isinstance(error, UnidentifiedImageError) else error
         log.warning("%s is broken and left out: %s", file, why)

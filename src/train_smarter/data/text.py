@@ -8,9 +8,11 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import sys
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from tokenizers.pre_tokenizers import Split
 from tokenizers.trainers import WordLevelTrainer
 from torch import Tensor
 
-from train_smarter.data.base import SPLITS, Batch, Data, Examples, Source, SplitName, data_dir
+from train_smarter.data.base import SPLITS, Batch, Data, Examples, Input, Source, SplitName, data_dir
 from train_smarter.error import UserError
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 KEEPS = ("start", "end")
 # Ids 0 and 1. No text can spell them: the words are lower case and have no brackets.
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
+# A value with one of these, or with a slash and no space, is meant as the name of a file.
+SUFFIXES = (".csv", ".gz", ".json", ".jsonl", ".md", ".tsv", ".txt", ".zip")
 CACHE_VERSION = 2  # raise it when the code below makes something else of the same settings
 
 
@@ -74,6 +78,54 @@ def _made(spelled: str) -> Tokenizer:
     return Tokenizer.from_str(spelled)
 
 
+@dataclass(frozen=True)
+class Line:
+    """A text as it was found; `number` counts from 1."""
+
+    number: int
+    content: bytes
+
+    def __str__(self) -> str:
+        return f"line {self.number}"
+
+
+def lines_of(given: str) -> Iterator[Line]:
+    """Texts, as they are asked for.
+
+    Args:
+        given: a file with a text a line, or `-` for standard input; else it is the text itself.
+
+    Raises:
+        UserError: it is a folder, a file that cannot be read, or looks like the name of one that is not there.
+    """
+    path = os.path.expanduser(given)  # noqa: PTH111 (pathlib's fails at ~nobody)
+    if given == "-":
+        return _numbered(sys.stdin.buffer)
+    if os.path.isdir(path):  # noqa: PTH112 (pathlib's fails at a name as long as a text)
+        raise UserError(f"input={given} is a folder: give a file with a text a line")
+    if os.path.exists(path):  # noqa: PTH110
+        if not os.access(path, os.R_OK):
+            raise UserError(f"input={given}: this file may not be read")
+        return _lines(Path(path))
+    if given.lower().endswith(SUFFIXES) or ("/" in given and len(given.split()) == 1):
+        raise UserError(
+            f"input={given}: there is no such file; give one with a text a line, a text with a space in it, or - for "
+            "standard input"
+        )
+    return iter([Line(1, os.fsencode(given))])
+
+
+def _lines(path: Path) -> Iterator[Line]:
+    with path.open("rb") as file:
+        yield from _numbered(file)
+
+
+def _numbered(lines: Iterable[bytes]) -> Iterator[Line]:
+    for number, line in enumerate(lines, start=1):
+        start = line.removeprefix(BOM_UTF8) if number == 1 else line
+        yield Line(number, start.rstrip(b"\r\n"))
+
+
 class TextData(Data):
     """Texts as word ids (N, T) in memory, 0 = padding on the right, 1 = unknown; a model receives them as int64.
 
@@ -85,6 +137,8 @@ class TextData(Data):
         keep: which end of a longer text is kept, "start" or "end".
         dir: the data folder; the encoded texts are cached in its folder `cache`. None: there is no cache.
     """
+
+    kind = "texts"
 
     def __init__(
         self,
@@ -161,6 +215,19 @@ class TextData(Data):
 
     def _wordless(self) -> Tokenizer:
         return wordless(length=self.length, keep=self.keep)
+
+    # ---- a user's own input
+
+    def sources(self, given: str) -> Iterator[Line]:
+        """Lines: see `lines_of`."""
+        return lines_of(given)
+
+    def example(self, source: Line) -> Input:
+        try:
+            text = source.content.decode("utf8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"not UTF-8 from byte {error.start + 1} on") from error
+        return Input({"line": source.number, "input": text}, text)
 
     # ---- what a run keeps, for a later one to treat its texts alike
 

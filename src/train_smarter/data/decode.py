@@ -1,0 +1,52 @@
+"""An image file of any size and kind as the tensor that a data set keeps in memory."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+KINDS = {1: ("L", "converted to grey"), 3: ("RGB", "converted to RGB")}  # by channels: Pillow's mode, and its making
+
+
+def decode(file: Path, *, shape: Sequence[int]) -> tuple[Tensor, tuple[str, ...]]:
+    """An image file of any size and kind as uint8 (C, H, W), and what had to be done to it, in words.
+
+    Turned upright as its camera noted, laid on white where it is transparent, made grey (by luminance) or RGB, scaled
+    with antialiasing, whatever its proportions. Of 16 bits the upper eight count, of an animation the first picture.
+
+    Args:
+        shape: C, H, W, of which C is 1 or 3.
+
+    Raises:
+        Exception: the file is broken; Pillow's readers may raise anything.
+    """
+    channels, height, width = shape
+    mode, converted = KINDS[channels]
+    with Image.open(file) as image:
+        # A JPEG is decoded straight to a smaller size, four times as fast for a photo; far enough from its last size to
+        # keep the result.
+        image.draft(None, (4 * max(height, width), 4 * max(height, width)))
+        upright = ImageOps.exif_transpose(image)
+        changes = {
+            converted: upright.mode != mode,
+            "laid on white where transparent": upright.has_transparency_data,
+            f"scaled to {width}x{height}": upright.size != (width, height),
+        }
+        scaled = _flat(upright).convert(mode).resize((width, height), Image.Resampling.BILINEAR)
+        pixels = np.array(scaled).reshape(height, width, channels)
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), tuple(name for name, done in changes.items() if done)
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    """Of at most eight bits a channel, and without transparency."""
+    if image.mode == "F":
+        raise ValueError("pixels are floats, of which no range is known; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):  # 16 bits; PIL itself would cut everything from 256 on to white
+        image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image
