@@ -27,9 +27,9 @@ def load(run: str | Path = "last", *, checkpoint: str = "best") -> tuple[Classif
     """
     from train_smarter import past
     from train_smarter.build import build_data, build_model, restore
-    from train_smarter.command import ROOT
+    from train_smarter.command import LOGS
 
-    folder = past.find_run(str(run), ROOT / "logs")
+    folder = past.find_run(str(run), LOGS)
     cfg = past.recorded(folder)
     data, model = build_data(cfg), build_model(cfg)
     restore(data, model, folder, past.checkpoint(folder, checkpoint))

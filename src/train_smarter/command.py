@@ -22,6 +22,7 @@ from train_smarter.record import forget
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
+LOGS = ROOT / "logs"  # where runs lie, unless paths.logs says otherwise
 TYPED = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])  # before a past run's words are put in between
 
 # What Hydra itself may call in its own part of the config; what a run is built of stands in build.py.

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from train_smarter import past, record
 from train_smarter.check import check
-from train_smarter.command import ROOT, command
+from train_smarter.command import LOGS, command
 
 if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
     from train_smarter.build import Run
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
 
 def main() -> None:
     """The console script."""
-    command("evaluate", act, lambda words: past.reading(words, "evaluate", ROOT / "logs"))
+    command("evaluate", act, lambda words: past.reading(words, "evaluate", LOGS))
 
 
 def act(cfg: DictConfig) -> None:

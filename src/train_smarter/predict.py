@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from train_smarter import past, record
 from train_smarter.check import check
-from train_smarter.command import ROOT, command
+from train_smarter.command import LOGS, command
 from train_smarter.error import UserError, nearest
 
 if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
@@ -57,7 +57,7 @@ def words(typed: Sequence[str]) -> list[str]:
         )
     if len(several := [word for word in typed if word.startswith("input=")]) > 1:
         raise UserError(f"{' '.join(several)}: give one input; a folder or a glob in quotes takes many images")
-    return past.reading(typed, "predict", ROOT / "logs", literal=("input", "output"))
+    return past.reading(typed, "predict", LOGS, literal=("input", "output"))
 
 
 def act(cfg: DictConfig) -> None:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from train_smarter import past, record
-from train_smarter.command import ROOT, command
+from train_smarter.command import LOGS, command
 from train_smarter.error import UserError, nearest
 from train_smarter.screen import SHOWN, list_table, printable, results_table, show
 
@@ -246,7 +246,7 @@ def _lines(run: Content) -> list[tuple[str, str]]:
 
 def _missing(folder: Path, status: str, checkpoints: Sequence[str], results: Content) -> dict[str, str]:
     """What the folder lacks: what that means, and what to type."""
-    name = past.named(folder, ROOT / "logs")
+    name = past.named(folder, LOGS)
     evaluate = f"evaluate run={name}"
     go_on = f"train {'resume' if 'last' in checkpoints and status != 'done' else 'rerun'}={name}"
     ways = [go_on] if status != "done" or "best" not in checkpoints else []

@@ -109,19 +109,19 @@ def _under(key: str, prefixes: tuple[str, ...]) -> bool:
 
 def _refuse_what_breaks(changed: dict[str, tuple[Any, Any]], cfg: DictConfig, folder: Path) -> None:
     breaking = {key: values for key, values in changed.items() if _under(key, BREAKING) and not _under(key, HARMLESS)}
-    planned = _planned(cfg)
-    if planned and any(_under(key, LONGER[:2]) for key in changed):
+    fixed = planned(cfg)
+    if fixed and any(_under(key, LONGER[:2]) for key in changed):
         breaking |= {key: values for key, values in changed.items() if _under(key, LONGER[:2])}
     if breaking:
-        list_ = "".join(f"\n  {key}: {_shown(new)} instead of {_shown(old)}" for key, (old, new) in breaking.items())
-        why = "\nIts schedule is laid out over the whole run, whose length stays." if planned else ""
+        listed = "".join(f"\n  {key}: {_shown(new)} instead of {_shown(old)}" for key, (old, new) in breaking.items())
+        why = "\nIts schedule is laid out over the whole run, whose length stays." if fixed else ""
         raise UserError(
-            f"resume={folder} cannot go on with other settings than it began with:{list_}{why}\n"
+            f"resume={folder} cannot go on with other settings than it began with:{listed}{why}\n"
             f"Leave them out, or start a new run with them: train rerun={folder.name} ..."
         )
 
 
-def _planned(cfg: DictConfig) -> bool:
+def planned(cfg: DictConfig) -> bool:
     """Whether the schedule was laid out over the length of the run."""
     return bool(cfg.get("scheduler")) and "total" in dict(cfg.scheduler.get("factory") or {}).values()
 

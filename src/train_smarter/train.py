@@ -18,9 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from train_smarter import past, record
 from train_smarter.check import check
-from train_smarter.command import ROOT, TYPED, command
+from train_smarter.command import LOGS, TYPED, command
 from train_smarter.interrupt import heeded
-from train_smarter.resume import prepare, returned
+from train_smarter.resume import planned, prepare, returned
 from train_smarter.screen import config_tree, results_table, show
 
 if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """The console script."""
-    command("train", act, lambda words: past.returning(words, ROOT / "logs"))
+    command("train", act, lambda words: past.returning(words, LOGS))
 
 
 def act(cfg: DictConfig) -> float | None:
@@ -41,7 +41,7 @@ def act(cfg: DictConfig) -> float | None:
     if cfg.resume:
         back = returned(cfg, folder, first=record.rank() == 0)
         if back.done:
-            return _finished(folder)
+            return _finished(back.cfg, folder)
         cfg = back.cfg
     elif cfg.rerun:
         cfg = past.as_recorded(cfg, Path(cfg.rerun), "train", "resume", "rerun")
@@ -50,17 +50,18 @@ def act(cfg: DictConfig) -> float | None:
         if back is not None:
             log.info("going on after %d epochs, %d steps", back.epoch, back.step)
             return _trained(prepare(back, folder), folder, over=back.over)
-        if cfg.rerun and record.rank() == 0:
+        if cfg.rerun and record.rank() == 0 and (folder / ".hydra").is_dir():
             OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")  # Hydra has kept what conf/ says today
         return _trained(cfg, folder)
 
 
-def _finished(folder: Path) -> float | None:
+def _finished(cfg: DictConfig, folder: Path) -> float | None:
     results = record.read_json(folder / "results.json")
     best: float | None = results.get("best")
+    verb = "rerun" if planned(cfg) else "resume"
     show(
         f"{folder.name} is done: {results.get('monitor')} {best} after {results.get('epochs')} epochs; for more, type",
-        f"train resume={past.named(folder, ROOT / 'logs')} trainer.max_epochs={int(results.get('epochs') or 0) + 10}",
+        f"train {verb}={past.named(folder, LOGS)} trainer.max_epochs={int(results.get('epochs') or 0) + 10}",
     )
     return best
 
@@ -170,12 +171,9 @@ def _recorded(cfg: DictConfig, folder: Path) -> Iterator[None]:
 
 
 def _going_on(folder: Path) -> str:
-    multirun = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    return (
-        f"train -m resume={past.named(folder.parent, ROOT / 'logs')}"
-        if multirun
-        else f"train resume={past.named(folder, ROOT / 'logs')}"
-    )
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return f"train -m resume={past.named(folder.parent, LOGS)}"
+    return f"train resume={past.named(folder, LOGS)}"
 
 
 def _log_warnings_alone() -> None:
