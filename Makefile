@@ -59,8 +59,9 @@ tensorboard: $(READY) ## look at every run in logs/
 	$(BIN)/tensorboard --logdir logs $(ARGS)
 
 lock: $(READY) ## write requirements.lock anew after an edit of pyproject.toml; newer versions: make lock ARGS=--upgrade
-	$(BIN)/uv pip compile pyproject.toml --extra wandb --extra mlflow --extra dev --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o requirements.lock --quiet $(ARGS)
+	$(BIN)/uv pip compile pyproject.toml --extra wandb --extra mlflow --extra onnx --extra dev \
+		--universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command "make lock" -o requirements.lock --quiet $(ARGS)
 
 clean: ## remove caches and build leftovers; .venv, data/ and logs/ stay
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache

@@ -107,7 +107,7 @@ class BagLSTM(Classifier):
         tokens = tokens.gather(1, padding.argsort(stable=True, dim=1))  # words to the front, in their order
         lengths = (~padding).sum(1).clamp(min=1)  # (B,)
         weights = self.bag.weight * self.evidence
-        bag = F.embedding_bag(self._held(tokens), weights, mode="sum", padding_idx=0) + self.bias
+        bag = summed(self._held(tokens), weights) + self.bias
         lstm: Tensor = self.head(self.dropout(self._read(tokens, lengths)))
         if self.training:
             return torch.where(torch.rand(len(tokens), 1, device=tokens.device) < 0.5, bag, lstm)
@@ -128,12 +128,10 @@ class BagLSTM(Classifier):
         tokens = F.pad(tokens, (0, -tokens.shape[1] % self.phrase))
         if self.training and self.word_dropout:
             tokens = tokens.masked_fill(torch.rand(tokens.shape, device=tokens.device) < self.word_dropout, 0)
-        # One bag a phrase: the rows themselves, (B, T, D), are never written down, which saves most of the time.
-        table = self.phrases.weight
-        phrases = F.embedding_bag(tokens.reshape(-1, self.phrase), table, mode="sum", padding_idx=0)
+        phrases = summed(tokens.reshape(-1, self.phrase), self.phrases.weight)
         if self.training:
             phrases = phrases / (1 - self.word_dropout)
-        phrases = phrases.view(len(tokens), -1, phrases.shape[1]).transpose(0, 1)  # (S, B, D) with S steps
+        phrases = phrases.view(tokens.shape[0], -1, phrases.shape[1]).transpose(0, 1)  # (S, B, D) with S steps
         steps = (lengths + self.phrase - 1) // self.phrase  # (B,)
         position = torch.arange(len(phrases), device=tokens.device)[:, None]  # (S, 1)
         mirror = torch.where(position < steps, steps - 1 - position, position)[:, :, None]  # (S, B, 1)
@@ -143,3 +141,11 @@ class BagLSTM(Classifier):
         beyond = (position >= steps)[:, :, None]  # (S, B, 1)
         mean = features.masked_fill(beyond, 0).sum(0) / steps[:, None]
         return torch.cat([features.masked_fill(beyond, -torch.inf).amax(0), mean], 1)
+
+
+def summed(ids: Tensor, table: Tensor) -> Tensor:
+    """Ids (N, T), 0 = none, of rows of a table (rows, D) -> the sum of each one's rows (N, D)."""
+    if torch.compiler.is_exporting():  # else a loop over N in ONNX, which takes fifty times as long
+        return F.embedding(ids, table).masked_fill((ids == 0)[:, :, None], 0).sum(1)
+    # One bag each: the rows themselves, (N, T, D), are never written down, which saves most of the time.
+    return F.embedding_bag(ids, table, mode="sum", padding_idx=0)

@@ -61,7 +61,7 @@ class Speedrun(Classifier):
         for part in (self.whiten, self.features):
             part.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
         self.head = nn.Sequential(
-            nn.AdaptiveMaxPool2d(1),
+            Maximum(1),
             nn.Flatten(),  # (B, D)
             nn.Linear(widths[-1], self.outputs, bias=False),  # (B, K)
             Scale(logit_scale),
@@ -83,6 +83,16 @@ class Speedrun(Classifier):
         if self.trainer.global_step == 0 and not self.whiten.weight.any():
             filters = whitening(batch[0])
             self.whiten.weight.copy_(self.trainer.strategy.broadcast(filters))  # the same in every process
+
+
+class Maximum(nn.AdaptiveMaxPool2d):
+    """As it is, but exported in a form that torch 2.11, too, can write as ONNX; to one pixel."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():  # not in training: of several equal pixels, only one is to get the gradient
+            return inputs.amax((2, 3), keepdim=True)
+        pooled: Tensor = super().forward(inputs)
+        return pooled
 
 
 class Scale(nn.Module):
