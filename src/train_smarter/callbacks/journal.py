@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 
 from train_smarter.check import METRICS
 from train_smarter.record import append_row, write_json
@@ -65,7 +66,8 @@ class Journal(Callback):
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
-        if kept := checkpoint.get("journal"):
+        kept = checkpoint.get("journal")
+        if kept and trainer.state.fn == TrainerFn.FITTING:  # not where the best weights are fetched to be evaluated
             self.seconds, self._validated, self._written = kept["seconds"], kept["validated"], kept["written"]
             self._earlier, self._spent = kept["scores"], kept["elapsed"]
 
