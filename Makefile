@@ -59,7 +59,7 @@ tensorboard: $(READY) ## look at every run in logs/
 	$(BIN)/tensorboard --logdir logs $(ARGS)
 
 lock: $(READY) ## write requirements.lock anew after an edit of pyproject.toml; newer versions: make lock ARGS=--upgrade
-	$(BIN)/uv pip compile pyproject.toml --extra wandb --extra mlflow --extra onnx --extra dev \
+	$(BIN)/uv pip compile pyproject.toml --extra wandb --extra mlflow --extra onnx --extra cmaes --extra dashboard --extra dev \
 		--universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" -o requirements.lock --quiet $(ARGS)
 

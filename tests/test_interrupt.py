@@ -1,11 +1,14 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
-from train_smarter.interrupt import SIGNALS, Interrupted, heeded, stop
+from train_smarter import interrupt
+from train_smarter.interrupt import LEASH, SIGNALS, Interrupted, heeded, leash, stop
 
 
 @pytest.fixture
@@ -62,3 +65,49 @@ def test_in_a_thread_of_its_own_a_run_leaves_the_signals_alone() -> None:
     thread.start()
     thread.join()
     assert not failed
+
+
+# ---- the leash of a multirun's job
+
+
+@pytest.fixture
+def other_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The other end of this process's input, which the multirun holds; it takes the number out when it lets go."""
+    mine, other = os.pipe()
+    monkeypatch.setattr(interrupt, "sys", SimpleNamespace(stdin=SimpleNamespace(fileno=lambda: mine)))
+    ends = [other]
+    yield ends
+    for end in (mine, *ends):
+        os.close(end)
+
+
+def asked_within(seconds: float) -> int | None:
+    end = time.monotonic() + seconds
+    while stop.asked is None and time.monotonic() < end:
+        time.sleep(0.01)
+    return stop.asked
+
+
+@pytest.mark.usefixtures("heeding")
+def test_a_job_is_asked_to_end_when_its_multirun_is_gone_and_not_before(
+    monkeypatch: pytest.MonkeyPatch, other_end: list[int]
+) -> None:
+    monkeypatch.setenv(LEASH, "1")
+    stop.waits = True
+    leash()
+    assert asked_within(0.2) is None
+    os.write(other_end[0], b"what is typed\n\n")
+    assert asked_within(0.2) is None
+    os.close(other_end.pop())
+    assert asked_within(10) == signal.SIGTERM
+
+
+@pytest.mark.usefixtures("heeding")
+def test_a_run_of_its_own_goes_on_whatever_becomes_of_its_input(
+    monkeypatch: pytest.MonkeyPatch, other_end: list[int]
+) -> None:
+    monkeypatch.delenv(LEASH, raising=False)
+    stop.waits = True
+    leash()
+    os.close(other_end.pop())
+    assert asked_within(0.2) is None

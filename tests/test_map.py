@@ -48,7 +48,9 @@ def test_a_choice_with_code_of_ours_lies_at_the_path_of_its_code(files: list[Pur
         # A leading underscore is a shared part, not a choice; conf/train.yaml is in no group.
         if file.parts[0] == "conf" and file.suffix == ".yaml" and len(file.parts) > 2 and file.name[0] != "_":
             target = target_of(file)
-            module = ".".join([PACKAGE, *file.relative_to("conf").with_suffix("").parts])
+            # Hydra's own groups have one module each: conf/hydra/sweeper/optuna.yaml is sweeper.py's.
+            own = file.parts[2:3] if file.parts[1] == "hydra" else file.relative_to("conf").with_suffix("").parts
+            module = ".".join([PACKAGE, *own])
             if target.startswith(f"{PACKAGE}.") and not target.startswith(f"{module}."):
                 astray.append(f"{file}: its _target_ is {target}, not in {module}")
     assert not astray, lines(astray)

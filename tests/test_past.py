@@ -296,12 +296,47 @@ def test_without_any_run_nothing_can_go_on(tmp_path: Path) -> None:
             returning(words, tmp_path)
 
 
-def test_a_search_is_not_taken_for_a_grid(tmp_path: Path) -> None:
+def search(folder: Path, *hydra: str) -> None:
+    """Makes a multirun's folder that of a search, begun with words about the search."""
+    content = {"overrides": {"task": ["search=digits_cnn"], "hydra": list(hydra)}}
+    target = {"_target_": "train_smarter.sweeper.OptunaSweeper"}
+    OmegaConf.save(OmegaConf.create({"hydra": {**content, "sweeper": target}}), folder / "multirun.yaml")
+
+
+def test_a_search_goes_on_with_the_words_that_it_began_with(tmp_path: Path) -> None:
     folder = multirun(tmp_path / "train" / "multiruns" / "a", 0.5)
-    hydra = {"overrides": {"task": [], "hydra": ["hydra/sweeper=optuna"]}}
-    OmegaConf.save(OmegaConf.create({"hydra": hydra}), folder / "multirun.yaml")
-    with pytest.raises(UserError, match="is a search, and only the grid"):
+    hydra = ["hydra/launcher=process", "hydra.sweeper.n_trials=9", "hydra/sweeper/pruner=none", "hydra.mode=MULTIRUN"]
+    search(folder, *hydra)
+    expected = ["search=digits_cnn", *hydra[:3], f"hydra.sweep.dir='{folder}'", "hydra.sweeper.n_trials=20", "-m"]
+    assert returning(["resume=a", "hydra.sweeper.n_trials=20", "-m"], tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "hydra.sweeper.custom_search_space=os.system",
+        "hydra.sweeper.storage=journal:///etc/passwd",
+        "hydra.sweeper.sampler._target_=os.system",
+        "hydra.callbacks.x._target_=os.system",
+        "hydra.searchpath=[file:///tmp]",
+        "hydra/launcher=process\n--config-dir=/tmp",
+    ],
+)
+def test_a_strangers_search_sets_nothing_else(tmp_path: Path, word: str) -> None:
+    folder = multirun(tmp_path / "train" / "multiruns" / "a", 0.5)
+    search(folder, word)
+    with pytest.raises(UserError, match="is not taken over"):
         returning(["-m", "resume=a"], tmp_path)
+
+
+def test_a_trial_is_one_run_again_with_what_its_search_had_chosen(tmp_path: Path) -> None:
+    made(tmp_path / "run", "optimizer.lr=0.01", "search=mnist_mlp", "seed=3")
+    choices = {"data": "mnist", "model": "mlp", "experiment": "mnist_mlp", "search": "mnist_mlp", "hydra/help": "train"}
+    OmegaConf.save(
+        OmegaConf.create({"hydra": {"runtime": {"choices": choices}}}), tmp_path / "run" / ".hydra" / "hydra.yaml"
+    )
+    chosen = ["experiment=mnist_mlp", "data=mnist", "model=mlp"]
+    assert past_overrides(tmp_path / "run") == [*chosen, "optimizer.lr=0.01", "seed=3"]
 
 
 def test_other_words_are_left_alone(tmp_path: Path) -> None:

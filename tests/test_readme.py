@@ -60,10 +60,13 @@ def test_every_train_command_of_the_readme_composes_and_passes_the_check(
     (tmp_path / "best.ckpt").touch()
     words = filled(COMMANDS[typed], data_folder / "images", tmp_path / "best.ckpt")
     overrides = [word for word in words[1:] if not word.startswith("-") and word != "job"]
-    jobs: list[list[str]] = [[]]
-    for override in overrides:  # a multirun's first and last job
+    jobs: list[list[str]] = [["hydra.mode=MULTIRUN"] if "-m" in words else []]
+    for override in overrides:  # each job of a multirun; of a search, one with the lowest value of each interval
         key, _, values = override.partition("=")
-        several = [override] if "[" in values else [f"{key}={value}" for value in values.split(",")]
+        lowest = re.sub(r"tag\(log,(.*)\)", r"\1", values)
+        lowest = re.sub(r"interval\((.*),.*\)", r"\1", lowest)
+        lowest = re.sub(r"choice\((.*)\)", r"\1", lowest)
+        several = [override] if "[" in values else [f"{key}={value}" for value in lowest.split(",")]
         jobs = [[*job, choice] for job in jobs for choice in several]
     for job in jobs:
         check(compose(*job))
@@ -76,12 +79,14 @@ def test_every_command_of_the_readme_runs(
 ) -> None:
     verb, *words = filled(COMMANDS[typed], data_folder / "images", checkpoint)
     data = next(
-        (word.split("=")[1].split("_")[0] for word in words if word.startswith(("data=", "experiment="))), "digits"
+        (word.split("=")[1].split("_")[0] for word in words if word.startswith(("data=", "experiment=", "search="))),
+        "digits",
     )
     past = verb != "train" or "resume=" in typed or "rerun=" in typed
     if past:
         _runs_before(command, typed, tmp_path)
     short = [] if past or "debug=" in typed or "--help" in words else ["debug=limit"]
+    short += ["hydra.sweeper.n_trials=2"] if "search=" in typed else []
     done = command(VERBS[verb], *words, *short, *([] if past else facts(data)))
     assert done.returncode == 0, done.stderr
     answered = {"--help", "--cfg"} & set(words)  # and no run was made
@@ -91,10 +96,10 @@ def test_every_command_of_the_readme_runs(
 def _runs_before(command: Command, typed: str, logs: Path) -> None:
     """The runs that a command goes back to."""
     texts = "texts.txt" in typed or "input=a " in typed
-    words = ["-m", "seed=1,2"] if "-m" in typed.split() else []
-    assert command("train", "debug=limit", *(["experiment=phrases_lstm"] if texts else []), *words).returncode == 0
+    words = ["-m", "seed=1,2"] if "-m" in typed.split() or "multirun" in typed else []
     if other := re.search(r"against=(\S+)", typed):
         assert command("train", "debug=limit", f"hydra.run.dir={logs}/train/runs/{other[1]}").returncode == 0
+    assert command("train", "debug=limit", *(["experiment=phrases_lstm"] if texts else []), *words).returncode == 0
 
 
 def test_the_table_shows_every_experiment_with_its_command() -> None:

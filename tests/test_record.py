@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -244,6 +244,13 @@ def test_the_end_names_the_best_value_and_the_checkpoints(tmp_path: Path) -> Non
     assert ended["checkpoints"] == {"best": "checkpoints/best.ckpt"}
 
 
+def test_a_run_that_failed_says_with_what_and_one_that_goes_on_and_ends_well_no_longer_does(tmp_path: Path) -> None:
+    begun(tmp_path).end("failed", FloatingPointError("val/loss is nan"))
+    assert read_json(tmp_path / "record.json")["error"] == "FloatingPointError: val/loss is nan"
+    begun(tmp_path).end("done")
+    assert "error" not in read_json(tmp_path / "record.json")
+
+
 def test_a_run_that_goes_on_keeps_its_first_start_and_adds_the_later_ones(tmp_path: Path) -> None:
     begun(tmp_path, command="train").end("interrupted")
     first = read_json(tmp_path / "record.json")
@@ -260,7 +267,7 @@ def test_a_run_that_goes_on_keeps_its_first_start_and_adds_the_later_ones(tmp_pa
 def test_a_run_is_running_while_its_process_lives_and_then_what_it_noted(tmp_path: Path) -> None:
     notes = begun(tmp_path)
     assert status(tmp_path) == "running"
-    for end in ("failed", "interrupted", "done"):
+    for end in ("failed", "interrupted", "pruned", "done"):
         notes.end(end)
         assert status(tmp_path) == end
 
@@ -341,8 +348,57 @@ def test_the_config_is_kept_with_its_values_filled_in(tmp_path: Path) -> None:
     assert (tmp_path / "config.yaml").read_text() == "seed: 3\nmodel:\n  seed: 3\n"
 
 
+# ---- what a search looks at
+
+
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def ended(tmp_path: Path) -> Path:
+    """The folder of a run: accuracy is best in epoch 1 and 2, loss in epoch 2."""
+    write_json(tmp_path / "results.json", {"best": 0.75, "epochs": 3, "seconds": 12.5, "test/f1": None})
+    metrics = [(0, 0.5, 0.5, 0.3), (1, 0.75, 0.4, 0.2), (2, 0.75, 0.25, 0.1)]
+    for epoch, accuracy, loss, train in metrics:
+        row = {"epoch": epoch, "val/accuracy": accuracy, "val/loss": loss, "train/loss": train, "val/f1": None}
+        append_row(tmp_path / "metrics.csv", row)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("settings", "value"),
+    [
+        ({}, 0.75),
+        ({"objective": "val/accuracy"}, 0.75),
+        ({"objective": "val/loss"}, 0.4),  # where accuracy is best, the first time
+        ({"objective": ["val/accuracy", "seconds"]}, (0.75, 12.5)),
+        ({"objective": ["epochs", "train/loss", "val/accuracy"]}, (3, 0.2, 0.75)),
+        ({"objective": ["seconds"]}, (12.5,)),
+        ({"objective": ["val/loss", "val/accuracy"], "monitor": "val/loss", "mode": "min"}, (0.75, 0.75)),
+    ],
+)
+def test_an_objective_is_a_value_of_the_results_or_of_the_best_epoch(
+    ended: Path, settings: dict[str, Any], value: float | tuple[float, ...]
+) -> None:
+    cfg = OmegaConf.create({"monitor": "val/accuracy", "mode": "max"} | settings)
+    assert record.objective(ended, cfg) == value
+
+
+def test_without_a_curve_the_results_are_enough(ended: Path) -> None:
+    (ended / "metrics.csv").unlink()
+    cfg = OmegaConf.create({"monitor": "val/accuracy", "mode": "max", "objective": ["val/accuracy", "seconds"]})
+    assert record.objective(ended, cfg) == (0.75, 12.5)
+
+
+@pytest.mark.parametrize("name", ["val/acuracy", "val/f1", "test/f1"])  # unknown, or known without a value
+def test_an_objective_that_the_run_has_no_value_of_is_named(ended: Path, name: str) -> None:
+    cfg = OmegaConf.create({"monitor": "val/accuracy", "mode": "max", "objective": ["val/loss", name]})
+    with pytest.raises(UserError, match=f"^objective={name}: the run has no such value$"):
+        record.objective(ended, cfg)
+
+
+# ---- which code it ran
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A git repository with one commit, which git takes for the project's."""
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
@@ -358,7 +414,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     (tmp_path / "file.txt").write_text("one\ntwo\n\n")
     for words in (["init", "-q"], ["add", "file.txt"], ["commit", "-q", "-m", "first"]):
         subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)
-    return tmp_path  # type: ignore[return-value]
+    return tmp_path
 
 
 def test_a_clean_checkout_is_its_commit(repository: Path) -> None:

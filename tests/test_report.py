@@ -1,7 +1,7 @@
 import json
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +269,41 @@ def test_results_without_metrics_lead_to_evaluate(made: Make, shown: Shown) -> N
     assert shown("run=one")[-1] == ["results.json", told]
 
 
+@pytest.mark.parametrize(("status", "searched"), [("pruned", False), ("pruned", True), ("done", True)])
+def test_a_trial_that_was_not_tested_lacks_nothing(made: Make, shown: Shown, status: str, searched: bool) -> None:
+    folder = made("multiruns/study/3", note={"status": status})
+    target = "train_smarter.sweeper.OptunaSweeper" if searched else "hydra._internal.BasicSweeper"
+    OmegaConf.save({"hydra": {"sweeper": {"_target_": target}}}, folder.parent / "multirun.yaml")
+    write_json(folder / "results.json", {name: value for name, value in RESULTS.items() if "/" not in name})
+    lines = shown("run=study/3")
+    assert ["missing:"] not in lines
+    told = "pruned trials and trials of a search are not"
+    assert ["not tested", f"{told}; type evaluate run={folder}"] in lines
+    write_json(folder / "evaluate" / "results.json", {"test/accuracy": 0.5})
+    assert ["not tested", f"{told}; evaluate/results.json holds what evaluate found"] in shown("run=study/3")
+
+
+def test_a_job_of_a_grid_without_metrics_still_leads_to_evaluate(job: Make, shown: Shown) -> None:
+    folder = job("0")
+    write_json(folder / "results.json", {name: value for name, value in RESULTS.items() if "/" not in name})
+    assert shown(f"run={folder}")[-1][0] == "results.json"
+
+
+def test_a_pruned_run_that_lacks_something_is_done_again(made: Make, shown: Shown) -> None:
+    folder = made("runs/one", note={"status": "pruned"}, without=("checkpoints/best.ckpt", "results.json"))
+    lines = shown("run=one")
+    told = f"not evaluated, and its status is pruned: type train rerun={folder}"
+    assert ["results.json", told] in lines
+
+
+def test_a_failed_run_tells_why(made: Make, shown: Shown) -> None:
+    note = {"status": "failed", "error": "RuntimeError: CUDA out of memory\x1b\nTried to"}
+    made("runs/one", note=note, without=("results.json",))
+    assert ["status", r"failed: RuntimeError: CUDA out of memory\x1b"] in shown("run=one")
+    made("runs/two", note={"status": "failed", "error": None, "resumed": [{}]})
+    assert ["status", "failed, resumed 1 x"] in shown("run=two")
+
+
 def test_a_damaged_run_is_answered_with_its_file(made: Make, shown: Shown) -> None:
     folder = made("runs/one")
     (folder / "results.json").write_text('{"test/loss": null, "test/accuracy": 0.5}')
@@ -335,6 +370,144 @@ def test_the_best_job_is_the_one_with_the_least_loss(job: Make, shown: Shown) ->
 def test_the_name_in_a_list_is_the_one_that_run_takes(job: Make, shown: Shown, tmp_path: Path) -> None:
     folder = job("0")
     assert find(shown()[1][-1], tmp_path) == folder
+
+
+def test_failed_jobs_tell_why_in_a_line_for_each_reason(job: Make, shown: Shown) -> None:
+    failed = {"status": "failed", "error": "UserError: no such folder\n  more"}
+    for name in ("0", "2", "10"):
+        job(name, note=failed, results={"best": None})
+    job("3", note=failed | {"error": "ValueError: "}, results={"best": None})
+    job("4", note=failed | {"error": ""}, results={"best": None})
+    job("5", note=failed | {"status": "done"})
+    assert shown("run=grid")[-2:] == [["failed: 0, 2, 10: UserError: no such folder"], ["failed: 3: ValueError:"]]
+
+
+def test_a_search_lists_its_trials(job: Make, shown: Shown) -> None:
+    for number, (status, best) in enumerate([("pruned", 0.5), ("done", 0.75), ("failed", None)]):
+        overrides = ["search=digits_cnn", f"optimizer.lr=0.01{number}"]
+        job(str(number), note={"overrides": overrides, "status": status}, results={"best": best})
+    lines = shown("run=grid")
+    assert lines[2] == ["all jobs", "search=digits_cnn"]
+    assert [[*row[:3], row[-1]] for row in lines[5:]] == [
+        ["1", "done", "val/accuracy 0.7500", "optimizer.lr=0.011"],
+        ["0", "pruned", "val/accuracy 0.5000", "optimizer.lr=0.010"],
+        ["2", "failed", "-", "optimizer.lr=0.012"],
+    ]
+
+
+# ---- its means over seeds and folds
+
+
+@pytest.fixture
+def seeds(job: Make) -> Callable[..., None]:
+    """A job for each of the given best values, with a seed of its own, its test accuracy lower by a quarter."""
+    number = iter(range(100))
+
+    def make(*values: float, words: Sequence[str] = (), kind: str = "seed", **note: Any) -> None:
+        for place, best in enumerate(values):
+            words_of = ["model=mlp", f"{kind}={place}", *words]
+            job(
+                str(next(number)),
+                note={"overrides": words_of, **note},
+                results={"best": best, "test/accuracy": best - 0.25},
+            )
+
+    return make
+
+
+def means(lines: list[list[str]]) -> list[list[str]]:
+    """The rows of the table of means."""
+    return _section(lines, "means over seeds and folds ± sample standard deviation")[1:]
+
+
+def test_jobs_that_differ_by_their_seed_have_a_mean(seeds: Callable[..., None], shown: Shown) -> None:
+    seeds(0.5, 0.75, 0.625)
+    lines = shown("run=grid")
+    head = lines.index(["means over seeds and folds ± sample standard deviation"])
+    assert lines[head - 1] == [""]
+    # The squares of -0.125, 0.125 and 0 add up to 0.03125; halved, the root of it is 0.125.
+    assert lines[head + 1 :] == [
+        ["jobs", "best", "min", "max", "test/accuracy", "overrides"],
+        ["3", "val/accuracy 0.6250 ± 0.1250", "0.5000", "0.7500", "0.3750 ± 0.1250", "all"],
+    ]
+
+
+def test_groups_have_the_overrides_without_seed_and_fold_and_the_best_comes_first(
+    seeds: Callable[..., None], shown: Shown
+) -> None:
+    seeds(0.5, 0.5, words=["optimizer.lr=0.1"])
+    seeds(0.75, 0.75, words=["optimizer.lr=0.2", "data.dir=a b"])
+    seeds(1.0, 0.0, words=["optimizer.lr=0.3", "++data.fold=0"], kind="+seed")
+    seeds(0.5, 0.75, words=["optimizer.lr=0.3", "seed=7"], kind="data.fold")
+    assert [[row[0], row[1].split()[1], row[-1]] for row in means(shown("run=grid"))] == [
+        ["2", "0.7500", "optimizer.lr=0.2 'data.dir=a b'"],
+        ["4", "0.5625", "optimizer.lr=0.3"],  # (1 + 0 + 0.5 + 0.75) / 4
+        ["2", "0.5000", "optimizer.lr=0.1"],
+    ]
+
+
+def test_the_best_group_has_the_least_loss(seeds: Callable[..., None], shown: Shown) -> None:
+    for lr, values in {"0.1": (0.5, 0.75), "0.2": (0.25, 0.5), "0.3": (0.75, 0.75)}.items():
+        seeds(*values, words=[f"optimizer.lr={lr}"], mode="min")
+    assert [row[-1] for row in means(shown("run=grid"))] == ["optimizer.lr=0.2", "optimizer.lr=0.1", "optimizer.lr=0.3"]
+
+
+def test_only_jobs_that_are_done_or_pruned_count(job: Make, seeds: Callable[..., None], shown: Shown) -> None:
+    seeds(0.5, 0.75, float("nan"))
+    job("7", note={"overrides": ["model=mlp", "seed=7"], "status": "pruned"}, results={"best": 0.625})
+    job("8", note={"overrides": ["model=mlp", "seed=8"], "status": "interrupted"}, results={"best": 0.0})
+    job("9", note={"overrides": ["model=mlp", "seed=9"], "status": "failed"}, results={"best": None})
+    job("10", results={"best": "high"})  # damaged
+    ((count, best, *_),) = means(shown("run=grid"))
+    assert (count, best) == ("3 of 6", "val/accuracy 0.6250 ± 0.1250")
+
+
+def test_what_has_one_value_has_no_deviation_and_what_has_none_no_mean(job: Make, shown: Shown) -> None:
+    for seed in (1, 2):
+        job(f"{seed}", note={"overrides": ["lr=1", f"seed={seed}"]}, results={"test/accuracy": None})
+    job("3", note={"overrides": ["lr=2", "seed=1"]}, results={"best": 0.5})
+    job("4", note={"overrides": ["lr=2", "seed=2"], "status": "failed"})
+    job("5", note={"overrides": ["lr=3", "seed=1"]}, results={"best": None})
+    job("6", note={"overrides": ["lr=3", "seed=2"]}, results={"best": None})
+    assert means(shown("run=grid")) == [
+        ["2", "val/accuracy 0.9749 ± 0.0000", "0.9749", "0.9749", "-", "lr=1"],
+        ["1 of 2", "val/accuracy 0.5000", "0.5000", "0.5000", "0.9612", "lr=2"],
+    ]
+
+
+@pytest.mark.parametrize("words", [["optimizer.lr=0.01{}"], ["model=mlp"], ["optimizer.lr=0.01{}", "seed=null"]])
+def test_a_search_has_no_groups_of_one_nor_of_trials_that_are_the_same(
+    job: Make, compose: Compose, shown: Shown, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    for number in range(3):
+        job(str(number), note={"overrides": [word.format(number) for word in words]})
+    assert len(shown("run=grid")) == 8  # three lines of the multirun, one without words, three jobs and their head
+    report.act(compose("run=grid", "format=json", verb="report"))
+    assert json.loads(capsys.readouterr().out)["groups"] == []
+
+
+def test_seeds_that_were_drawn_make_a_mean_too(job: Make, shown: Shown) -> None:
+    for seed, best in enumerate((0.5, 0.75)):
+        job(str(seed), note={"overrides": ["model=mlp", "seed=null"], "seed": seed}, results={"best": best})
+    assert [row[:2] for row in means(shown("run=grid"))] == [["2", "val/accuracy 0.6250 ± 0.1768"]]
+
+
+def test_a_program_reads_the_groups_as_numbers(
+    seeds: Callable[..., None], compose: Compose, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seeds(0.5, 0.75, 0.625, words=["optimizer.lr=0.1"])
+    seeds(0.25, words=["optimizer.lr=0.2"])
+    report.act(compose("run=grid", "format=json", verb="report"))
+    (group,) = json.loads(capsys.readouterr().out)["groups"]
+    assert group == {
+        "overrides": ["optimizer.lr=0.1"],
+        "jobs": ["grid/1", "grid/2", "grid/0"],
+        "of": 3,
+        "monitor": "val/accuracy",
+        "mode": "max",
+        "best": {"mean": 0.625, "std": 0.125, "n": 3, "min": 0.5, "max": 0.75},
+        "test/accuracy": {"mean": 0.375, "std": 0.125, "n": 3, "min": 0.25, "max": 0.5},
+    }
 
 
 # ---- two runs

@@ -49,8 +49,8 @@ def described(points: list[dict[str, Any]]) -> str:
 def ours() -> tuple[float, list[dict[str, Any]]]:
     """Seconds of our search, and the points that it tried."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        optuna = ["hydra/sweeper=optuna", "hydra/sweeper/sampler=tpe", "hydra.sweeper.sampler.seed=1"]
-        study = [f"hydra.sweeper.n_trials={TRIALS}", "hydra.sweeper.n_jobs=1", "hydra.sweeper.direction=maximize"]
+        optuna = ["search=default", "hydra/sweeper/pruner=none"]
+        study = [f"hydra.sweeper.n_trials={TRIALS}"]
         length = [f"trainer.max_epochs={EPOCHS}", "scheduler=none", "callbacks.early_stopping=null", "test=false"]
         words = ["experiment=mnist_mlp", "trainer=cpu", *length, f"paths.logs={folder}", *SPACE]
         measured = run([sys.executable, "-m", "train_smarter.train", "-m", *optuna, *study, *words])

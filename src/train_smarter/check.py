@@ -16,10 +16,12 @@ from omegaconf.errors import (
 )
 
 from train_smarter.error import UserError, nearest
+from train_smarter.study import ticket
 
 METRICS = [
     f"{split}/{name}" for split in ("train", "val") for name in ("loss", "accuracy", "precision", "recall", "f1")
 ]
+OBJECTIVES = [*METRICS, "seconds", "seconds_per_epoch", "epochs", "parameters"]
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
 
 
@@ -92,7 +94,7 @@ def check(cfg: DictConfig) -> None:
     """Raises a UserError that lists every problem of a composed config; imports nothing heavy."""
     problems = [*dict.fromkeys(_unresolved(cfg))] or [
         *_out_of_range(cfg),
-        *_unfit_metric(cfg),
+        *(list(_unfit_metric(cfg)) or _unfit_objective(cfg)),
         *_unfit_run(cfg),
         *_not_installed(cfg),
     ]
@@ -169,6 +171,13 @@ def _unfit_metric(cfg: DictConfig) -> Iterator[str]:
         yield f"monitor={cfg.monitor} is not measured with trainer.limit_val_batches=0: type monitor=train/accuracy"
 
 
+def _unfit_objective(cfg: DictConfig) -> Iterator[str]:
+    wanted = cfg.get("objective", cfg.get("monitor"))
+    for name in wanted if isinstance(wanted, ListConfig) else [wanted]:
+        if name not in OBJECTIVES:
+            yield f"objective={name}: give one or more of {', '.join(OBJECTIVES)}{nearest(str(name), OBJECTIVES)}"
+
+
 def _better(metric: str) -> str:
     return "min" if metric.endswith("loss") else "max"
 
@@ -183,8 +192,12 @@ def _unfit_run(cfg: DictConfig) -> Iterator[str]:
         if path and not Path(str(path)).expanduser().is_file():
             yield f"{key}={path}: there is no such file"
     multirun = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    if multirun and _several_processes(cfg.trainer):
-        yield "a multirun with several processes a job is not supported: use trainer.devices=1, or one run without -m"
+    inside = multirun and not str(HydraConfig.get().launcher.get("_target_")).endswith(".ProcessLauncher")
+    if inside and _several_processes(cfg.trainer):
+        yield "in a multirun, a job of several processes is a process of its own: add hydra/launcher=process"
+    search = choices().get("search", "none")
+    if search != "none" and not multirun and ticket() is None:
+        yield f"search={search} is many runs: type train -m search={search}, or leave it out"
 
 
 def _several_processes(trainer: DictConfig) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException, MissingConfigException
+from hydra.errors import CompactHydraException, InstantiationException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -57,6 +57,10 @@ def command(
         _refuse_what_is_no_choice(sys.argv[1:])
         sys.argv[1:] = [_absolute(word) for word in words(sys.argv[1:])]
         hydra.main(config_path=str(CONF), config_name=name, execution_whitelist=TRUSTED)(_answering(act))()
+    except InstantiationException as error:  # of a sweeper or launcher
+        if not isinstance(error.__cause__, UserError | TypeError):
+            raise
+        _answer(error.__cause__)
     except (UserError, CompactHydraException, OmegaConfBaseException) as error:
         _answer(error)
     except KeyboardInterrupt:

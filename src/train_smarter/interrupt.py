@@ -1,6 +1,8 @@
 """Ctrl-C, and the SIGTERM of a cluster: training stops where it can go on, saved; everything else stops at once."""
 
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+LEASH = "TRAIN_SMARTER_LEASH"  # the environment variable of a process that is to end with the one that started it
 
 
 class Interrupted(SystemExit):
@@ -60,3 +63,15 @@ def heeded() -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def leash() -> None:
+    """Asks this process to end when the multirun that started it is gone, which is at the other end of its input."""
+    if LEASH in os.environ:
+        threading.Thread(target=_end_with_input, args=(sys.stdin.fileno(),), daemon=True).start()
+
+
+def _end_with_input(file: int) -> None:
+    while os.read(file, 1):  # not by sys.stdin, which the end of the process could not close meanwhile
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

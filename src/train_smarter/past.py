@@ -85,7 +85,7 @@ def best_job(multirun: Path) -> Path:
     for job in jobs(multirun):
         if (job / "results.json").is_file():
             results = read_json(job / "results.json")
-            if isinstance(results.get("best"), int | float):
+            if isinstance(results.get("best"), int | float) and not results.get("pruned"):
                 values[job] = results["best"]
     if not values:
         raise UserError(f"{multirun} is a multirun in which no trial is done: give one of its folders")
@@ -129,7 +129,22 @@ def past_overrides(folder: Path) -> list[str]:
     path = next(
         (kept / "overrides.yaml" for kept in reversed(_kept(folder)) if (kept / "overrides.yaml").exists()), None
     )
-    return [] if path is None else harmless([str(override) for override in loaded(path)], path)
+    if path is None:
+        return []
+    words = [str(override) for override in loaded(path)]
+    searched = [word for word in words if word.startswith("search=")]
+    if searched:  # a trial is to be one run again: what the search had chosen is chosen without it
+        words = [*choices_of(folder), *(word for word in words if word not in searched)]
+    return harmless(words, path)
+
+
+def choices_of(folder: Path) -> list[str]:
+    """The choices of a run's groups, as overrides; of those with an option of their own, where Hydra has kept them."""
+    kept = folder / ".hydra" / "hydra.yaml"
+    hydra = OmegaConf.to_container(loaded(kept), resolve=False) if kept.is_file() else {}
+    chosen: Any = hydra.get("hydra", {}).get("runtime", {}).get("choices", {}) if isinstance(hydra, dict) else {}
+    groups = ("experiment", "data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger")
+    return [f"{group}={chosen[group]}" for group in groups if isinstance(chosen.get(group), str)]
 
 
 def harmless(words: Sequence[str], path: Path) -> list[str]:
@@ -298,11 +313,32 @@ def _multirun_again(folder: Path, own: Sequence[str]) -> list[str]:
     """The words of a grid multirun; each of its jobs then finds out what is left to do."""
     if not (folder / "multirun.yaml").is_file():
         raise UserError(f"resume={folder} is one run, no multirun: type it without -m")
-    then = loaded(folder / "multirun.yaml").hydra.overrides
-    if any(str(word).startswith("hydra/sweeper=") for word in then.hydra):
-        raise UserError(f"resume={folder} is a search, and only the grid of a plain multirun can be taken up again")
-    places = [f"resume={quoted(folder)}", f"hydra.sweep.dir={quoted(folder)}", "hydra.output_subdir=null"]
-    return [*harmless([str(word) for word in then.task], folder / "multirun.yaml"), *places, *own]
+    file = folder / "multirun.yaml"
+    then = loaded(file).hydra
+    hydra = [str(word) for word in then.overrides.get("hydra", [])]
+    words = [*harmless([str(word) for word in then.overrides.task], file), *_about_multiruns(hydra, file)]
+    places = [f"hydra.sweep.dir={quoted(folder)}"]
+    if "OptunaSweeper" not in str(then.get("sweeper")):  # a study knows which of its trials have ended
+        places = [f"resume={quoted(folder)}", *places, "hydra.output_subdir=null"]
+    return [*words, *places, *own]
+
+
+# Of Hydra's own part, what a multirun takes over from its folder, though that may be a stranger's.
+TAKEN_OVER = re.compile(
+    r"hydra/(launcher|sweeper|sweeper/sampler|sweeper/pruner)=\w+"
+    r"|hydra\.sweeper\.(study_name|direction|n_trials|n_jobs|max_failures|max_failure_rate)=[^$]*"
+    r"|hydra\.sweeper\.(sampler|pruner)\.[a-z]\w*=[\w.+-]+"
+    r"|hydra\.launcher\.n_jobs=\d+"
+)
+
+
+def _about_multiruns(words: Sequence[str], file: Path) -> list[str]:
+    """How a multirun was to search and to be launched."""
+    kept = [word for word in words if not re.match(r"\+*hydra\.(mode|sweep\.dir|output_subdir)=", word)]
+    for word in kept:
+        if not TAKEN_OVER.fullmatch(word):
+            raise UserError(f"{file}: {word!r} is not taken over; type the multirun's own command again to go on")
+    return kept
 
 
 def typed_logs(words: Sequence[str], logs: Path) -> Path:

@@ -1,6 +1,7 @@
 """What a run leaves behind in its folder. Imports nothing heavy."""
 
 import csv
+import functools
 import json
 import os
 import platform
@@ -24,6 +25,7 @@ from train_smarter.error import UserError
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "optuna", "numpy")
 HEARTBEAT = 60  # seconds
+ENDS = ("done", "pruned", "failed", "interrupted")
 
 
 # ---- a new run's folder
@@ -148,6 +150,7 @@ class Record:
         self.content: dict[str, Any] = start | {"resumed": []} if first else read_json(self.path)
         if not first:
             self.content.setdefault("resumed", []).append(start)
+            self.content.pop("error", None)
         self.content |= {
             "status": "running",
             "end": None,
@@ -170,8 +173,8 @@ class Record:
             with suppress(OSError):
                 os.utime(self.path)
 
-    def end(self, status: str) -> None:
-        """status: done, failed or interrupted."""
+    def end(self, status: str, error: BaseException | None = None) -> None:
+        """status: one of `ENDS`; error: what it failed with."""
         self._over.set()
         checkpoints = sorted((self.folder / "checkpoints").glob("*.ckpt"))
         best = best_row(self.folder / "metrics.csv", self.content["monitor"], self.content["mode"])
@@ -182,6 +185,8 @@ class Record:
             "best_epoch": best and int(best["epoch"]),
             "checkpoints": {path.stem: str(path.relative_to(self.folder)) for path in checkpoints},
         }
+        if error is not None:
+            self.content["error"] = f"{type(error).__name__}: {error}"
         write_json(self.path, self.content)
 
 
@@ -200,7 +205,7 @@ def keep(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
 
 
 def status(folder: Path) -> str:
-    """What became of a run: running, done, failed, interrupted, killed, or unknown.
+    """What became of a run: running, done, pruned, failed, interrupted, killed, or unknown.
 
     A process that was killed could not note it. On this machine the process itself is looked up, by number and start;
     of another one, a record that has not been touched for long tells nothing.
@@ -211,7 +216,7 @@ def status(folder: Path) -> str:
     except (UserError, KeyError, TypeError):
         return "unknown"
     if noted != "running":
-        return noted if noted in ("done", "failed", "interrupted") else "unknown"
+        return noted if noted in ENDS else "unknown"
     if content.get("host") == platform.node() and content.get("process_start"):
         alive = process_start(content.get("process")) == content["process_start"]
         return "running" if alive else "killed"
@@ -257,6 +262,7 @@ def commit() -> dict[str, Any]:
     return {"commit": head and head.strip(), "diff": git("diff", "HEAD")}
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in PACKAGES:
@@ -329,6 +335,24 @@ def cut_rows(path: Path, epoch: int) -> None:
         part.replace(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def objective(folder: Path, cfg: DictConfig) -> float | tuple[float, ...]:
+    """What a search looks at, from the folder of a run that has ended: a number, or one for each of several names.
+
+    `cfg.objective` names values of results.json, where that of the monitored metric stands as `best`; or of
+    metrics.csv, of which the row of the best epoch is taken.
+    """
+    results = read_json(folder / "results.json")
+    row = best_row(folder / "metrics.csv", cfg.monitor, cfg.get("mode")) or {}
+    known = row | results | {cfg.monitor: results["best"]}
+    wanted = cfg.get("objective", cfg.monitor)
+    names = [wanted] if isinstance(wanted, str) else list(wanted)
+    missing = [name for name in names if known.get(name) in (None, "")]
+    if missing:
+        raise UserError(f"objective={missing[0]}: the run has no such value")
+    values = tuple(float(known[name]) for name in names)
+    return values[0] if isinstance(wanted, str) else values
 
 
 def best_row(path: Path, monitor: str | None, mode: str | None) -> dict[str, str] | None:

@@ -7,8 +7,9 @@ import json
 import math
 import re
 import shlex
+import statistics
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ PAIR = ("run", "against")
 NONE = "-"  # in a table: there is no such value
 KEYS = (*PAIR, "last", "format")
 FORMATS = ("table", "json")
+FINISHED = ("done", "pruned")  # what becomes of a run that has gone as far as it was to go
 COLUMNS = ("time", "data", "model", "status", "best", "test/accuracy", "took", "name")
 DAMAGE = (UserError, OmegaConfBaseException, OSError, ValueError, TypeError, LookupError, AttributeError)
 # Where runs lie, and words that named one: they differ by nature.
@@ -105,17 +107,19 @@ def listing(logs: Path, *, last: int) -> View:
 
 
 def multirun(folder: Path) -> View:
-    """The jobs of a multirun, the best one first, each with the overrides that not all of them have."""
+    """The jobs of a multirun, the best one first, each with the overrides that not all of them have; their means."""
     rows = [summary(job) for job in past.jobs(folder)]
     sound = [run["overrides"] for run in rows if "overrides" in run]
     common = [word for word in sound[0] if all(word in typed for typed in sound)] if sound else []
     for run in rows:
         run["overrides"] = [word for word in run.get("overrides", []) if word not in common]
     rows.sort(key=_rank)
+    groups = _groups(rows)
     head = [("multirun", folder.name), ("folder", folder), ("all jobs", shlex.join(common) or NONE)]
-    jobs = [[Path(run["folder"]).name, *_row(run)[3:7], shlex.join(run["overrides"])] for run in rows]
-    content = {"name": folder.name, "folder": str(folder), "overrides": common, "jobs": rows}
-    return content, [list_table(head), "", list_table(jobs, "job", *COLUMNS[3:7], "overrides"), *_damages(rows)]
+    jobs = [[_job(run), *_row(run)[3:7], shlex.join(run["overrides"])] for run in rows]
+    table = list_table(jobs, "job", *COLUMNS[3:7], "overrides")
+    content = {"name": folder.name, "folder": str(folder), "overrides": common, "jobs": rows, "groups": groups}
+    return content, [list_table(head), "", table, *_failures(rows), *_damages(rows), *_means(groups)]
 
 
 def summary(folder: Path) -> Content:
@@ -139,6 +143,8 @@ def _summary(folder: Path, note: Content, results: Content) -> Content:
         "data": chosen.get("data"),
         "model": chosen.get("model"),
         "status": status,
+        "error": _reason(note, status),
+        "seed": note.get("seed"),
         "monitor": monitor,
         "mode": note.get("mode"),
         "best": _number(best),
@@ -158,6 +164,25 @@ def _damages(rows: Sequence[Content]) -> list[str]:
     return [f"damaged: {printable(run['damage'])}" for run in rows if "damage" in run]
 
 
+def _failures(rows: Sequence[Content]) -> list[str]:
+    """A line for each reason: a search may fail in one way many times."""
+    jobs: dict[str, list[str]] = {}
+    for run in sorted(rows, key=lambda run: _job(run).zfill(9)):
+        if run.get("error"):
+            jobs.setdefault(run["error"], []).append(_job(run))
+    return [printable(f"failed: {', '.join(names)}: {reason}") for reason, names in jobs.items()]
+
+
+def _reason(note: Content, status: str) -> str | None:
+    """The first line of what a run failed with."""
+    error = str(note.get("error") or "").strip()
+    return error.splitlines()[0] if status == "failed" and error else None
+
+
+def _job(run: Content) -> str:
+    return Path(run["folder"]).name
+
+
 def _rank(run: Content) -> float:
     """Sorts the best first, and those without a value last."""
     best = run.get("best")
@@ -172,6 +197,83 @@ def _age(folder: Path) -> tuple[str, str]:
     except DAMAGE:
         begun = datetime.fromtimestamp(folder.stat().st_ctime, UTC).isoformat(timespec="seconds")
     return begun, folder.name.zfill(9)  # the jobs of a second by their numbers
+
+
+# ---- the means of a multirun
+
+
+def _groups(rows: Sequence[Content]) -> list[Content]:
+    """Jobs that differ by seed and fold alone, with their means, the best first; none where nothing was repeated."""
+    alike: dict[tuple[str, ...], list[Content]] = {}
+    for run in rows:
+        if "damage" not in run:
+            words = tuple(word for word in run["overrides"] if not _of_a_repeat(word))
+            alike.setdefault(words, []).append(run)
+    repeated = [_group(words, runs) for words, runs in alike.items() if len(set(map(_repeat, runs))) > 1]
+    groups = [group for group in repeated if group["best"]]
+    if not any(group["best"]["n"] > 1 for group in groups):
+        return []
+    return sorted(groups, key=lambda group: _rank({"best": group["best"]["mean"], "mode": group["mode"]}))
+
+
+def _of_a_repeat(word: str) -> bool:
+    return re.match(r"\+*(seed|data\.fold)=", word) is not None
+
+
+def _repeat(run: Content) -> tuple[str, ...]:
+    """Which repetition a job is; a seed that was drawn stands in its record alone."""
+    return str(run["seed"]), *filter(_of_a_repeat, run["overrides"])
+
+
+def _group(words: Sequence[str], runs: Sequence[Content]) -> Content:
+    """The overrides that jobs share, which of them count, out of how many, and their means.
+
+    What a job that failed or was stopped has reached says nothing; a repetition that was done twice counts once.
+    """
+    counting = {
+        _repeat(run): run
+        for run in runs
+        if run["status"] in FINISHED and run["best"] is not None and math.isfinite(run["best"])
+    }
+    return {
+        "overrides": list(words),
+        "jobs": [run["name"] for run in counting.values()],
+        "of": len(set(map(_repeat, runs))),
+        "monitor": runs[0]["monitor"],
+        "mode": runs[0]["mode"],
+        "best": _spread(run["best"] for run in counting.values()),
+        "test/accuracy": _spread(run["test/accuracy"] for run in counting.values()),
+    }
+
+
+def _spread(values: Iterable[int | float | None]) -> Content | None:
+    """Mean and sample standard deviation of the values that are known; one alone has no deviation."""
+    known = [float(value) for value in values if value is not None and math.isfinite(value)]
+    if not known:
+        return None
+    deviation = statistics.stdev(known) if len(known) > 1 else None
+    return {"mean": statistics.fmean(known), "std": deviation, "n": len(known), "min": min(known), "max": max(known)}
+
+
+def _means(groups: Sequence[Content]) -> list[str]:
+    if not groups:
+        return []
+    columns = ("jobs", "best", "min", "max", "test/accuracy", "overrides")
+    return ["\nmeans over seeds and folds ± sample standard deviation", list_table(map(_mean_row, groups), *columns)]
+
+
+def _mean_row(group: Content) -> list[str]:
+    best, count = group["best"], group["best"]["n"]
+    jobs = str(count) if count == group["of"] else f"{count} of {group['of']}"
+    ends = [_text(best[end]) for end in ("min", "max")]
+    words = shlex.join(group["overrides"]) or "all"
+    return [jobs, f"{group['monitor']} {_mean(best)}", *ends, _mean(group["test/accuracy"]), words]
+
+
+def _mean(spread: Content | None) -> str:
+    if spread is None:
+        return NONE
+    return _text(spread["mean"]) if spread["std"] is None else f"{spread['mean']:.4f} ± {spread['std']:.4f}"
 
 
 # ---- one run
@@ -200,7 +302,6 @@ def detail(folder: Path) -> Content:
             "command": note.get("command"),
             "end": note.get("end"),
             "resumed": len(note.get("resumed") or []),
-            "seed": note.get("seed"),
             "commit": note.get("commit"),
             "uncommitted": _digest(note.get("diff")),
             "packages": dict(note.get("packages") or {}),
@@ -211,6 +312,7 @@ def detail(folder: Path) -> Content:
             "seconds_per_epoch": _number(results.get("seconds_per_epoch")),
             "results": {name: _number(value) for name, value in results.items() if "/" in name},
             "checkpoints": checkpoints,
+            "untested": _untested(folder, run["status"], results),
             "missing": _missing(folder, run["status"], checkpoints, results),
         }
     except UserError:
@@ -224,17 +326,19 @@ def _lines(run: Content) -> list[tuple[str, str]]:
     epoch = f" in epoch {run['best_epoch']}, counted from 0" if run["best_epoch"] is not None else ""
     changes = f", with uncommitted changes: {run['uncommitted']}" if run["uncommitted"] else ""
     again = f", resumed {run['resumed']} x" if run["resumed"] else ""
+    why = f": {run['error']}" if run["error"] else ""
     facts = {
         "run": run["name"],
         "folder": run["folder"],
         "command": run["command"],
         "data, model": f"{_text(run['data'])}, {_text(run['model'])}",
-        "status": run["status"] + again,
+        "status": run["status"] + again + why,
         "start": _time(run["start"]),
         "end": _time(run["end"]),
         "took": _took(run["seconds"]),
         "epochs": run["epochs"],
         "best": f"{run['monitor']} {_text(run['best'])}{epoch}" if run["best"] is not None else None,
+        "not tested": run["untested"],
         "checkpoints": ", ".join(run["checkpoints"]),
         "seed": run["seed"],
         "commit": f"{str(run['commit'])[:7]}{changes}" if run["commit"] else None,
@@ -248,7 +352,7 @@ def _missing(folder: Path, status: str, checkpoints: Sequence[str], results: Con
     """What the folder lacks: what that means, and what to type."""
     name = past.named(folder, LOGS)
     evaluate = f"evaluate run={name}"
-    go_on = f"train {'resume' if 'last' in checkpoints and status != 'done' else 'rerun'}={name}"
+    go_on = f"train {'resume' if 'last' in checkpoints and status not in FINISHED else 'rerun'}={name}"
     ways = [go_on] if status != "done" or "best" not in checkpoints else []
     ways += [f"{evaluate} for what it has learned"] if "best" in checkpoints else []
     means = {
@@ -262,9 +366,30 @@ def _missing(folder: Path, status: str, checkpoints: Sequence[str], results: Con
     if status == "running":
         means = dict.fromkeys(means, "not yet: it is running")
     missing = {file: meaning for file, meaning in means.items() if not (folder / file).is_file()}
-    if results and not any("/" in key for key in results):
+    if results and not _tested(results) and not _untested(folder, status, results):
         missing["results.json"] = f"no metrics of train, val and test, as with test=false; type {evaluate}"
     return missing
+
+
+def _tested(results: Content) -> bool:
+    return any("/" in key for key in results)
+
+
+def _untested(folder: Path, status: str, results: Content) -> str | None:
+    """Of a trial that was left untested on purpose: that it was, and what to type."""
+    if not results or _tested(results) or not (status == "pruned" or _searched(folder)):
+        return None
+    told = "pruned trials and trials of a search are not"
+    if (folder / "evaluate" / "results.json").is_file():
+        return f"{told}; evaluate/results.json holds what evaluate found"
+    return f"{told}; type evaluate run={past.named(folder, LOGS)}"
+
+
+def _searched(folder: Path) -> bool:
+    """Whether a run is a trial of a search."""
+    kept = folder.parent / "multirun.yaml"
+    config: Any = OmegaConf.to_container(past.loaded(kept), resolve=False) if kept.is_file() else {}
+    return "OptunaSweeper" in str(config.get("hydra", {}).get("sweeper", {}).get("_target_"))
 
 
 # ---- two runs

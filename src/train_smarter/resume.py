@@ -78,7 +78,7 @@ def returned(cfg: DictConfig, folder: Path, *, first: bool = True) -> Return:
     _refuse_what_breaks(changed, cfg, folder)
     if cfg.seed is None and (folder / "record.json").exists():
         cfg.seed = record.read_json(folder / "record.json").get("seed")
-    if state == "done" and not longer:
+    if state in ("done", "pruned") and not longer:
         return Return(cfg, done=True)
     last = folder / "checkpoints" / "last.ckpt"
     if not last.is_file():

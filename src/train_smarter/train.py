@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from train_smarter import past, record
+from train_smarter import past, record, study
 from train_smarter.check import check
 from train_smarter.command import LOGS, TYPED, command
-from train_smarter.interrupt import heeded
+from train_smarter.interrupt import heeded, leash
 from train_smarter.resume import planned, prepare, returned
 from train_smarter.screen import config_tree, results_table, show
 
 if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
     from train_smarter.build import Run
+    from train_smarter.callbacks.pruning import Pruning
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +35,9 @@ def main() -> None:
     command("train", act, lambda words: past.returning(words, LOGS))
 
 
-def act(cfg: DictConfig) -> float | None:
-    """Trains what a composed config says; returns the best value of the monitored metric, for a search."""
+def act(cfg: DictConfig) -> Any:
+    """Trains what a composed config says; returns the value of `objective`, or one for each of it, for a search."""
+    leash()
     folder = Path(cfg.paths.run)
     back = None
     if cfg.resume:
@@ -49,13 +51,21 @@ def act(cfg: DictConfig) -> float | None:
     with heeded(), _recorded(cfg, folder):
         if back is not None:
             log.info("going on after %d epochs, %d steps", back.epoch, back.step)
-            return _trained(prepare(back, folder), folder, over=back.over)
-        if cfg.rerun and record.rank() == 0 and (folder / ".hydra").is_dir():
-            OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")  # Hydra has kept what conf/ says today
-        return _trained(cfg, folder)
+            _trained(prepare(back, folder), folder, over=back.over)
+        else:
+            if cfg.rerun and record.rank() == 0 and (folder / ".hydra").is_dir():
+                OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")  # Hydra has kept what conf/ says today
+            _trained(cfg, folder)
+    return _objective(cfg, folder)
 
 
-def _finished(cfg: DictConfig, folder: Path) -> float | None:
+def _objective(cfg: DictConfig, folder: Path) -> Any:
+    if record.rank() != 0 or record.read_json(folder / "results.json")["best"] is None:
+        return None
+    return record.objective(folder, cfg)
+
+
+def _finished(cfg: DictConfig, folder: Path) -> Any:
     results = record.read_json(folder / "results.json")
     best: float | None = results.get("best")
     verb = "rerun" if planned(cfg) else "resume"
@@ -63,10 +73,10 @@ def _finished(cfg: DictConfig, folder: Path) -> float | None:
         f"{folder.name} is done: {results.get('monitor')} {best} after {results.get('epochs')} epochs; for more, type",
         f"train {verb}={past.named(folder, LOGS)} trainer.max_epochs={int(results.get('epochs') or 0) + 10}",
     )
-    return best
+    return _objective(cfg, folder)
 
 
-def _trained(cfg: DictConfig, folder: Path, *, over: bool = False) -> float | None:
+def _trained(cfg: DictConfig, folder: Path, *, over: bool = False) -> None:
     """Builds, trains and concludes; `over`: training has ended in an earlier start of this run."""
     from lightning import seed_everything
 
@@ -77,16 +87,32 @@ def _trained(cfg: DictConfig, folder: Path, *, over: bool = False) -> float | No
     prepare_process(cfg.threads)
     seed_everything(cfg.seed, verbose=False)
     journal = Journal(folder, over=over)
-    run = build(cfg, journal)
+    trial = _trial(cfg)
+    run = build(cfg, journal, *trial)
+    run.data.shared = _multirun()  # read once for all jobs of this process
     chosen = record.flat_choices(cfg)
     for logger in run.trainer.loggers:
         logger.log_hyperparams(chosen)
-    results = train(run, monitor=cfg.monitor, fit=cfg.train, test=cfg.test, ckpt_path=cfg.ckpt_path)
+    # A search never looks at the test split: it is asked once, of the winner.
+    results = train(run, monitor=cfg.monitor, fit=cfg.train, test=cfg.test and not trial, ckpt_path=cfg.ckpt_path)
     results |= {"seconds": journal.elapsed, "seconds_per_epoch": journal.seconds_per_epoch}
+    if trial and trial[0].pruned is not None:
+        results["pruned"] = trial[0].pruned
     if run.trainer.is_global_zero:
         _conclude(run, results, folder, chosen)
-    best: float | None = results["best"]
-    return best
+
+
+def _trial(cfg: DictConfig) -> list[Pruning]:
+    """What a run that is a trial of a search has beside: it reports to the study, and is quiet."""
+    ticket = study.ticket()
+    if ticket is None:
+        return []
+    from train_smarter.callbacks.pruning import Pruning
+
+    with open_dict(cfg):
+        for name in ("progress", "summary"):
+            cfg.callbacks.pop(name, None)
+    return [Pruning(ticket, monitor=cfg.monitor)]
 
 
 def train(
@@ -113,6 +139,7 @@ def train(
         if ckpt_path is None and test:
             log.info("no checkpoint was kept: the weights of the last step are evaluated")
     results: dict[str, Any] = {"monitor": monitor, **_best(run, monitor, ckpt_path), "epochs": trainer.current_epoch}
+    results["parameters"] = sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad)
     if test:
         results |= evaluate(run, ("train", "val", "test"), ckpt_path=ckpt_path)
     return results
@@ -135,6 +162,8 @@ def _conclude(run: Run, results: dict[str, Any], folder: Path, chosen: dict[str,
     record.write_json(folder / "results.json", results)
     shown = {results["monitor"]: results["best"]} | {name: results.get(name) for name in ("test/accuracy", "test/f1")}
     log_hparams(run.trainer, choices=chosen, metrics={name: v for name, v in shown.items() if v is not None})
+    if study.ticket() is not None:
+        return
     if "test/accuracy" in results:
         show(results_table(results, ("train", "val", "test")))
     show(f"run folder:  {folder}")
@@ -156,24 +185,40 @@ def _recorded(cfg: DictConfig, folder: Path) -> Iterator[None]:
         _log_warnings_alone()
         yield
         return
-    show(config_tree(cfg))
+    trial = study.ticket() is not None
+    if trial:
+        _keep_console_quiet()
+    else:
+        show(config_tree(cfg))
     notes = record.Record(folder, cfg, command=TYPED, overrides=past.overrides())
-    status = "failed"
     try:
         yield
-        status = "done"
     except (KeyboardInterrupt, SystemExit):
-        status = "interrupted"
-        show(f"interrupted; to go on, type: {_going_on(folder)}")
+        notes.end("interrupted")
+        if not trial:
+            show(f"interrupted; to go on, type: {_going_on(folder)}")
         raise
-    finally:
-        notes.end(status)
+    except BaseException as error:
+        notes.end("failed", error)
+        raise
+    notes.end("pruned" if "pruned" in record.read_json(folder / "results.json") else "done")
+
+
+def _multirun() -> bool:
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def _going_on(folder: Path) -> str:
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+    if _multirun():
         return f"train -m resume={past.named(folder.parent, LOGS)}"
     return f"train resume={past.named(folder, LOGS)}"
+
+
+def _keep_console_quiet() -> None:
+    """A trial is one line of its search; what it logs stands in its file."""
+    for handler in logging.getLogger().handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.WARNING)
 
 
 def _log_warnings_alone() -> None:

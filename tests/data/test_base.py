@@ -1,17 +1,27 @@
 import logging
 import random
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning
 import numpy as np
 import pytest
 import torch
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from train_smarter.build import build
+from train_smarter.command import CONF
+from train_smarter.data.augment import Flip
 from train_smarter.data.base import SPLITS, Batches, Data, Examples, Loader, Source, SplitName, mix, rows, stratified
+from train_smarter.data.digits import Digits
+from train_smarter.data.phrases import Phrases
 from train_smarter.error import UserError
+
+D = TypeVar("D", bound=Data)
 
 
 class Numbers(Data):
@@ -165,6 +175,207 @@ def test_texts_are_taken_by_index_like_tensors() -> None:
     taken = Examples(["a", "b", "c"], torch.tensor([0, 1, 2])).take(torch.tensor([2, 0]))
     assert taken.inputs == ["c", "a"]
     assert taken.labels.tolist() == [2, 0]
+
+
+# ---- read once for all runs of a process
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Data, "_last", None, raising=False)
+
+
+def sharing(data: D) -> D:
+    """The data, set up as those of a multirun's job."""
+    data.shared = True
+    data.setup()
+    return data
+
+
+def same_tensors(one: Data, other: Data) -> bool:
+    """Whether two data sets hold the very same tensors."""
+    pairs = [(one.examples[name], other.examples[name]) for name in SPLITS]
+    return all(a.inputs is b.inputs and a.labels is b.labels for a, b in pairs)
+
+
+def test_data_with_the_settings_of_the_last_ones_are_not_read_again() -> None:
+    first, second = (sharing(Numbers(30, 30)) for _ in range(2))
+    assert same_tensors(first, second)
+    assert second.names == ["class 0", "class 1"]
+
+
+@pytest.mark.parametrize("shared", [(False, False), (True, False), (False, True)])
+def test_data_are_shared_only_where_both_are_told_to(shared: tuple[bool, bool]) -> None:
+    first, second = Numbers(30, 30), Numbers(30, 30)
+    for data, share in zip((first, second), shared, strict=True):
+        data.shared = share
+        data.setup()
+    assert not Data.shared
+    assert not same_tensors(first, second)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"batch_size": 7}, {"eval_batch_size": 7}, {"seed": 7}, {"plain": True}, {"on_device": True}],
+)
+def test_settings_that_change_nothing_about_what_is_read_stay_the_new_ones(setting: dict[str, Any]) -> None:
+    first, second = sharing(Numbers(30, 30)), sharing(Numbers(30, 30, **setting))
+    assert same_tensors(first, second)
+    assert {name: getattr(second, name) for name in setting} == setting
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"val_fraction": 0.2},
+        {"test_fraction": 0.3},
+        {"fold": 0},
+        {"split_seed": 1},
+        {"folds": 7},
+        {"official": ["val"]},
+    ],
+)
+def test_data_with_other_settings_are_read_anew(setting: dict[str, Any]) -> None:
+    first, second = sharing(Numbers(30, 30)), sharing(Numbers(30, 30, **setting))
+    assert not same_tensors(first, second)
+    expected = ready(30, 30, **setting)
+    assert [held(second, name) for name in SPLITS] == [held(expected, name) for name in SPLITS]
+
+
+def test_another_data_set_with_the_same_settings_is_read_anew() -> None:
+    class Others(Numbers):
+        pass
+
+    assert not same_tensors(sharing(Numbers(30, 30)), sharing(Others(30, 30)))
+
+
+def test_settings_that_cannot_be_compared_are_taken_for_others() -> None:
+    class Weighted(Numbers):
+        weights: Tensor
+
+    def with_weights(weights: Tensor) -> Weighted:
+        data = Weighted(30, 30)
+        data.weights = weights
+        return sharing(data)
+
+    weights = torch.ones(2)
+    assert same_tensors(with_weights(weights), with_weights(weights))
+    assert not same_tensors(with_weights(torch.ones(2)), with_weights(torch.ones(2)))
+
+
+def test_only_the_last_data_are_kept_and_not_while_others_are_read() -> None:
+    class Slow(Numbers):
+        alive: Callable[[], Any]
+
+        def read(self) -> Source:
+            assert self.alive() is None
+            return super().read()
+
+    first = sharing(Numbers(30, 30))
+    Slow.alive = weakref.ref(first.examples["train"].inputs)
+    del first
+    sharing(Slow(30, 30))
+
+
+def test_what_becomes_of_data_after_setup_does_not_show_in_the_next_ones() -> None:
+    first = sharing(Numbers(30, 30, on_device=True))
+    first.on(torch.device("meta"), "train")
+    first.trainer, first.skip, first.splits = SimpleNamespace(), 3, ("val",)  # type: ignore[assignment]
+    before = {name: first.examples[name] for name in SPLITS}
+    first.examples["train"] = first.examples["val"]
+    first.names.append("another")
+    second = sharing(Numbers(30, 30))
+    assert all(second.examples[name].inputs is before[name].inputs for name in SPLITS)
+    assert second.names == ["class 0", "class 1"]
+    assert not second.belongs_on(torch.device("cpu"))
+    assert (second._placed, second.trainer, second.skip, second.splits) == ({}, None, 0, ("test",))
+    second.names.append("another")
+    assert sharing(Numbers(30, 30)).names == ["class 0", "class 1"]
+
+
+def test_data_that_are_refused_are_refused_the_second_time() -> None:
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"data.num_classes=3, but Numbers has 2"):
+            sharing(Numbers(30, 30, num_classes=3))
+
+
+def test_the_classes_of_a_past_run_are_held_against_shared_data() -> None:
+    sharing(Numbers(30, 30))
+    data = Numbers(30, 30)
+    data.load_preprocess({"names": ["cat", "dog"]})
+    with pytest.raises(UserError, match="but the run was trained on \\['cat', 'dog'\\]"):
+        sharing(data)
+
+
+def test_normalisation_and_augmentation_stay_the_new_ones() -> None:
+    def digits(**data: Any) -> Digits:
+        return sharing(Digits(num_classes=10, size=8, shape=[1, 8, 8], **data))
+
+    first, flip = digits(augment={"flip": Flip(p=0.25)}), Flip(p=0.75)
+    first.normalized(first.examples["val"].inputs)
+    second = digits(mean=0.25, std=0.125, augment={"flip": flip})
+    assert same_tensors(first, second)
+    assert (second.mean, second.std, second.augment) == ([0.25], [0.125], {"flip": flip})
+    # (0.5 - 0.25) / 0.125
+    assert second.normalized(torch.full((1, 1, 8, 8), 0.5)).unique().tolist() == [2.0]
+    assert not same_tensors(second, sharing(Digits(num_classes=10, size=9, shape=[1, 9, 9])))
+
+
+def phrases(**data: Any) -> Phrases:
+    return Phrases(**{"num_classes": 2, "vocab_size": 60, "length": 12, "pairs": 50, **data})
+
+
+def test_texts_come_with_their_tokenizer() -> None:
+    first, second = sharing(phrases()), sharing(phrases(batch_size=7))
+    assert same_tensors(first, second)
+    assert second.preprocess() == first.preprocess()
+    assert second.tokens(["the plot was good"]).equal(first.tokens(["the plot was good"]))
+    assert second.left_out == first.left_out
+
+
+@pytest.mark.parametrize(
+    "setting", [{"vocab_size": 30}, {"length": 9}, {"keep": "start"}, {"pairs": 60}, {"dir": "elsewhere"}]
+)
+def test_texts_with_other_settings_are_read_anew(setting: dict[str, Any]) -> None:
+    first, second = sharing(phrases()), sharing(phrases(**setting))
+    assert not same_tensors(first, second)
+    expected = phrases(**setting)
+    expected.setup()
+    assert second.preprocess() == expected.preprocess()
+
+
+def test_texts_of_a_past_run_keep_its_tokenizer() -> None:
+    past = phrases(split_seed=5, vocab_size=40)
+    past.setup()
+    first, second = sharing(phrases()), phrases()
+    second.load_preprocess(past.preprocess())
+    sharing(second)
+    assert not same_tensors(first, second)
+    assert second.preprocess() == past.preprocess()
+    assert sharing(phrases()).preprocess() == first.preprocess()
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "data").glob("[!_]*.yaml")))
+def test_every_data_set_is_shared_and_no_run_writes_into_its_tensors(
+    compose: Callable[..., DictConfig], facts: Callable[[str], list[str]], tmp_path: Path, name: str
+) -> None:
+    own = facts(name)
+    texts = "vocab_size" in compose(f"data={name}", *own).data
+    how = (
+        ["model=lstm"] if texts else ["model=mlp", "data.augment.rotation.degrees=9", "data.augment.jitter.contrast=1"]
+    )
+    small = ["debug=limit", "trainer=cpu", "data.batch_size=8", "logger=none", "callbacks=none"]
+    cfg = compose(f"data={name}", *own, *how, *small, f"trainer.default_root_dir={tmp_path}")
+    first, second = build(cfg), build(cfg)
+    first.data.shared = second.data.shared = True
+    first.trainer.fit(first.model, datamodule=first.data)
+    before = {name: first.data.examples[name].inputs.clone() for name in SPLITS}
+    second.data.splits = SPLITS
+    second.trainer.fit(second.model, datamodule=second.data)
+    second.trainer.test(second.model, datamodule=second.data, verbose=False)
+    assert same_tensors(first.data, second.data)
+    assert first.data.preprocess() == second.data.preprocess()
+    assert all(second.data.examples[name].inputs.equal(before[name]) for name in SPLITS)
 
 
 # ---- a user's own input

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -200,6 +200,36 @@ def mix(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What an object has read, for the next one of its kind.
+
+    settings: all attributes that reading may depend on, as they were before; content: the same ones after it.
+    """
+
+    kind: type
+    settings: dict[str, Any]
+    content: dict[str, Any]
+
+
+def detached(node: Any) -> Any:
+    """Dicts and lists are copied, however deep; what they hold, tensors say, stays the same object."""
+    if type(node) is dict:
+        return {key: detached(value) for key, value in node.items()}
+    return [detached(value) for value in node] if type(node) is list else node
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two settings are equal without a doubt: of what is no plain value, only the very same object is."""
+    if one is other or type(one) is not type(other):
+        return one is other
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return isinstance(one, str | int | float | Path) and one == other
+
+
 class Data(LightningDataModule):
     """A data set: read, split, batched, on the device. Subclasses implement `read`, and `download` where there is one.
 
@@ -220,6 +250,21 @@ class Data(LightningDataModule):
     skip = 0  # batches of the first epoch that are done: the run goes on within it
     splits: tuple[SplitName, ...] = ("test",)  # what `test_dataloader` serves; `evaluate` asks for more
     kind = "examples"  # what they are called
+    # Whether `setup` takes over what the last object of this process read, if its settings were the same; files that
+    # have changed since are then not seen.
+    shared = False
+    # Attributes that reading does not depend on: each object has its own.
+    unread: tuple[str, ...] = (
+        "batch_size",
+        "eval_batch_size",
+        "seed",
+        "plain",
+        "on_device",
+        "skip",
+        "splits",
+        "trainer",
+    )
+    _last: ClassVar[Kept | None] = None
 
     def __init__(
         self,
@@ -298,9 +343,27 @@ class Data(LightningDataModule):
         """Reads, splits and encodes once; later calls find it done."""
         if self.examples:
             return
-        self.load()
+        if self.shared:
+            self._load_once()
+        else:
+            self.load()
         self._hold_against_reality()
         self.summarise()
+
+    def _load_once(self) -> None:
+        """Takes over what the last object has read, or reads, and keeps it for the next one."""
+        settings, last = self._read_with(), Data._last
+        if last and last.kind is type(self) and same(last.settings, settings):
+            log.info("the examples are in memory, from the run before")
+            vars(self).update(detached(last.content))
+            return
+        Data._last = last = None  # never two data sets in memory
+        self.load()
+        Data._last = Kept(type(self), settings, self._read_with())
+
+    def _read_with(self) -> dict[str, Any]:
+        """The attributes that reading depends on, and, after it, those that it has filled."""
+        return {name: detached(value) for name, value in vars(self).items() if name not in self.unread}
 
     def load(self) -> None:
         """Fills `names` and `examples`."""

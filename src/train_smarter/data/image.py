@@ -30,6 +30,7 @@ class ImageData(Data):
     """
 
     kind = "images"
+    unread = (*Data.unread, "mean", "std", "augment", "_constants")
 
     def __init__(
         self,
