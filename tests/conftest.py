@@ -24,6 +24,7 @@ torch.set_num_threads(1)
 
 Compose = Callable[..., DictConfig]
 Command = Callable[..., subprocess.CompletedProcess[str]]
+Typed = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
@@ -63,6 +64,32 @@ def command(tmp_path: Path) -> Command:
         )
 
     return run
+
+
+@pytest.fixture
+def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Typed]:
+    """Runs `train` with words in this process, logs under tmp_path; returns its exit code and what it told.
+
+    Without the seconds that a process of its own takes to begin.
+    """
+
+    def run(*words: str) -> tuple[int, str]:
+        GlobalHydra.instance().clear()
+        monkeypatch.setattr(sys, "argv", ["train", *words, f"paths.logs={tmp_path}"])
+        capsys.readouterr()
+        from train_smarter.train import main
+
+        code: Any = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        told = capsys.readouterr()
+        return code, told.out + told.err
+
+    yield run
+    GlobalHydra.instance().clear()
+    HydraConfig.instance().cfg = None
 
 
 SHORT = ["model=mlp", "trainer=cpu", "trainer.max_epochs=2", "data.batch_size=32", "callbacks.progress=null"]

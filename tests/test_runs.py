@@ -1,4 +1,4 @@
-"""Commands as processes of their own, as a user types them: experiments, debug modes, loggers, several processes."""
+"""Whole commands, as a user types them: experiments, debug modes, loggers, several processes, runs broken off."""
 
 import logging
 import os
@@ -18,6 +18,7 @@ from train_smarter.command import CONF, ROOT
 from train_smarter.record import read_json, status
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+Typed = Callable[..., tuple[int, str]]
 Facts = Callable[[str], list[str]]
 NARROW = {"cifar10_best": ["model.width=8"], "cifar10_fast": ["model.widths=[16,16,16]"]}  # made for a GPU
 TINY = ["data.batch_size=8", "data.eval_batch_size=16"]
@@ -37,21 +38,21 @@ def lines(file: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("experiment", choices("experiment"))
-def test_every_experiment_runs(command: Command, facts: Facts, tmp_path: Path, experiment: str) -> None:
+def test_every_experiment_runs(typed: Typed, facts: Facts, tmp_path: Path, experiment: str) -> None:
     own = [*facts(experiment.split("_")[0]), "trainer.precision=32-true", *NARROW.get(experiment, [])]
-    done = command("train", f"experiment={experiment}", "debug=limit", *TINY, *own)
-    assert done.returncode == 0, done.stderr
+    code, told = typed(f"experiment={experiment}", "debug=limit", *TINY, *own)
+    assert code == 0, told
     results = read_json(only_run(tmp_path) / "results.json")
     assert results["epochs"] == 2
     assert "test/f1" in results
-    assert "run folder:" in done.stdout
-    assert "tensorboard --logdir" in done.stdout
+    assert "run folder:" in told
+    assert "tensorboard --logdir" in told
 
 
 @pytest.mark.parametrize("mode", choices("debug"))
-def test_every_debug_mode_runs(command: Command, tmp_path: Path, mode: str) -> None:
-    done = command("train", f"debug={mode}", "model=mlp")
-    assert done.returncode == 0, done.stderr
+def test_every_debug_mode_runs(typed: Typed, tmp_path: Path, mode: str) -> None:
+    code, told = typed(f"debug={mode}", "model=mlp")
+    assert code == 0, told
     folder = only_run(tmp_path)
     results = read_json(folder / "results.json")
     if mode == "overfit":
@@ -62,9 +63,9 @@ def test_every_debug_mode_runs(command: Command, tmp_path: Path, mode: str) -> N
         assert not list(folder.glob("checkpoints/*"))
 
 
-def test_a_multirun_leaves_one_clean_folder_a_job(command: Command, tmp_path: Path) -> None:
-    done = command("train", "-m", "model=cnn,mlp", "seed=1,2", "debug=limit", *TINY)
-    assert done.returncode == 0, done.stderr
+def test_a_multirun_leaves_one_clean_folder_a_job(typed: Typed, tmp_path: Path) -> None:
+    code, told = typed("-m", "model=cnn,mlp", "seed=1,2", "debug=limit", *TINY)
+    assert code == 0, told
     (sweep,) = (tmp_path / "train" / "multiruns").iterdir()
     jobs = sorted(path.name for path in sweep.iterdir() if path.is_dir())
     assert jobs == ["0", "1", "2", "3"]

@@ -12,8 +12,6 @@ from typing import Any
 
 import optuna
 import pytest
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
@@ -21,34 +19,12 @@ from optuna.trial import FrozenTrial, TrialState
 from train_smarter import study
 from train_smarter.command import CONF, ROOT
 from train_smarter.record import read_json, status
-from train_smarter.train import main
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Typed = Callable[..., tuple[int, str]]
 FAST = ["model=mlp", "trainer=cpu", "trainer.max_epochs=1", "logger=none", "callbacks=none", "test=false"]
 SEARCH = ["-m", "search=default", "hydra.sweeper.study_name=s"]
 SPACE = ["optimizer.lr=interval(0.001,0.01)", "data.batch_size=choice(256,512)"]
-
-
-@pytest.fixture
-def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Typed]:
-    """Runs `train` with words in this process, logs under tmp_path; returns its exit code and what it told."""
-
-    def run(*words: str) -> tuple[int, str]:
-        GlobalHydra.instance().clear()
-        monkeypatch.setattr(sys, "argv", ["train", *words, f"paths.logs={tmp_path}"])
-        capsys.readouterr()
-        code: Any = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-        told = capsys.readouterr()
-        return code, told.out + told.err
-
-    yield run
-    GlobalHydra.instance().clear()
-    HydraConfig.instance().cfg = None
 
 
 def trials(logs: Path, name: str = "s") -> list[FrozenTrial]:
