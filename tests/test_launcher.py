@@ -310,7 +310,7 @@ def test_only_the_gpus_that_the_user_has_named_are_shared(machine: Machine, monk
     assert gpus() == []
 
 
-@pytest.mark.parametrize("smi", ["exit 9", "echo 'No devices were found'", "echo NVIDIA-SMI has failed; exit 1"])
+@pytest.mark.parametrize("smi", ["exit 9", "echo 'No devices were found'", "echo 0; exit 1"])
 def test_where_nvidia_smi_knows_no_gpu_there_is_none(machine: Machine, smi: str) -> None:
     machine(smi=smi)
     assert gpus() == []

@@ -337,13 +337,17 @@ def cut_rows(path: Path, epoch: int) -> None:
         path.unlink(missing_ok=True)
 
 
-def objective(folder: Path, cfg: DictConfig) -> float | tuple[float, ...]:
+def objective(folder: Path, cfg: DictConfig) -> float | tuple[float, ...] | None:
     """What a search looks at, from the folder of a run that has ended: a number, or one for each of several names.
+
+    None where the monitored metric was never measured.
 
     `cfg.objective` names values of results.json, where that of the monitored metric stands as `best`; or of
     metrics.csv, of which the row of the best epoch is taken.
     """
     results = read_json(folder / "results.json")
+    if results["best"] is None:
+        return None
     row = best_row(folder / "metrics.csv", cfg.monitor, cfg.get("mode")) or {}
     known = row | results | {cfg.monitor: results["best"]}
     wanted = cfg.get("objective", cfg.monitor)

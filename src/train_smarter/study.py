@@ -223,6 +223,14 @@ class Study:
             trial.set_user_attr("owner", {"host": platform.node(), "process": os.getpid(), "start": _start()})
             return trial
 
+    def ask(self, points: Sequence[Mapping[str, Any]]) -> None:
+        """Puts points in line that no trial has, or had."""
+        with self.locked():
+            known = [trial.system_attrs.get("fixed_params", trial.params) for trial in self.trials]
+            for point in points:
+                if point not in known:
+                    self.optuna.enqueue_trial(dict(point))
+
     def close_cut_off(self) -> int:
         """Closes trials whose process is gone, and asks their points again; returns how many there were."""
         with self.locked():
@@ -260,25 +268,26 @@ class Study:
         from optuna.trial import TrialState
 
         try:
-            self._tell(trial.number, self.values(folder), pruned=pruned)
+            self._tell(trial.number, None if pruned else self.values(folder), pruned=pruned)
         except (UserError, KeyError, ValueError, TypeError, ArithmeticError) as error:
             self.optuna._storage.set_trial_user_attr(trial._trial_id, "error", str(error))
             self.optuna.tell(trial.number, state=TrialState.FAIL)
 
     def _again(self, trial: FrozenTrial, *, died: bool = True) -> bool:
-        from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
+        if trial.state.is_finished():  # another machine took it for dead, and has done this
+            return True
         deaths = int(trial.user_attrs.get("deaths", 0)) + died
         if deaths > REPEATS:
             return False
-        with suppress(UpdateFinishedTrialError):  # another machine took it for dead, and has done this
-            self.optuna._storage.set_trial_user_attr(trial._trial_id, "cut_off", True)
-            self.optuna.tell(trial.number, state=TrialState.FAIL)
-            params = trial.system_attrs.get("fixed_params") or trial.params
-            if params and ("owner" in trial.user_attrs or "fixed_params" in trial.system_attrs):
-                # Else it was cut off while its values were drawn.
-                self.optuna.enqueue_trial(params, user_attrs={"deaths": deaths, "repeats": trial.number})
+        # One that was cut off while its values were drawn has a point only if it was given one.
+        point = trial.params if "owner" in trial.user_attrs else trial.system_attrs.get("fixed_params")
+        asked = any(other.user_attrs.get("repeats") == trial.number for other in self.trials)
+        if point and not asked:  # first: else a death in between would lose it
+            self.optuna.enqueue_trial(point, user_attrs={"deaths": deaths, "repeats": trial.number})
+        self.optuna._storage.set_trial_user_attr(trial._trial_id, "cut_off", True)
+        self.optuna.tell(trial.number, state=TrialState.FAIL)
         return True
 
     def _alive(self, trial: FrozenTrial) -> bool:

@@ -229,11 +229,8 @@ class OptunaSweeper(Sweeper):
             raise UserError("a grid has no intervals: type choice(...) or range(low,high,step)") from error
         points = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
         self.study.total = min(self.n_trials, len(points))
-        with self.study.locked():
-            if not self.study.trials:
-                Random(self.sampler.get("seed") or 0).shuffle(points)
-                for point in points:
-                    self.study.optuna.enqueue_trial(point)
+        Random(self.sampler.get("seed") or 0).shuffle(points)
+        self.study.ask(points)
 
     def _sampler(self, number: int) -> BaseSampler:
         """That of the trial of a number: so a search that is broken off, or shared, draws on and nothing twice."""

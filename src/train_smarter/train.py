@@ -60,9 +60,7 @@ def act(cfg: DictConfig) -> Any:
 
 
 def _objective(cfg: DictConfig, folder: Path) -> Any:
-    if record.rank() != 0 or record.read_json(folder / "results.json")["best"] is None:
-        return None
-    return record.objective(folder, cfg)
+    return record.objective(folder, cfg) if record.rank() == 0 else None
 
 
 def _finished(cfg: DictConfig, folder: Path) -> Any:
