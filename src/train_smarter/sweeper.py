@@ -149,6 +149,8 @@ class OptunaSweeper(Sweeper):
             except (KeyboardInterrupt, SystemExit):
                 self._tell_how_to_go_on()
                 raise
+            finally:
+                gc.unfreeze()  # `_free` froze it
         self._conclude()
 
     # ---- before the first trial
@@ -522,6 +524,8 @@ def _free(returned: JobReturn) -> None:
         traceback.clear_frames(error.__traceback__)
     returned._return_value = None
     gc.collect()
+    if not gc.get_freeze_count():
+        gc.freeze()  # what the first trial imported stays: looking through it again would take half a second each time
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
