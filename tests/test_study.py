@@ -154,13 +154,18 @@ def test_a_line_is_cut_by_one_process_at_a_time_and_never_while_another_writes(t
     assert journal.read_bytes() == whole
 
 
-@pytest.mark.parametrize(
-    "url", ["x", "sqlite:////nowhere/at/all/study.db", "oracle://me@host/name", "journal:///proc/nowhere/study.log"]
-)
+@pytest.mark.parametrize("url", ["x", "sqlite:////nowhere/at/all/study.db", "journal:///proc/nowhere/study.log"])
 def test_a_storage_that_cannot_be_opened_is_named_with_the_reason(url: str) -> None:
     with pytest.raises(UserError, match=rf"^hydra.sweeper.storage={url} cannot be opened: \S") as caught:
         open_storage(url)
     assert "\n" not in str(caught.value)
+
+
+def test_a_database_whose_driver_is_missing_is_answered_with_what_installs_it() -> None:
+    with pytest.raises(
+        UserError, match=r"^hydra\.sweeper\.storage=oracle://me@host/name needs its driver: uv pip install o"
+    ):
+        open_storage("oracle://me@host/name")
 
 
 def test_a_database_keeps_a_study_too(tmp_path: Path) -> None:

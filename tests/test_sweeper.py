@@ -124,6 +124,7 @@ def test_too_many_failures_in_a_row_stop_the_search(typed: Typed, tmp_path: Path
     code, told = typed(*SEARCH, *FAST, *words)
     assert code == 1
     assert "stopped: 2 trials failed in a row" in told
+    assert "raise hydra.sweeper.max_failures" in told
     assert "go on:" in told
     assert len(trials(tmp_path)) == 2
 

@@ -139,7 +139,7 @@ def past_overrides(folder: Path) -> list[str]:
 
 
 def choices_of(folder: Path) -> list[str]:
-    """The choices of a run's groups, as overrides; of those with an option of their own, where Hydra has kept them."""
+    """What was chosen for a run's groups, as overrides; none where Hydra has not kept it."""
     kept = folder / ".hydra" / "hydra.yaml"
     hydra = OmegaConf.to_container(loaded(kept), resolve=False) if kept.is_file() else {}
     chosen: Any = hydra.get("hydra", {}).get("runtime", {}).get("choices", {}) if isinstance(hydra, dict) else {}
@@ -310,7 +310,7 @@ def returning(argv: Sequence[str], logs: Path) -> list[str]:
 
 
 def _multirun_again(folder: Path, own: Sequence[str]) -> list[str]:
-    """The words of a grid multirun; each of its jobs then finds out what is left to do."""
+    """The words of a multirun: each job of a grid finds out what is left to do, and of a search its study does."""
     if not (folder / "multirun.yaml").is_file():
         raise UserError(f"resume={folder} is one run, no multirun: type it without -m")
     file = folder / "multirun.yaml"

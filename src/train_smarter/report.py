@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from train_smarter import past, record
 from train_smarter.command import LOGS, command
 from train_smarter.error import UserError, nearest
-from train_smarter.screen import SHOWN, list_table, printable, results_table, show
+from train_smarter.screen import SHOWN, list_table, printable, results_table, show, took
 
 Content = dict[str, Any]  # as in a JSON file; what `format=json` prints
 View = tuple[Any, list[Any]]  # that, and what the terminal shows instead
@@ -538,12 +538,7 @@ def _time(moment: str | None) -> str:
 
 
 def _took(seconds: float | None) -> str:
-    if seconds is None:
-        return NONE
-    minutes, rest = divmod(round(seconds), 60)
-    if not minutes:
-        return f"{rest} s"
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    return NONE if seconds is None else took(seconds)
 
 
 def _name(folder: Path) -> str:

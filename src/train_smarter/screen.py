@@ -46,6 +46,14 @@ def list_table(rows: Iterable[Sequence[object]], *columns: str) -> str:
     )
 
 
+def took(seconds: float) -> str:
+    """A time as it is read: 8 s, 5 min 01 s, 2 h 07 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def printable(thing: object) -> str:
     """Text from a folder that may be a stranger's, on one line and without what steers a terminal."""
     return "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in str(thing))

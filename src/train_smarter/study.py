@@ -78,7 +78,10 @@ def open_storage(url: str) -> BaseStorage:
         file.parent.mkdir(parents=True, exist_ok=True)
         _cut_half_a_line(file)
         return JournalStorage(JournalFileBackend(str(file)))
-    except Exception as error:  # the system's, SQLAlchemy's, the driver's, or a driver that is not installed
+    except ImportError as error:
+        driver = getattr(error.__cause__, "name", None) or str(error)
+        raise UserError(f"hydra.sweeper.storage={url} needs its driver: uv pip install {driver}") from error
+    except Exception as error:  # the system's, SQLAlchemy's, or the driver's
         gist = str(error).strip().splitlines()[0]
         raise UserError(f"hydra.sweeper.storage={url} cannot be opened: {gist}") from error
 

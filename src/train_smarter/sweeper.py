@@ -36,7 +36,7 @@ from train_smarter.error import UserError
 from train_smarter.interrupt import heeded
 from train_smarter.launcher import JobFailedError, JobKilledError, ProcessLauncher
 from train_smarter.record import objective, read_json, rows
-from train_smarter.screen import show
+from train_smarter.screen import show, took
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -161,7 +161,10 @@ class OptunaSweeper(Sweeper):
         try:
             drawn, fixed, deleted = create_params_from_overrides(list(words))
         except (HydraException, ValueError, NotImplementedError) as error:
-            raise UserError(f"this search space cannot be read: {str(error).splitlines()[0]}") from error
+            raise UserError(
+                f"this search space cannot be read: {str(error).splitlines()[0]}\n"
+                "Type choice(a,b), interval(low,high), int(interval(low,high)), tag(log,interval(low,high)), in quotes"
+            ) from error
         drawn = {key: distribution for key, distribution in drawn.items() if key not in fixed}
         if not drawn and not self.custom_search_space:
             raise UserError(
@@ -213,8 +216,6 @@ class OptunaSweeper(Sweeper):
         if ended:
             again = f"; {cut_off} that were cut off are asked again" if cut_off else ""
             show(f"study {self.study_name} goes on: {ended} of {self.study.total} trials are done{again}")
-        if ended >= self.study.total:
-            show(f"{ended} of {self.study.total} done")
         elif not self.study.began_with:
             show(f"study {self.study_name}: {self.study.total} trials over {', '.join(space.drawn)}, in {self.folder}")
 
@@ -302,7 +303,7 @@ class OptunaSweeper(Sweeper):
         try:
             return self.jobs.launch(jobs, initial_job_idx=trials[0].number)
         except Exception as error:  # its config does not even compose
-            return [JobReturn(_return_value=error, status=JobStatus.FAILED)] * len(jobs)
+            return [JobReturn(_return_value=error, status=JobStatus.FAILED) for _ in jobs]
         except BaseException:  # the search is asked to end
             for trial in trials:
                 self.study.again(trial, died=False)
@@ -371,7 +372,7 @@ class OptunaSweeper(Sweeper):
         left = statistics.mean(self.seconds[-20:]) * (total - ended) / self.n_jobs if self.seconds else 0
         best = self.study.best()
         known = f" | best {best.value:.4f}, trial {best.number}" if best else ""
-        ahead = f" | {_time(left)} left" if ended < total else ""
+        ahead = f" | {took(left)} left" if ended < total else ""
         width = len(str(total))
         show(f"[{ended:{width}}/{total}] trial {number}: {self._told(trial)}; {_params(trial)}{known}{ahead}")
 
@@ -384,7 +385,7 @@ class OptunaSweeper(Sweeper):
             f"{name} {value:.4f}" for name, value in zip(self._objectives(), trial.values or [], strict=False)
         )
         what = f"pruned after {epochs} epochs, {values}" if state == "pruned" else f"{values}, {epochs} epochs"
-        return f"{what}, {_time(trial.duration.total_seconds() if trial.duration else 0)}"
+        return f"{what}, {took(trial.duration.total_seconds() if trial.duration else 0)}"
 
     # ---- after the last one
 
@@ -397,8 +398,11 @@ class OptunaSweeper(Sweeper):
         ended = sum(counts.values())
         told = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
         show("", f"{ended} of {self.study.total} done: {told}")
-        if self._hopeless():
-            show(f"stopped: {self.failed_in_a_row} trials failed in a row, {counts['failed']} in all")
+        if ended < self.study.total and self._hopeless():
+            show(
+                f"stopped: {self.failed_in_a_row} trials failed in a row, {counts['failed']} of {ended} in all; to "
+                "bear more, raise hydra.sweeper.max_failures or hydra.sweeper.max_failure_rate"
+            )
         if counts["complete"]:
             self._tell_the_winner()
         self._tell_what_to_type(ended)
@@ -495,13 +499,6 @@ def _gist(error: str) -> str:
     lines = [line for line in error.splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
     return (named or lines or ["no reason known"])[-1].strip()
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def _tested(folder: Path) -> dict[str, Any]:
