@@ -196,6 +196,16 @@ def test_complete_pruned_and_failed_trials_count_and_those_that_were_cut_off_do_
     assert numbered(mine, 2).user_attrs["error"].endswith("ValueError: no")
 
 
+def test_of_a_long_error_its_beginning_and_its_end_are_kept(tmp_path: Path) -> None:
+    mine = opened(tmp_path)
+    error = "Traceback (most recent call last):\n" + '  File "a/long/path.py", line 1, in f\n' * 2000 + "ValueError: no"
+    mine.tell(claimed(mine), None, error=error)
+    kept = numbered(mine, 0).user_attrs["error"]
+    assert kept.startswith("Traceback (most recent call last):\n")
+    assert kept.endswith("ValueError: no")
+    assert len(kept) < 21_000
+
+
 def test_no_more_are_claimed_than_are_wanted_and_those_that_run_count(tmp_path: Path) -> None:
     mine = opened(tmp_path, total=3)
     trials = [claimed(mine) for _ in range(3)]

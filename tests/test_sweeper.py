@@ -6,17 +6,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from train_smarter import study
+from train_smarter import study, sweeper
 from train_smarter.command import CONF, ROOT
 from train_smarter.record import read_json, status
 
@@ -117,6 +118,20 @@ def test_a_failing_trial_is_kept_with_its_traceback_and_the_search_goes_on(typed
     sweep = tmp_path / "train" / "multiruns" / "s"
     assert status(sweep / str(failed[0].number)) == "failed"
     assert "FloatingPointError" in read_json(sweep / str(failed[0].number) / "record.json")["error"]
+
+
+def test_trials_that_another_launcher_runs_together_fail_each_for_itself_if_it_breaks(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def launch(_: BasicLauncher, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> None:  # noqa: ARG001
+        assert len(job_overrides) == 2
+        raise OSError("no more")
+
+    monkeypatch.setattr(BasicLauncher, "launch", launch)
+    monkeypatch.setattr(sweeper, "_launch_processes", lambda _: None)
+    code, told = typed(*SEARCH, *FAST, *SPACE, "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2")
+    assert code == 1, told
+    assert [trial.user_attrs["error"].splitlines()[-1] for trial in trials(tmp_path)] == 2 * ["OSError: no more"]
 
 
 def test_too_many_failures_in_a_row_stop_the_search(typed: Typed, tmp_path: Path) -> None:

@@ -210,10 +210,12 @@ def _make(cfg: DictConfig, key: str, **given: Any) -> Any:
     node = cfg
     for name in key.split("."):
         node = node[name]
-    _refuse_functions(node, key)
+    # Hydra would copy the whole config of a node for each part, a dozen times a run.
+    part = OmegaConf.to_container(node, resolve=True)
+    _refuse_functions(part, key)
     try:
         return instantiate(
-            node, _convert_="all", _execution_whitelist_=execution_whitelist(TRUSTED, reset=True), **given
+            part, _convert_="all", _execution_whitelist_=execution_whitelist(TRUSTED, reset=True), **given
         )
     except Exception as error:
         cause = _root(error)
@@ -227,9 +229,9 @@ def _make(cfg: DictConfig, key: str, **given: Any) -> Any:
         raise UserError(f"{key}: {_gist(cause)} (in {node.get('_target_')}){hint}") from error
 
 
-def _refuse_functions(node: DictConfig, key: str) -> None:
+def _refuse_functions(part: Any, key: str) -> None:
     """Of this package, a config makes objects and calls nothing else: a download, say, goes where it is told to."""
-    for path, text in texts(OmegaConf.to_container(node, resolve=True), key):
+    for path, text in texts(part, key):
         ours = path.endswith("._target_") and text.startswith(f"{__package__}.")
         if ours and not text.rpartition(".")[2][:1].isupper():
             raise UserError(f"{path}={text} is no class, and is refused")

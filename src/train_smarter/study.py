@@ -36,6 +36,7 @@ Direction = Literal["minimize", "maximize"]
 
 TICKET = "TRAIN_SMARTER_TRIAL"  # the environment variable
 REPEATS = 2  # how often the point of a trial that was cut off is asked again
+LONGEST = 20_000  # characters of an error that a study keeps; a database's text may end at 65,535 bytes
 PATIENCE = 60  # seconds that a process has to end which a killed search has left behind
 
 
@@ -322,7 +323,7 @@ class Study:
 
         if error is not None:
             with suppress(UpdateFinishedTrialError):  # another machine took this one for dead
-                trial.set_user_attr("error", error[-4000:])
+                trial.set_user_attr("error", _shortened(error))
             self.optuna.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             return
         frozen = next(one for one in self.trials if one.number == trial.number)
@@ -409,6 +410,12 @@ def fingerprints(*folders: Path) -> dict[str, int]:
 
 def _start() -> str | None:
     return record.process_start(os.getpid())
+
+
+def _shortened(error: str) -> str:
+    """How it begins and how it ends; what is between has the most repeats."""
+    head = LONGEST // 4
+    return error if len(error) <= LONGEST else f"{error[:head]}\n...\n{error[head - LONGEST:]}"
 
 
 def _shown(value: Any) -> str:

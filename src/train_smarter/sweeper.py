@@ -112,6 +112,7 @@ class OptunaSweeper(Sweeper):
         self.failed_in_a_row, self.failures = 0, 0  # here, since this process began
         self.seconds: list[float] = []  # of the trials that ended here
         self.over = threading.Event()  # no further trial begins
+        self.frozen = False  # what lies in memory after the first trial
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.cfg, self.folder = config, Path(str(config.hydra.sweep.dir)).absolute()
@@ -150,7 +151,7 @@ class OptunaSweeper(Sweeper):
                 self._tell_how_to_go_on()
                 raise
             finally:
-                gc.unfreeze()  # `_free` froze it
+                gc.unfreeze()  # `_end` froze it
         self._conclude()
 
     # ---- before the first trial
@@ -334,6 +335,9 @@ class OptunaSweeper(Sweeper):
             self.study.tell(trial, values)
             self._show(trial.number)
         _free(returned)
+        if not self.frozen:  # what the first trial imported stays: looking through it takes half a second each time
+            gc.freeze()
+            self.frozen = True
 
     def _values(self, returned: JobReturn) -> list[float]:
         value = returned._return_value  # `return_value` would print the error first
@@ -521,8 +525,6 @@ def _free(returned: JobReturn) -> None:
         traceback.clear_frames(error.__traceback__)
     returned._return_value = None
     gc.collect()
-    if not gc.get_freeze_count():
-        gc.freeze()  # what the first trial imported stays: looking through it again would take half a second each time
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
