@@ -415,7 +415,7 @@ def _start() -> str | None:
 def _shortened(error: str) -> str:
     """How it begins and how it ends; what is between has the most repeats."""
     head = LONGEST // 4
-    return error if len(error) <= LONGEST else f"{error[:head]}\n...\n{error[head - LONGEST:]}"
+    return error if len(error) <= LONGEST else f"{error[:head]}\n...\n{error[head - LONGEST :]}"
 
 
 def _shown(value: Any) -> str:
