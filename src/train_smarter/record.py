@@ -337,6 +337,14 @@ def cut_rows(path: Path, epoch: int) -> None:
         path.unlink(missing_ok=True)
 
 
+def findings(folder: Path) -> list[dict[str, Any]]:
+    """What the diagnosis of a run found, the worst first; empty where there was none."""
+    try:
+        return list(json.loads((folder / "diagnosis.json").read_text(encoding="utf8"))["findings"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
+
+
 def objective(folder: Path, cfg: DictConfig) -> float | tuple[float, ...] | None:
     """What a search looks at, from the folder of a run that has ended: a number, or one for each of several names.
 

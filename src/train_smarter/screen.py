@@ -36,6 +36,19 @@ def results_table(results: Mapping[str, Any], splits: Sequence[str]) -> Table:
     return table
 
 
+def diagnosis_lines(findings: Sequence[Mapping[str, Any]], run: str) -> list[str]:
+    """What diagnosis.json holds, a line a finding, with what to type; `run` names it."""
+    if all(finding["severity"] == "note" for finding in findings):
+        findings = [{"severity": "diagnosis", "name": "healthy", "evidence": "nothing to mend was found"}, *findings]
+    lines = []
+    for finding in findings:
+        place = f" ({finding['where']})" if finding.get("where") else ""
+        lines.append(f"{finding['severity']}: {finding['name'].replace('_', ' ')}: {finding['evidence']}{place}")
+        if advice := finding.get("advice"):
+            lines.append(f"  try: {'   or '.join([f'train rerun={run} {advice[0]}', *advice[1:]])}")
+    return lines
+
+
 def list_table(rows: Iterable[Sequence[object]], *columns: str) -> str:
     """Rows under columns, which may go unnamed; a row stays one line in a pipe and on a narrow terminal, too."""
     lines = [[printable(cell) for cell in row] for row in ([columns] if columns else []) + [*rows]]

@@ -21,7 +21,7 @@ from train_smarter.check import check
 from train_smarter.command import LOGS, TYPED, command
 from train_smarter.interrupt import heeded, leash
 from train_smarter.resume import planned, prepare, returned
-from train_smarter.screen import config_tree, results_table, show
+from train_smarter.screen import config_tree, diagnosis_lines, results_table, show
 
 if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
     from train_smarter.build import Run
@@ -164,6 +164,8 @@ def _conclude(run: Run, results: dict[str, Any], folder: Path, chosen: dict[str,
         return
     if "test/accuracy" in results:
         show(results_table(results, ("train", "val", "test")))
+    if (folder / "diagnosis.json").is_file():
+        show(*diagnosis_lines(record.findings(folder), past.named(folder, LOGS)))
     show(f"run folder:  {folder}")
     if board.wanted(run.trainer):
         show(f"TensorBoard: {_beside('tensorboard')} --logdir {shlex.quote(str(folder))}")

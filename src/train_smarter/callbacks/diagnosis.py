@@ -1,0 +1,264 @@
+"""What went wrong with this run, by which number, and what would help?"""
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from train_smarter.callbacks import board
+from train_smarter.callbacks.advice import advice
+from train_smarter.callbacks.evidence import Evidence, Facts, layers_of, norms, shift, watched, where_broken
+from train_smarter.callbacks.findings import Finding, Limits, contents, diagnose
+from train_smarter.data.base import Data
+from train_smarter.model.base import Classifier
+from train_smarter.record import append_row, cut_rows, write_json
+
+log = logging.getLogger(__name__)
+
+PEAKS = ("first_loss", "broken", "gradient_peak", "update_peak", "top_rate")  # facts of earlier epochs
+SURE = ("class_imbalance", "distribution_shift", "data_starvation")  # told while a run trains, as problems are
+
+
+class Diagnosis(Callback):
+    """Measures a few steps of each epoch, warns of what is sure, and ends with diagnosis.json in the run's folder.
+
+    layers.csv gets a row a layer and epoch. A loss is looked at in every step on the CPU, and on a GPU, which must not
+    wait, where Lightning logs. Of several processes, the first one measures its own share.
+
+    Args:
+        folder: the run's.
+        samples: steps measured in an epoch.
+        stop: end the training at a loss that is not finite; with several processes, after the next validation.
+        limits: what counts as a finding; see `findings.Limits`.
+    """
+
+    def __init__(self, *, folder: str, limits: Mapping[str, float], samples: int = 4, stop: bool = True) -> None:
+        self.folder, self.samples, self.stop, self.limits = Path(folder), samples, stop, Limits(**limits)
+        self.facts = Facts()
+        self.findings: list[Finding] = []
+        self._told: set[str] = set()
+        self._waited = self._worked = 0.0  # seconds without a batch, and with one
+        self._steps = 0  # that were waited for
+        self._batch: Any = None
+        self._chosen: set[int] = set()
+        self._measured: list[tuple[Tensor, Tensor, Tensor]] = []  # norms of gradients, weights, changes: (L,) each
+        self._before: list[Tensor] | None = None  # weights before the step under way
+        self._since: float | None = None  # the last step ended
+        self._began = 0.0
+        self._fired: dict[str, Tensor] = {}
+        self._watching = ExitStack()
+
+    # ---- what stays when a run goes on
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "told": sorted(self._told),
+            "waited": self._waited,
+            "worked": self._worked,
+            "steps": self._steps,
+            **{name: getattr(self.facts, name) for name in PEAKS},
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if self.facts.over:  # the best checkpoint is only looked at
+            return
+        for name in PEAKS:
+            setattr(self.facts, name, state_dict[name])
+        self._told = set(state_dict["told"])
+        self._waited, self._worked, self._steps = (state_dict[name] for name in ("waited", "worked", "steps"))
+
+    # ---- before the first step
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.layers = layers_of(pl_module)
+        self.facts.max_epochs = trainer.max_epochs
+        for stopping in self._stoppings(trainer):
+            self.facts.patience, self.facts.min_delta = stopping.patience, abs(stopping.min_delta)
+            self.facts.monitor, self.facts.mode = stopping.monitor or "", stopping.mode
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not trainer.is_global_zero:
+            return
+        cut_rows(self.folder / "layers.csv", trainer.current_epoch)  # of an epoch that is done again
+        if isinstance(data, Data):
+            self._look_at(data)
+
+    @staticmethod
+    def _stoppings(trainer: Trainer) -> list[EarlyStopping]:
+        return [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]  # type: ignore[attr-defined]
+
+    def _look_at(self, data: Data) -> None:
+        train, val = data.examples["train"], data.examples["val"]
+        self.facts.names = list(data.names)
+        counts = [part.labels.bincount(minlength=data.num_classes).tolist() for part in (train, val)]
+        self.facts.train_classes, self.facts.val_classes = counts
+        self.facts.shift = shift(train.inputs, val.inputs)
+
+    # ---- a step
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        self._judge(trainer)
+        self._chosen = self._steps_of(trainer) if trainer.is_global_zero else set()
+        self._since = None
+
+    def _steps_of(self, trainer: Trainer) -> set[int]:
+        """Batches of an epoch that are measured, evenly spread; and the very first one, when most can go wrong."""
+        every = max(1, int(min(trainer.num_training_batches, 10**6)) // self.samples)
+        first = {0} if trainer.global_step == 0 else set()
+        return first | {every // 2 + every * i for i in range(self.samples)}
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        self._began = time.perf_counter()
+        if self._since is not None:
+            self._waited += self._began - self._since
+            self._steps += 1
+        self._batch, self._number = batch, batch_idx
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """The weights are still those that made the loss."""
+        if loss.device.type != "cpu" and trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            return
+        value = loss.item()
+        if self.facts.first_loss is None:
+            self.facts.first_loss = value * trainer.accumulate_grad_batches
+        if not math.isfinite(value) and self.facts.broken is None:
+            self._note_broken(trainer, pl_module)
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:  # noqa: ARG002
+        if self._number not in self._chosen:
+            return
+        gradients = {name: [p.grad for p in weights] for name, weights in self.layers.items()}
+        if all(gradient is not None for some in gradients.values() for gradient in some):
+            with torch.no_grad():
+                self._before = [p.detach().clone() for weights in self.layers.values() for p in weights]
+                self._measured.append((norms(gradients), norms(self.layers), norms(self.layers)))  # type: ignore[arg-type]
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self._before is not None:
+            with torch.no_grad():
+                before = iter(self._before)
+                changes = {name: [p - next(before) for p in weights] for name, weights in self.layers.items()}
+                moved = norms(changes)
+            self._measured[-1] = (*self._measured[-1][:2], moved)
+            self._before = None
+        self._since = time.perf_counter()
+        self._worked += self._since - self._began
+
+    # ---- a validation
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero and not trainer.sanity_checking and not getattr(pl_module, "compile_mode", None):
+            self._fired = {}
+            self._watching.enter_context(watched(pl_module, self._fired))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._watching.close()
+        self._since = None
+        if not trainer.sanity_checking and isinstance(pl_module, Classifier):
+            self.facts.confusion = pl_module.running["val"].total.tolist()
+        if self.stop and trainer.world_size > 1 and not trainer.sanity_checking:
+            self._agree(trainer)
+
+    def _agree(self, trainer: Trainer) -> None:
+        """On the first broken loss of any process: all of them stop here, or one would wait for the others for ever."""
+        seen = [broken for broken in board.gathered(trainer, self.facts.broken) if broken]
+        if seen:
+            self.facts.broken = min(seen, key=lambda broken: int(broken["step"]))
+            trainer.should_stop = True
+
+    # ---- an epoch
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+        self.facts.rate, self.facts.top_rate = rate, max(rate, self.facts.top_rate)
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._write_layers(trainer.current_epoch)
+        self._measured = []
+
+    def _write_layers(self, epoch: int) -> None:
+        measured = torch.stack([torch.stack(step) for step in self._measured]).cpu() if self._measured else None
+        if measured is not None:
+            self.facts.gradient_peak = _peak(self.facts.gradient_peak, measured[:, 0], measured[:, 1], epoch)
+            self.facts.update_peak = _peak(self.facts.update_peak, measured[:, 2], measured[:, 1], epoch)
+        for i, name in enumerate(self.layers if measured is not None else ()):
+            assert measured is not None
+            gradient, weight, moved = measured[:, :, i].T  # (S,) each
+            row = {"gradient_norm": gradient.median(), "weight_norm": weight[-1]}
+            row["update_ratio"] = (moved / weight.clamp(min=1e-30)).median()
+            self._append(epoch, name, row)
+        for name, fired in self._fired.items():
+            self._append(epoch, name, {"dead": 1 - fired.float().mean()})
+
+    def _append(self, epoch: int, layer: str, values: Mapping[str, Tensor]) -> None:
+        blank = dict.fromkeys(("weight_norm", "gradient_norm", "update_ratio", "dead"))
+        told = {name: f"{float(value):.4g}" for name, value in values.items()}
+        append_row(self.folder / "layers.csv", {"epoch": epoch, "layer": layer, **blank, **told})
+
+    # ---- what it comes to
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        self.facts.over = True
+        self.facts.stopped = any(stopping.stopped_epoch for stopping in self._stoppings(trainer))
+        self._judge(trainer)
+        self._write(trainer)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not isinstance(pl_module, Classifier) or not self.facts.over:
+            return
+        tested = {split: tally for split, tally in pl_module.tested.items() if split in ("train", "val")}
+        self.facts.clean = {
+            f"{s}/{name}": value for s, tally in tested.items() for name, value in tally.compute().items()
+        }
+        if "val" in tested:
+            self.facts.confusion = tested["val"].total.tolist()
+        self._judge(trainer)
+        self._write(trainer)
+
+    def _judge(self, trainer: Trainer) -> None:
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        if total := self._waited + self._worked:
+            self.facts.data_wait, self.facts.step_wait = self._waited / total, self._waited / max(1, self._steps)
+        self.findings = diagnose(Evidence.read(self.folder, self.facts), self.limits)
+        if self.facts.over:
+            return
+        for finding in self.findings:
+            if (finding.severity == "problem" or finding.name in SURE) and finding.name not in self._told:
+                self._told.add(finding.name)
+                log.warning("%s", finding)
+
+    def _write(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            config = self._config()
+            found = contents(self.findings, lambda finding: advice(finding, config, self.facts))
+            write_json(self.folder / "diagnosis.json", {"findings": found, "measured": asdict(self.facts)})
+
+    def _config(self) -> dict[str, Any]:
+        """The run's own, which lies in its folder."""
+        file = self.folder / "config.yaml"
+        config: Any = OmegaConf.to_container(OmegaConf.load(file)) if file.is_file() else {}
+        return dict(config)
+
+    def _note_broken(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        inputs = self._batch[0] if isinstance(self._batch, tuple | list) else None
+        where = where_broken(pl_module, inputs) if isinstance(inputs, Tensor) else "loss"
+        place = {"epoch": trainer.current_epoch, "step": trainer.global_step, "batch": self._number}
+        self.facts.broken = {**place, "where": where}
+        if self.stop and trainer.world_size == 1:
+            trainer.should_stop = True
+
+
+def _peak(known: dict[str, float] | None, norms: Tensor, weights: Tensor, epoch: int) -> dict[str, float] | None:
+    """The larger one: what is known, or that of this epoch's steps. norms, weights: (S, L)."""
+    sizes = norms.norm(dim=1) / weights.norm(dim=1).clamp(min=1e-30)
+    size = float(sizes.max())
+    return {"size": size, "epoch": epoch} if math.isfinite(size) and (not known or size > known["size"]) else known

@@ -1,0 +1,214 @@
+"""What a diagnosis goes by: curves, statistics of the layers, facts about data and settings; and how they are measured.
+
+Pure functions of tensors and files; callbacks/diagnosis.py calls them while a run trains.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from train_smarter.record import rows
+
+LOOKED_AT = 2000  # examples of a split by which its inputs are judged
+CALLS = 4  # of a ReLU, a batch each
+COMMON = 200  # words whose shares are compared
+
+
+@dataclass
+class Facts:
+    """What does not stand in the run's curves. Everything is a JSON value, kept in diagnosis.json as `measured`.
+
+    names: of the classes; train_classes, val_classes: examples of each.
+    shift: how far validation inputs lie from training inputs, by feature: the distance of the means in standard
+        deviations of the training examples, or, of words, the share that would have to be exchanged (0 to 1).
+    confusion: (K, K) counts on validation, of the best checkpoint where that is known, else of the latest validation.
+    first_loss: of the first training step.
+    data_wait: share of the training time that went by between two steps, without a batch; step_wait: seconds a step.
+    gradient_peak, update_peak: the largest gradient, and change, of all weights in a measured step, relative to them:
+        {size, epoch}.
+    rate, top_rate: the learning rate of the latest epoch's end, and the highest of any.
+    broken: the first loss that was not finite: {epoch, step, batch, where}.
+    clean: metrics of the best checkpoint, without augmentation and dropout: {"train/accuracy": ..., ...}.
+    max_epochs, patience, min_delta: as configured; None: there is no such end.
+    stopped: early stopping has ended the run; over: the run has ended.
+    monitor, mode: by which the best checkpoint is chosen.
+    """
+
+    names: list[str] = field(default_factory=list)
+    train_classes: list[int] = field(default_factory=list)
+    val_classes: list[int] = field(default_factory=list)
+    shift: dict[str, float] = field(default_factory=dict)
+    confusion: list[list[int]] = field(default_factory=list)
+    first_loss: float | None = None
+    data_wait: float | None = None
+    step_wait: float | None = None
+    gradient_peak: dict[str, float] | None = None
+    update_peak: dict[str, float] | None = None
+    rate: float | None = None
+    top_rate: float = 0.0
+    broken: dict[str, Any] | None = None
+    clean: dict[str, float] = field(default_factory=dict)
+    max_epochs: int | None = None
+    patience: int | None = None
+    min_delta: float | None = None
+    stopped: bool = False
+    over: bool = False
+    monitor: str = "val/accuracy"
+    mode: str = "max"
+
+
+Row = dict[str, float]
+
+
+@dataclass
+class Evidence:
+    """curves: a row an epoch, as in metrics.csv; layers: by name, a row an epoch, as in layers.csv."""
+
+    curves: list[Row]
+    layers: dict[str, list[Row]]
+    facts: Facts
+
+    @classmethod
+    def read(cls, folder: Path, facts: Facts) -> "Evidence":
+        layers: dict[str, list[Row]] = {}
+        for row in rows(folder / "layers.csv"):
+            layers.setdefault(row.pop("layer"), []).append(_numbers(row))
+        return cls([_numbers(row) for row in rows(folder / "metrics.csv")], layers, facts)
+
+    def curve(self, name: str) -> list[float]:
+        """The values of a metric, epoch by epoch, where there are any."""
+        return [row[name] for row in self.curves if name in row]
+
+
+def _numbers(row: Mapping[str, str]) -> Row:
+    return {name: float(value) for name, value in row.items() if value not in ("", None)}
+
+
+# ---- layers
+
+
+def layers_of(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """The trained weights of each module that has some of its own; biases and norms, of one dimension, are left out.
+
+    Embeddings are, too: only the few rows of a batch's words have a gradient.
+    """
+    found = {
+        name: [p for p in module.parameters(recurse=False) if p.requires_grad and p.ndim > 1]
+        for name, module in model.named_modules()
+        if not isinstance(module, nn.Embedding | nn.EmbeddingBag)
+    }
+    return {name: weights for name, weights in found.items() if weights}
+
+
+def norms(layers: Mapping[str, Sequence[Tensor]]) -> Tensor:
+    """(L,): the Euclidean norm of each layer's tensors together; nothing is read back from the device."""
+    flat = torch.stack(torch._foreach_norm([tensor for tensors in layers.values() for tensor in tensors]))
+    parts = flat.square().split([len(tensors) for tensors in layers.values()])
+    return torch.stack([part.sum() for part in parts]).sqrt()
+
+
+@contextmanager
+def watched(model: nn.Module, fired: dict[str, Tensor]) -> Iterator[None]:
+    """Every ReLU notes in `fired` which of its units let anything through, in its first calls: (D,) bool by name."""
+    calls: dict[str, int] = {}
+
+    def note(name: str, output: Tensor) -> None:
+        calls[name] = calls.get(name, 0) + 1
+        if calls[name] > CALLS:
+            return
+        unit = 1 if output.ndim in (2, 4) else output.ndim - 1  # channels of an image, else features
+        others = [dim for dim in range(output.ndim) if dim != unit]
+        seen = (output.detach() > 0).any(others[0]) if len(others) == 1 else (output.detach() > 0).sum(others) > 0
+        fired[name] = fired[name] | seen if name in fired else seen
+
+    hooks = [
+        module.register_forward_hook(lambda _m, _i, output, name=name: note(name, output))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ReLU)
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+# ---- a loss that is no number
+
+
+def where_broken(model: nn.Module, inputs: Tensor) -> str:
+    """Where numbers end: in the inputs, in a weight, in what a module makes of sound inputs, or in the loss itself."""
+    if inputs.is_floating_point() and not (sound := inputs.isfinite().flatten(1).all(1)).all():
+        return f"inputs of the batch (examples {', '.join(map(str, torch.nonzero(~sound).flatten().tolist()[:5]))})"
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            return f"weights of {name}"
+    return _first_broken_output(model, inputs) or "loss"
+
+
+def _first_broken_output(model: nn.Module, inputs: Tensor) -> str | None:
+    found: list[str] = []
+
+    def look(name: str, output: Any) -> None:
+        tensors = output if isinstance(output, tuple) else (output,)
+        if any(isinstance(t, Tensor) and t.is_floating_point() and not t.isfinite().all() for t in tensors):
+            found.append(name)
+
+    hooks = [
+        module.register_forward_hook(lambda _m, _i, output, name=name: look(name, output))
+        for name, module in model.named_modules()
+        if name and not list(module.children())
+    ]
+    try:
+        with torch.no_grad():
+            model(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return f"output of {found[0]}" if found else None
+
+
+# ---- training against validation
+
+
+def shift(train: Tensor, val: Tensor) -> dict[str, float]:
+    """How far validation inputs lie from training inputs, by feature; see `Facts.shift`.
+
+    train, val: uint8 images (N, C, H, W), or tokens (N, T) with 0 for padding and 1 for unknown words.
+    """
+    train, val = train[:: max(1, len(train) // LOOKED_AT)], val[:: max(1, len(val) // LOOKED_AT)]
+    if train.ndim == 2:
+        return _words(train.long(), val.long())
+    return _distances(_picture(train), _picture(val))
+
+
+def _picture(images: Tensor) -> dict[str, Tensor]:
+    """Features of each image: (N,) each."""
+    pixels = images.float() / 255
+    features = {f"mean of channel {i}": pixels[:, i].mean((1, 2)) for i in range(pixels.shape[1])}
+    features |= {f"contrast of channel {i}": pixels[:, i].std((1, 2)) for i in range(pixels.shape[1])}
+    features["sharpness"] = pixels.diff(dim=3).abs().mean((1, 2, 3))
+    for i in range(pixels.shape[1] - 1):
+        features[f"channel {i} less {i + 1}"] = (pixels[:, i] - pixels[:, i + 1]).mean((1, 2))
+    return features
+
+
+def _distances(train: Mapping[str, Tensor], val: Mapping[str, Tensor]) -> dict[str, float]:
+    return {
+        name: float((values.mean() - val[name].mean()).abs() / values.std().clamp(min=1e-6))
+        for name, values in train.items()
+    }
+
+
+def _words(train: Tensor, val: Tensor) -> dict[str, float]:
+    lengths = {"length": (train > 0).float().sum(1)}, {"length": (val > 0).float().sum(1)}
+    ids = int(max(train.max(), val.max())) + 2
+    known = [tokens[tokens > 0].bincount(minlength=ids).float() for tokens in (train, val)]
+    ours, theirs = (counts / counts.sum().clamp(min=1) for counts in known)
+    common = torch.cat([torch.tensor([1]), ours[2:].argsort(descending=True)[:COMMON] + 2])
+    return _distances(*lengths) | {"shares of words": float((ours - theirs)[common].abs().sum() / 2)}
