@@ -95,6 +95,12 @@ def _shallower(settings: Settings) -> list[tuple[str, Any]]:
     ]
 
 
+def _more_dropout(settings: Settings) -> float | None:
+    """A step up: much at once takes the order of words from a network that reads."""
+    now = settings.get("model.dropout")
+    return None if now is None else settings.raised("model.dropout", min(0.5, round(now + 0.2, 2)))
+
+
 # ---- a list each
 
 
@@ -103,7 +109,7 @@ def _overfitting(settings: Settings) -> list[tuple[str, Any]]:
     side = (settings.get("data.shape") or [0])[-1]
     return [
         ("data.augment.crop.padding", settings.raised("data.augment.crop.padding", 4 if side >= 32 else 2)),
-        ("model.dropout", settings.raised("model.dropout", 0.5)),
+        ("model.dropout", _more_dropout(settings)),
         ("data.augment.rotation.degrees", settings.raised("data.augment.rotation.degrees", 10)),
         ("optimizer.weight_decay", settings.raised("optimizer.weight_decay", decay)),
         ("model.label_smoothing", settings.raised("model.label_smoothing", 0.1)),
@@ -162,7 +168,7 @@ def _too_soon(settings: Settings) -> list[tuple[str, Any]]:
 
 def _never(settings: Settings) -> list[tuple[str, Any]]:
     epochs = settings.get("trainer.max_epochs") or 0
-    return [("callbacks.early_stopping.patience", max(2, epochs // 3)), ("trainer.max_epochs", 3 * epochs)]
+    return [("trainer.max_epochs", 3 * epochs), ("callbacks.early_stopping.patience", max(2, epochs // 3))]
 
 
 def _shift(settings: Settings) -> list[tuple[str, Any]]:
@@ -170,13 +176,13 @@ def _shift(settings: Settings) -> list[tuple[str, Any]]:
     return [
         ("data.fold", 0 if settings.get("data.fold") is None else None),
         ("data.augment.jitter.brightness", settings.raised("data.augment.jitter.brightness", 0.4)),
-        ("model.dropout", settings.raised("model.dropout", 0.5)),
+        ("model.dropout", _more_dropout(settings)),
     ]
 
 
 def _noise(settings: Settings) -> list[tuple[str, Any]]:
     return [
-        ("model.dropout", settings.raised("model.dropout", 0.5)),
+        ("model.dropout", _more_dropout(settings)),
         ("model.label_smoothing", settings.raised("model.label_smoothing", 0.2)),
         ("optimizer.lr", _lower_rate(settings)),
     ]

@@ -1,0 +1,210 @@
+import logging
+import time
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from omegaconf import OmegaConf
+from torch.optim import SGD
+
+from train_smarter.callbacks import board
+from train_smarter.callbacks.diagnosis import Diagnosis
+from train_smarter.callbacks.journal import Journal
+from train_smarter.command import CONF
+from train_smarter.data.base import Batch, Examples, Source
+from train_smarter.data.image import ImageData
+from train_smarter.model.mlp import MLP
+from train_smarter.record import read_json, rows
+
+LIMITS: Any = OmegaConf.to_container(OmegaConf.load(CONF / "callbacks" / "diagnosis.yaml").diagnosis.limits)
+RATE = 0.1
+
+
+class Drawn(ImageData):
+    """Random 4x4 images of two classes: 40 to train, 4 steps an epoch; one fault or another."""
+
+    def __init__(self, *, broken: tuple[int, int] | None = None, wait: float = 0.0, rare: int = 20) -> None:
+        super().__init__(num_classes=2, shape=[1, 4, 4], batch_size=10, eval_batch_size=5)
+        self.broken, self.wait, self.rare = broken, wait, rare
+
+    def read(self) -> Source:
+        return Source(["no", "yes"], self.drawn(40, self.rare), self.drawn(20, 10), self.drawn(20, 10))
+
+    def drawn(self, count: int, positive: int) -> Examples:
+        images = torch.randint(0, 256, (count, 1, 4, 4), generator=torch.Generator().manual_seed(count))
+        return Examples(images.to(torch.uint8), (torch.arange(count) < positive).long())
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        images, labels = super().on_after_batch_transfer(batch, dataloader_idx)
+        assert self.trainer is not None
+        if self.trainer.training:
+            time.sleep(self.wait)
+            # the batch is fetched before its number is counted up
+            if self.broken == (self.trainer.current_epoch, self.trainer.fit_loop.batch_idx + 1):
+                images[3] = torch.nan
+        return images, labels
+
+
+def diagnosis(folder: Path, **settings: Any) -> Diagnosis:
+    return Diagnosis(folder=str(folder), limits=LIMITS, **settings)
+
+
+def trained(folder: Path, data: Drawn, own: Diagnosis, *, epochs: int = 2, more: Any = (), **words: Any) -> Any:
+    lightning.seed_everything(1, verbose=False)
+    model = MLP(shape=[1, 4, 4], num_classes=2, widths=[8], optimizer=partial(SGD, lr=RATE))
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+        max_epochs=epochs,
+        callbacks=[Journal(folder), own, *more],
+        **{"enable_checkpointing": False, **words},
+    )
+    trainer.fit(model, datamodule=data)
+    return trainer
+
+
+def test_a_run_ends_with_what_was_found_and_what_was_measured(tmp_path: Path) -> None:
+    own = diagnosis(tmp_path)
+    trainer = trained(tmp_path, Drawn(), own)
+    content = read_json(tmp_path / "diagnosis.json")
+    measured = content["measured"]
+    assert measured["names"] == ["no", "yes"]
+    assert (measured["train_classes"], measured["val_classes"]) == ([20, 20], [10, 10])
+    assert 0.5 < measured["first_loss"] < 1
+    assert 0 < measured["data_wait"] < 1
+    assert (measured["over"], measured["stopped"], measured["max_epochs"]) == (True, False, 2)
+    assert sum(map(sum, measured["confusion"])) == 20
+    assert {finding["name"] for finding in content["findings"]} == {finding.name for finding in own.findings}
+    assert measured["clean"] == {}
+    trainer.datamodule.splits = ("train", "val")
+    trainer.test(trainer.lightning_module, datamodule=trainer.datamodule, verbose=False)
+    clean = read_json(tmp_path / "diagnosis.json")["measured"]["clean"]
+    assert clean["val/accuracy"] == trainer.callback_metrics["val/accuracy"]
+    assert "train/loss" in clean
+
+
+def test_each_epoch_has_a_row_for_each_layer_and_each_relu(tmp_path: Path) -> None:
+    trained(tmp_path, Drawn(), diagnosis(tmp_path))
+    found = rows(tmp_path / "layers.csv")
+    assert [(row["epoch"], row["layer"]) for row in found] == [
+        (epoch, layer) for epoch in "01" for layer in ("layers.1", "layers.3", "layers.2")
+    ]
+    assert [bool(row["dead"]) for row in found[:3]] == [False, False, True]
+    assert [bool(row["update_ratio"]) for row in found[:3]] == [True, True, False]
+
+
+def test_of_plain_descent_a_step_is_the_rate_times_the_gradient(tmp_path: Path) -> None:
+    trained(tmp_path, Drawn(), diagnosis(tmp_path, samples=4), epochs=1, limit_train_batches=1)
+    row = rows(tmp_path / "layers.csv")[0]
+    gradient, weight, update = (float(row[name]) for name in ("gradient_norm", "weight_norm", "update_ratio"))
+    assert update == pytest.approx(RATE * gradient / weight, rel=2e-3)
+    peak = read_json(tmp_path / "diagnosis.json")["measured"]["update_peak"]
+    assert peak["epoch"] == 0
+    assert 0 < peak["size"] < 1
+
+
+def test_a_broken_batch_is_named_and_ends_the_training(tmp_path: Path) -> None:
+    trainer = trained(tmp_path, Drawn(broken=(1, 2)), diagnosis(tmp_path), epochs=5)
+    assert trainer.current_epoch <= 2
+    content = read_json(tmp_path / "diagnosis.json")
+    # 4 steps an epoch: step 6 is the third of the second epoch
+    assert content["measured"]["broken"] == {
+        "epoch": 1,
+        "step": 6,
+        "batch": 2,
+        "where": "inputs of the batch (examples 3)",
+    }
+    assert [finding["name"] for finding in content["findings"] if finding["severity"] == "problem"] == [
+        "loss_not_finite"
+    ]
+
+
+def test_a_run_goes_on_with_a_broken_loss_if_that_is_asked_for(tmp_path: Path) -> None:
+    trained(tmp_path, Drawn(broken=(0, 2)), diagnosis(tmp_path, stop=False), epochs=3)
+    assert len(rows(tmp_path / "metrics.csv")) == 3
+
+
+def test_what_is_sure_is_told_once_while_the_run_trains(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        trained(tmp_path, Drawn(rare=2), diagnosis(tmp_path), epochs=4)
+    told = [record.getMessage() for record in caplog.records if "class imbalance" in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith("warning: class imbalance: 2 examples of one class, 38 of another")
+
+
+def test_time_between_two_steps_is_waiting_and_validation_is_not(tmp_path: Path) -> None:
+    trained(tmp_path, Drawn(wait=0.05), diagnosis(tmp_path))
+    measured = read_json(tmp_path / "diagnosis.json")["measured"]
+    assert measured["data_wait"] > 0.5
+    assert measured["step_wait"] > 0.05
+
+
+def test_early_stopping_is_asked_what_it_was_set_to_and_whether_it_stopped(tmp_path: Path) -> None:
+    stopping = EarlyStopping(monitor="val/loss", mode="min", patience=1, min_delta=100)
+    trained(tmp_path, Drawn(), diagnosis(tmp_path), epochs=9, more=[stopping])
+    measured = read_json(tmp_path / "diagnosis.json")["measured"]
+    assert (measured["patience"], measured["min_delta"], measured["stopped"]) == (1, 100, True)
+
+
+def test_advice_comes_from_the_config_in_the_runs_folder(tmp_path: Path) -> None:
+    OmegaConf.save({"model": {"class_weights": None}, "monitor": "val/accuracy"}, tmp_path / "config.yaml")
+    trained(tmp_path, Drawn(rare=2), diagnosis(tmp_path))
+    found = {one["name"]: one["advice"] for one in read_json(tmp_path / "diagnosis.json")["findings"]}
+    # the mean of 2 and 38 is 20; 20 / 38 and at most 10
+    assert found["class_imbalance"] == ["model.class_weights=[0.53,10]", "monitor=val/f1"]
+
+
+def test_a_run_that_goes_on_keeps_what_it_saw_and_does_an_epochs_rows_again(tmp_path: Path) -> None:
+    kept = ModelCheckpoint(dirpath=tmp_path, filename="best")
+    trained(tmp_path, Drawn(), diagnosis(tmp_path), more=[kept], enable_checkpointing=True)
+    state = torch.load(tmp_path / "best.ckpt", weights_only=True)["callbacks"]["Diagnosis"]
+    again = diagnosis(tmp_path)
+    again.load_state_dict(state)
+    assert again.facts.first_loss == read_json(tmp_path / "diagnosis.json")["measured"]["first_loss"]
+    trainer = SimpleNamespace(
+        max_epochs=3, callbacks=[], datamodule=None, is_global_zero=True, current_epoch=1, lightning_module=None
+    )
+    again.on_train_start(trainer, MLP(shape=[1, 4, 4], num_classes=2))  # type: ignore[arg-type]
+    assert {row["epoch"] for row in rows(tmp_path / "layers.csv")} == {"0"}
+
+
+def test_the_checkpoint_that_is_evaluated_takes_nothing_back(tmp_path: Path) -> None:
+    own = diagnosis(tmp_path)
+    own.facts.over, own.facts.first_loss = True, 0.5
+    own.load_state_dict({})
+    assert own.facts.first_loss == 0.5
+
+
+def test_of_several_processes_all_stop_at_the_first_broken_loss_of_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, early = ({"epoch": 0, "step": step, "batch": step, "where": "loss"} for step in (9, 8))
+    monkeypatch.setattr(board, "gathered", lambda _, own: [own, late, early])
+    own = diagnosis(tmp_path)
+    trainer = SimpleNamespace(should_stop=False)
+    own._agree(trainer)  # type: ignore[arg-type]
+    assert (own.facts.broken, trainer.should_stop) == (early, True)
+    monkeypatch.setattr(board, "gathered", lambda _, own: [own, None])
+    trainer.should_stop, own.facts.broken = False, None
+    own._agree(trainer)  # type: ignore[arg-type]
+    assert trainer.should_stop is False
+
+
+def test_a_try_out_of_one_batch_leaves_nothing(tmp_path: Path) -> None:
+    trained(tmp_path, Drawn(), diagnosis(tmp_path), fast_dev_run=True)
+    assert not (tmp_path / "diagnosis.json").exists()
+    assert not (tmp_path / "layers.csv").exists()
+
+
+def test_a_misspelled_limit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="gapp"):
+        Diagnosis(folder=str(tmp_path), limits={**LIMITS, "gapp": 1})
