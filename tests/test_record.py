@@ -463,3 +463,12 @@ def test_what_tells_runs_apart_is_flat() -> None:
         "optimizer.lr": 0.1,
     }
     assert (flat["trainer.max_epochs"], flat["trainer.precision"]) == (3, "32-true")
+
+
+def test_findings_are_those_of_the_diagnosis_and_none_where_it_is_missing_or_damaged(tmp_path: Path) -> None:
+    assert record.findings(tmp_path) == []
+    (tmp_path / "diagnosis.json").write_text('{"findings": [{"name": "luck"}]}')
+    assert record.findings(tmp_path) == [{"name": "luck"}]
+    for damaged in ("", "{", "[]", '{"findings": null}'):
+        (tmp_path / "diagnosis.json").write_text(damaged)
+        assert record.findings(tmp_path) == []

@@ -5,7 +5,7 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from train_smarter.screen import config_tree, list_table, printable, results_table, show
+from train_smarter.screen import config_tree, diagnosis_lines, list_table, printable, results_table, show
 
 SCORES = ("loss", "accuracy", "precision", "recall", "f1")
 
@@ -70,3 +70,27 @@ def test_a_list_is_aligned_and_never_wraps() -> None:
 
 def test_what_steers_a_terminal_is_spelled_out() -> None:
     assert printable("é 日本\x1b[2J\n\t\udcff") == r"é 日本\x1b[2J\n\t\udcff"
+
+
+def test_a_diagnosis_is_a_line_for_each_finding_and_one_with_what_to_type() -> None:
+    found = [
+        {
+            "severity": "warning",
+            "name": "dead_relus",
+            "evidence": "95% of them",
+            "where": "layer a",
+            "advice": ["model.batch_norm=true", "optimizer.lr=0.0001"],
+        },
+        {"severity": "note", "name": "luck", "evidence": "0.9 ± 0.1", "where": "", "advice": []},
+    ]
+    assert diagnosis_lines(found, "last") == [
+        "warning: dead relus: 95% of them (layer a)",
+        "  try: train rerun=last model.batch_norm=true   or optimizer.lr=0.0001",
+        "note: luck: 0.9 ± 0.1",
+    ]
+
+
+def test_a_run_without_more_than_notes_is_told_to_be_healthy() -> None:
+    assert diagnosis_lines([], "last") == ["diagnosis: healthy: nothing to mend was found"]
+    note = {"severity": "note", "name": "luck", "evidence": "0.9 ± 0.1", "where": "", "advice": []}
+    assert diagnosis_lines([note], "last")[0].startswith("diagnosis: healthy")

@@ -36,6 +36,7 @@ PEERS = {
     "keras-tensorflow": Peer("keras_fit", "(c) Keras 3 on TensorFlow", ("keras", "tensorflow"), "tensorflow"),
     "keras-torch": Peer("keras_fit", "(c) Keras 3 on PyTorch", ("keras",), "torch"),
     "stock": Peer("stock", "(d) Lightning as its documentation shows it"),
+    "undiagnosed": Peer("ours", "the same without the diagnosis", overrides=["callbacks.diagnosis=null"]),
 }
 CONTEST = ("ours", "tight", "plain", "keras-tensorflow", "keras-torch", "stock")
 # On a GPU, too: what ours costs in 32 bits and in mixed precision.
@@ -46,18 +47,25 @@ PRECISIONS = {
 
 @dataclass(frozen=True)
 class Race:
-    """An experiment, who takes part, and the goals against them."""
+    """An experiment, who takes part, the goals against them, and what the title adds."""
 
     experiment: str
     goals: Mapping[str, float]
     peers: Sequence[str] = CONTEST
     gpu_goals: Mapping[str, float] | None = None
+    adds: str = ""
 
 
 RACES = {
     "cnn": Race("cifar10_cnn", {"plain": 0.35, "tight": 1.05}, gpu_goals={"plain": 0.05, "tight": 1.2}),
     "mlp": Race("mnist_mlp", {"tight": 1.3, "stock": 0.5}, ("ours", "bare", *CONTEST[1:])),
     "lstm": Race("imdb_lstm", {"tight": 1.05, "keras-tensorflow": 0.9, "keras-torch": 0.9}),
+    **{
+        f"diagnosis_{name}": Race(
+            experiment, {"undiagnosed": 1.03}, ("ours", "undiagnosed"), adds=", and without its diagnosis"
+        )
+        for name, experiment in (("mlp", "mnist_mlp"), ("cnn", "cifar10_cnn"))
+    },
 }
 
 
@@ -126,7 +134,7 @@ def section(contest: Race, results: Mapping[str, Result], options: Options, says
         f"{options.rounds + 1} epochs."
     )
     head = ("contestant", "what it is", "an epoch", "ours / its time", "test accuracy")
-    return Section(f"One epoch of `{name}`{where}", text, goals, [table(head, rows)])
+    return Section(f"One epoch of `{name}`{where}{contest.adds}", text, goals, [table(head, rows)])
 
 
 SECTIONS: dict[str, Callable[[Options], Section]] = {name: partial(measure, name) for name in RACES}

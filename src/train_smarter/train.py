@@ -215,10 +215,11 @@ def _going_on(folder: Path) -> str:
 
 
 def _keep_console_quiet() -> None:
-    """A trial is one line of its search; what it logs stands in its file."""
+    """A trial is one line of its search, which names what was found; what it logs stands in its file."""
     for handler in logging.getLogger().handlers:
         if not isinstance(handler, logging.FileHandler):
             handler.setLevel(logging.WARNING)
+            handler.addFilter(lambda line: not line.name.endswith(".diagnosis"))
 
 
 def _log_warnings_alone() -> None:

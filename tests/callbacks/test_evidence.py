@@ -25,8 +25,9 @@ def test_a_folder_without_files_is_evidence_of_nothing(tmp_path: Path) -> None:
 
 
 def test_layers_are_trained_weights_without_biases_norms_and_embeddings() -> None:
-    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3), nn.BatchNorm1d(3), nn.LSTM(3, 2), nn.Linear(2, 2))
-    model[4].weight.requires_grad_(False)
+    frozen = nn.Linear(2, 2)
+    frozen.weight.requires_grad_(False)
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3), nn.BatchNorm1d(3), nn.LSTM(3, 2), frozen)
     found = layers_of(model)
     assert {name: [tuple(p.shape) for p in weights] for name, weights in found.items()} == {
         "1": [(3, 4)],
@@ -67,17 +68,18 @@ def test_after_four_calls_a_relu_is_left_alone() -> None:
 
 
 def test_numbers_end_in_the_inputs_in_a_weight_in_an_output_or_in_the_loss() -> None:
-    model = nn.Sequential(nn.Linear(2, 2), nn.Softplus(), nn.Linear(2, 2))
+    first, last = nn.Linear(2, 2), nn.Linear(2, 2)
+    model = nn.Sequential(first, nn.Softplus(), last)
     sound = torch.ones(3, 2)
     assert where_broken(model, sound) == "loss"
     broken = sound.clone()
     broken[1, 0] = torch.inf
     assert where_broken(model, broken) == "inputs of the batch (examples 1)"
     with torch.no_grad():
-        model[0].weight.fill_(1e38)
+        first.weight.fill_(1e38)
     assert where_broken(model, 100 * sound) == "output of 0"
     with torch.no_grad():
-        model[2].bias[0] = torch.nan
+        last.bias[0] = torch.nan
     assert where_broken(model, sound) == "weights of 2.bias"
     assert where_broken(model, torch.zeros(3, 2, dtype=torch.long)) == "weights of 2.bias"
 
