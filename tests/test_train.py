@@ -33,6 +33,8 @@ def test_a_run_leaves_a_complete_folder_and_returns_its_best_value(compose: Comp
         "checkpoints",
         "config.yaml",
         "metrics.csv",
+        "diagnosis.json",
+        "layers.csv",
         "preprocess.json",
         "record.json",
         "results.json",

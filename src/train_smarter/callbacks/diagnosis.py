@@ -88,6 +88,7 @@ class Diagnosis(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not trainer.is_global_zero:
             return
+        self.folder.mkdir(parents=True, exist_ok=True)
         cut_rows(self.folder / "layers.csv", trainer.current_epoch)  # of an epoch that is done again
         if isinstance(data, Data):
             self._look_at(data)
