@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -132,6 +133,18 @@ def test_trials_that_another_launcher_runs_together_fail_each_for_itself_if_it_b
     code, told = typed(*SEARCH, *FAST, *SPACE, "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2")
     assert code == 1, told
     assert [trial.user_attrs["error"].splitlines()[-1] for trial in trials(tmp_path)] == 2 * ["OSError: no more"]
+
+
+def test_a_study_in_a_storage_of_the_users_own_goes_on_by_its_own_command(typed: Typed, tmp_path: Path) -> None:
+    words = [*SEARCH, *FAST, *SPACE, f"hydra.sweeper.storage=sqlite:///{tmp_path}/studies.db"]
+    code, told = typed(*words, "hydra.sweeper.n_trials=1")
+    assert code == 0, told
+    assert re.search(r"more trials: +the same command with hydra.sweeper.n_trials=2\n", told)
+    code, told = typed("-m", "resume=last")
+    assert code == 2
+    assert "is not taken over; type the multirun's own command again" in told
+    code, told = typed(*words, "hydra.sweeper.n_trials=2")
+    assert "2 of 2 done: 2 complete" in told, told
 
 
 def test_too_many_failures_in_a_row_stop_the_search(typed: Typed, tmp_path: Path) -> None:

@@ -437,15 +437,19 @@ class OptunaSweeper(Sweeper):
             "compare the trials": f"report run={name}",
             "in TensorBoard": f"tensorboard --logdir {shlex.quote(str(self.folder))}",
             "in the browser": f"optuna-dashboard {journal or '<its storage>'}",
-            "more trials": f"train -m resume={name} hydra.sweeper.n_trials={2 * self.n_trials}",
+            "more trials": f"{self._going_on()}{' with' * bool(self.storage)} hydra.sweeper.n_trials={2 * self.n_trials}",
             "a fresh study": f"the same command with hydra.sweeper.study_name={self.study_name}_2",
         }
         if ended < self.study.total:
-            more["go on"] = f"train -m resume={name}"
+            more["go on"] = self._going_on()
         show("", *(f"{what + ':':38}{command}" for what, command in more.items()))
 
     def _tell_how_to_go_on(self) -> None:
-        show(f"interrupted; to go on, type: train -m resume={self._named()}")
+        show(f"interrupted; to go on, type: {self._going_on()}")
+
+    def _going_on(self) -> str:
+        """A storage of the user's own is not taken over from a folder, which may be a stranger's."""
+        return "the same command" if self.storage else f"train -m resume={self._named()}"
 
     def _named(self) -> str:
         from train_smarter.command import LOGS
