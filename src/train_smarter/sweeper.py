@@ -430,18 +430,18 @@ class OptunaSweeper(Sweeper):
             show(f"its checkpoint on the test split, which no trial has seen: {told}")
 
     def _tell_what_to_type(self, ended: int) -> None:
-        name = self._named()
+        name, go_on = self._named(), self._going_on()
         journal = "" if self.storage else f"{shlex.quote(str(self.folder / 'study.log'))}"
         more = {
             "train the winner, with several seeds": f"train -m rerun={name} seed=1,2,3,4,5",
             "compare the trials": f"report run={name}",
             "in TensorBoard": f"tensorboard --logdir {shlex.quote(str(self.folder))}",
             "in the browser": f"optuna-dashboard {journal or '<its storage>'}",
-            "more trials": f"{self._going_on()}{' with' * bool(self.storage)} hydra.sweeper.n_trials={2 * self.n_trials}",
+            "more trials": f"{go_on}{' with' if self.storage else ''} hydra.sweeper.n_trials={2 * self.n_trials}",
             "a fresh study": f"the same command with hydra.sweeper.study_name={self.study_name}_2",
         }
         if ended < self.study.total:
-            more["go on"] = self._going_on()
+            more["go on"] = go_on
         show("", *(f"{what + ':':38}{command}" for what, command in more.items()))
 
     def _tell_how_to_go_on(self) -> None:
