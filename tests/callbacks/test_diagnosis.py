@@ -28,9 +28,11 @@ RATE = 0.1
 class Drawn(ImageData):
     """Random 4x4 images of two classes: 40 to train, 4 steps an epoch; one fault or another."""
 
-    def __init__(self, *, broken: tuple[int, int] | None = None, wait: float = 0.0, rare: int = 20) -> None:
+    def __init__(
+        self, *, broken: tuple[int, int] | None = None, wait: float = 0.0, slow_val: float = 0.0, rare: int = 20
+    ) -> None:
         super().__init__(num_classes=2, shape=[1, 4, 4], batch_size=10, eval_batch_size=5)
-        self.broken, self.wait, self.rare = broken, wait, rare
+        self.broken, self.wait, self.slow_val, self.rare = broken, wait, slow_val, rare
 
     def read(self) -> Source:
         return Source(["no", "yes"], self.drawn(40, self.rare), self.drawn(20, 10), self.drawn(20, 10))
@@ -42,11 +44,11 @@ class Drawn(ImageData):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         images, labels = super().on_after_batch_transfer(batch, dataloader_idx)
         assert self.trainer is not None
-        if self.trainer.training:
-            time.sleep(self.wait)
-            # the batch is fetched before its number is counted up
-            if self.broken == (self.trainer.current_epoch, self.trainer.fit_loop.batch_idx + 1):
-                images[3] = torch.nan
+        time.sleep(self.wait if self.trainer.training else self.slow_val)
+        # the batch is fetched before its number is counted up
+        here = (self.trainer.current_epoch, self.trainer.fit_loop.batch_idx + 1)
+        if self.trainer.training and self.broken == here:
+            images[3] = torch.nan
         return images, labels
 
 
@@ -146,6 +148,11 @@ def test_time_between_two_steps_is_waiting_and_validation_is_not(tmp_path: Path)
     measured = read_json(tmp_path / "diagnosis.json")["measured"]
     assert measured["data_wait"] > 0.5
     assert measured["step_wait"] > 0.05
+
+
+def test_a_validation_in_the_middle_of_an_epoch_is_no_waiting(tmp_path: Path) -> None:
+    trained(tmp_path, Drawn(slow_val=0.1), diagnosis(tmp_path), val_check_interval=2)
+    assert read_json(tmp_path / "diagnosis.json")["measured"]["step_wait"] < 0.05
 
 
 def test_early_stopping_is_asked_what_it_was_set_to_and_whether_it_stopped(tmp_path: Path) -> None:

@@ -104,6 +104,8 @@ def test_gradients_vanish_if_a_layers_is_a_thousandth_of_the_last_ones() -> None
     assert (stuck.severity, stuck.where) == ("problem", "layer a")
     assert told(evidence(layers=layers))["vanishing_gradients"].severity == "warning"
     assert "vanishing_gradients" not in told(evidence(layers={"a": layer(1e-3), "b": layer(), "c": layer(0.1)}))
+    small = {name: layer(1e-5) for name in "abc"}  # all alike: a network that has learned
+    assert "vanishing_gradients" not in told(evidence(layers=small))
 
 
 def test_gradients_explode_if_the_first_loss_or_a_gradient_is_huge() -> None:
@@ -114,7 +116,7 @@ def test_gradients_explode_if_the_first_loss_or_a_gradient_is_huge() -> None:
 
 
 def test_a_large_first_loss_is_the_weights_and_not_the_rate() -> None:
-    assert "learning_rate_too_high" not in told(evidence([30.0, 4.0, 1.0, 0.5], first_loss=50.0))
+    assert "learning_rate_too_high" not in told(evidence([70.0, 4.0, 1.0, 0.5], first_loss=50.0))
 
 
 def test_relus_are_dead_if_nine_tenths_of_a_layer_let_nothing_through() -> None:
@@ -157,6 +159,8 @@ def test_labels_are_doubted_if_validation_falls_while_training_rises() -> None:
     # the mean of the last three: 0.6633
     assert "fell from 0.750 by 0.087" in found["label_noise"].evidence
     assert found["label_noise"].where == "from epoch 1 on"
+    stands = ([0.7] * 6, falls[1])
+    assert "label_noise" not in told(evidence([0.6, 0.5, 0.45, 0.4, 0.3, 0.2], accuracy=stands))
     stays = (falls[0], [0.65, 0.75, 0.75, 0.745, 0.75, 0.75])
     assert "label_noise" not in told(evidence([0.6, 0.5, 0.45, 0.4, 0.3, 0.2], accuracy=stays))
 
