@@ -156,7 +156,7 @@ def test_samples_are_kept_for_the_report_with_and_without_tensorboard(tmp_path: 
 def test_only_the_first_process_writes_them(tmp_path: Path) -> None:
     trainer: Any = type("Second", (), {"loggers": [], "world_size": 1, "is_global_zero": False, "datamodule": None})
     model = Bright()
-    model.tested = dict.fromkeys(("test",))  # type: ignore[assignment, arg-type]
+    model.tested = dict.fromkeys(("test",))  # type: ignore[assignment]
     Pictures(folder=str(tmp_path)).on_test_end(trainer, model)
     assert not list(tmp_path.iterdir())
 
