@@ -257,8 +257,9 @@ def _tendency(bins: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _layers(path: Path, most: int) -> Content:
-    rows = record.rows(path)
-    names = list(dict.fromkeys(row["layer"] for row in rows))[:most]
+    layers: dict[str, list[dict[str, str]]] = {}
+    for row in record.rows(path):
+        layers.setdefault(row["layer"], []).append(row)
     titles = {
         "gradient_norm": "gradient norm",
         "weight_norm": "weight norm",
@@ -267,7 +268,7 @@ def _layers(path: Path, most: int) -> Content:
     }
     plots = []
     for column, title in titles.items():
-        series = {name: _points([row for row in rows if row["layer"] == name], column) for name in names}
+        series = {name: _points(rows, column) for name, rows in list(layers.items())[:most]}
         if any(y > 0 for points in series.values() for _, y in points):
             alt = f"{title} of each layer over the epochs"
             plots.append(plot.layers(title, series, log=column != "dead", name=f"layers-{column}", alt=alt))

@@ -120,6 +120,12 @@ def short(name: object, most: int = 18) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def _ending(name: object, most: int = 18) -> str:
+    """Of a layer: how its name ends tells it from its neighbours."""
+    text = printable(name)
+    return text if len(text) <= most else f"…{text[1 - most :]}"
+
+
 def _log(axis: Any) -> None:
     """Ticks of a logarithmic axis as plain numbers: the usual ones are formulas."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
@@ -226,7 +232,7 @@ def layers(title: str, series: Mapping[str, Points], *, log: bool = True) -> Dra
     titles = {}
     for place, (name, points) in enumerate(positive.items()):
         style = {"marker": "o", "markersize": 2.5} if len(points) <= 40 else {}
-        axes.plot(*zip(*points, strict=True), label=short(name), color=SERIES[place], gid=f"layer-{place}", **style)  # type: ignore[arg-type]
+        axes.plot(*zip(*points, strict=True), label=_ending(name), color=SERIES[place], gid=f"layer-{place}", **style)  # type: ignore[arg-type]
         titles[f"layer-{place}"] = name
     if log and positive:
         _log(axes.yaxis)
@@ -255,7 +261,7 @@ def _heat(title: str, series: Mapping[str, Points], *, log: bool) -> Figure:
     bar.ax.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(visible=False)
     if len(series) <= 48:
-        axes.set_yticks(np.arange(len(series)) + 0.5, [short(name) for name in series], fontsize=8)
+        axes.set_yticks(np.arange(len(series)) + 0.5, [_ending(name) for name in series], fontsize=8)
     axes.set(xlabel="epoch", ylabel="" if len(series) <= 48 else "layer, from input to output")
     axes.xaxis.set_major_formatter(
         FuncFormatter(lambda at, _: f"{epochs[int(at)]:g}" if 0 <= at < len(epochs) and at == int(at) else "")
