@@ -158,10 +158,12 @@ def test_each_trial_can_be_found_in_every_plot() -> None:
         assert {trial: part.find(f"{SVG}title").text for trial, part in found.items()} == {"7": "seven", "8": "eight"}  # type: ignore[union-attr]
 
 
-def test_the_points_of_a_front_keep_their_trials_in_any_order() -> None:
-    drawn = plot.scatter(("a", "b"), [("x", 9, 1, True, "right"), ("y", 1, 9, True, "left")], **NAME)
-    places = {use.get("data-trial"): float(use.get("x", 0)) for use in parsed(drawn).iter(f"{SVG}use")}
-    assert places["y"] < places["x"]
+def test_the_points_of_a_front_are_joined_from_left_to_right_and_keep_their_trials() -> None:
+    points = [("x", 9, 1, True, ""), ("y", 1, 9, True, ""), ("z", 5, 5, True, "")]
+    uses = [use for use in parsed(plot.scatter(("a", "b"), points, **NAME)).iter(f"{SVG}use") if use.get("data-trial")]
+    assert [use.get("data-trial") for use in uses] == ["y", "z", "x"]
+    places = [float(use.get("x", 0)) for use in uses]
+    assert places == sorted(places)
 
 
 def test_numbers_stand_at_their_height_and_few_are_marked_each() -> None:
