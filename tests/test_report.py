@@ -372,6 +372,19 @@ def test_one_run_or_multirun_has_its_page_written_and_is_told_where(
     assert told("run=one", f"output={tmp_path}").endswith(f"page: {tmp_path}/report.html\n")
 
 
+def test_a_page_that_cannot_be_written_costs_the_text_nothing(
+    made: Make, compose: Compose, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Path) -> None:
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr("train_smarter.page.write", full)
+    made("runs/one")
+    with pytest.raises(UserError, match="the disk is full"):
+        report.act(compose("run=one", verb="report"))
+    assert "train model=mlp" in capsys.readouterr().out
+
+
 def test_a_list_a_comparison_and_what_a_program_reads_have_no_page(made: Make, told: Callable[..., str]) -> None:
     made("runs/one")
     made("runs/two")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LIMIT = 1_900_000  # bytes of a page
 ROWS = (1000, 400, 150, 50, 15)  # trials or classes shown; the first number with which the page is within the limit
+FINDINGS = 50  # shown of a diagnosis
 GROUPS = 40  # means over seeds and folds shown
 IMAGES = 800_000  # characters of examples in all
 TEXT = 2000  # characters shown of an example's text
@@ -147,15 +148,16 @@ def _cut(text: str, most: int) -> str:
 
 def _diagnosis(path: Path) -> Content:
     content = record.read_json(path)
-    findings = [_finding(one, past.named(path.parent, LOGS)) for one in content["findings"]]
-    measured = {str(name): _shown(value) for name, value in dict(content.get("measured") or {}).items()}
+    findings = [_finding(one, past.named(path.parent, LOGS)) for one in content["findings"][:FINDINGS]]
+    known = list(dict(content.get("measured") or {}).items())[:FINDINGS]
+    measured = {_cut(str(name), NAME): _cut(_shown(value), NAME) for name, value in known}
     return {"findings": sorted(findings, key=lambda one: SEVERITIES.index(one["severity"])), "measured": measured}
 
 
 def _finding(one: Content, name: str) -> Content:
     severity = one["severity"] if one["severity"] in SEVERITIES else "note"
     texts = {key: str(one.get(key) or "") for key in ("name", "evidence", "where")}
-    advice = [f"train rerun={name} {shlex.quote(str(word))}" for word in one.get("advice") or []]
+    advice = [f"train rerun={name} {shlex.quote(str(word))}" for word in (one.get("advice") or [])[:FINDINGS]]
     return {**texts, "severity": severity, "advice": advice}
 
 

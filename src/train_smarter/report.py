@@ -74,7 +74,7 @@ def act(cfg: DictConfig) -> None:
     Of one run or multirun it writes the page, unless a program is to read.
     """
     _check(cfg)
-    logs = Path(cfg.paths.logs)
+    logs, folder = Path(cfg.paths.logs), None
     if cfg.run is None:
         content, things = listing(logs, last=cfg.last)
     elif cfg.against is not None:
@@ -83,11 +83,12 @@ def act(cfg: DictConfig) -> None:
     else:
         folder = past.find(str(cfg.run), logs)
         content, things = one(folder) if past.is_run(folder) else multirun(folder)
-        if cfg.format == "table":
-            things.append(f"\npage: {_written(folder, cfg.output)}")
     if cfg.format == "json":
-        things = [json.dumps(content, indent=2)]
+        show(json.dumps(content, indent=2))
+        return
     show(*things)
+    if folder is not None:
+        show(f"\npage: {_written(folder, cfg.output)}")
 
 
 def _written(folder: Path, output: Any) -> Path:
