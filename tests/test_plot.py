@@ -172,6 +172,10 @@ def test_numbers_stand_at_their_height_and_few_are_marked_each() -> None:
     assert marks == [(0.0, "16"), (pytest.approx(1 / 3), "32"), (1.0, "64")]
 
 
+def test_marks_that_would_stand_on_each_other_are_left_out() -> None:
+    assert plot.scaled([0, 1, 50, 100])[1] == [(0.0, "0"), (0.5, "50"), (1.0, "100")]
+
+
 def test_logarithms_and_many_numbers_have_five_marks() -> None:
     heights, marks = plot.scaled([10.0**-power for power in range(7)], log=True)
     assert heights == pytest.approx([1 - power / 6 for power in range(7)])

@@ -423,7 +423,10 @@ def _scaled(
     if len(kinds) > 6:
         steps = [low + part * span for part in (0.0, 0.25, 0.5, 0.75, 1.0)]
         kinds = steps if bend is float else [math.exp(step) for step in steps]
-    marks = [(height(kind), f"{kind:.4g}") for kind in kinds]
+    marks: list[tuple[float, str]] = []
+    for kind in kinds:
+        if not marks or height(kind) - marks[-1][0] >= 0.06:  # else one text would stand on the other
+            marks.append((height(kind), f"{kind:.4g}"))
     return [None if value is None else height(value) for value in values], marks
 
 
