@@ -29,12 +29,16 @@ Typed = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def compose(tmp_path: Path) -> Iterator[Compose]:
-    """Composes a verb's config with overrides, as its command would; the run's folder is tmp_path/run."""
+    """Composes a verb's config with overrides, as its command would; the run's folder is tmp_path/run.
+
+    A page is drawn only where a test asks for it: it takes as long as a run.
+    """
 
     def composed(*overrides: str, verb: str = "train") -> DictConfig:
         GlobalHydra.instance().clear()
         hydra.initialize_config_dir(str(CONF))
         places = [f"paths.run={tmp_path}/run", f"paths.logs={tmp_path}"]
+        places += ["report=false"] if verb == "train" else []
         cfg = hydra.compose(verb, [*places, *overrides], return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)
         with open_dict(cfg):

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -109,13 +111,20 @@ def job(made: Make) -> Make:
     return make
 
 
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here nothing but the text is looked at: a page is not drawn."""
+    monkeypatch.setattr("train_smarter.page.write", lambda folder, target=None: target or folder / "report.html")
+
+
 @pytest.fixture
 def shown(compose: Compose, capsys: pytest.CaptureFixture[str]) -> Shown:
-    """The lines that `report` prints, each as its cells."""
+    """The lines that `report` prints, each as its cells; without the last two, that tell where the page is."""
 
     def show(*words: str) -> list[list[str]]:
         report.act(compose(*report.words(words), verb="report"))
-        return [line.split("  ") for line in _single(capsys.readouterr().out)]
+        lines, _, _ = capsys.readouterr().out.partition("\n\npage: ")
+        return [line.split("  ") for line in _single(lines)]
 
     return show
 
@@ -339,6 +348,59 @@ def test_choices_that_were_not_kept_are_the_modules(made: Make, shown: Shown) ->
     folder = made("runs/one")
     (folder / ".hydra" / "hydra.yaml").unlink()
     assert shown()[1][1:3] == ["digits", "mlp"]
+
+
+# ---- the page
+
+
+@pytest.fixture
+def told(compose: Compose, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    def tell(*words: str) -> str:
+        report.act(compose(*report.words(words), verb="report"))
+        return capsys.readouterr().out
+
+    return tell
+
+
+def test_one_run_or_multirun_has_its_page_written_and_is_told_where(
+    made: Make, job: Make, told: Callable[..., str], tmp_path: Path
+) -> None:
+    folder, trial = made("runs/one"), job("0")
+    assert told("run=one").endswith(f"\n\npage: {folder}/report.html\n")
+    assert told("run=grid").endswith(f"\n\npage: {trial.parent}/report.html\n")
+    assert told("run=one", f"output={tmp_path}/a, b.html").endswith(f"page: {tmp_path}/a, b.html\n")
+    assert told("run=one", f"output={tmp_path}").endswith(f"page: {tmp_path}/report.html\n")
+
+
+def test_a_page_that_cannot_be_written_costs_the_text_nothing(
+    made: Make, compose: Compose, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Path) -> None:
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr("train_smarter.page.write", full)
+    made("runs/one")
+    with pytest.raises(UserError, match="the disk is full"):
+        report.act(compose("run=one", verb="report"))
+    assert "train model=mlp" in capsys.readouterr().out
+
+
+def test_a_list_a_comparison_and_what_a_program_reads_have_no_page(made: Make, told: Callable[..., str]) -> None:
+    made("runs/one")
+    made("runs/two")
+    for words in ([], ["run=one", "against=two"], ["run=one", "format=json"]):
+        assert "page:" not in told(*words)
+        with pytest.raises(UserError, match="output=a: a page is written of one run or multirun"):
+            told(*words, "output=a")
+
+
+@pytest.mark.parametrize(
+    ("module", "without"), [("report", {"torch", "matplotlib", "jinja2", "optuna"}), ("page", {"torch", "optuna"})]
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(module: str, without: set[str]) -> None:
+    code = f"import sys, train_smarter.{module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not without & set(done.stdout.split())
 
 
 # ---- a multirun
@@ -619,7 +681,7 @@ def test_a_program_reads_the_same_as_json(
     [
         (["last"], "is it a run\\? Type report run=last"),
         (["a b"], "is it a run\\? Type report run='a b'"),
-        (["rnu=last"], "report takes run=, against=, last=, format= and paths.logs=; did you mean 'run'"),
+        (["rnu=last"], "report takes run=, against=, last=, output=, format= and paths.logs=; did you mean 'run'"),
         (["data=mnist"], "data=mnist: report takes run="),
         (["run="], "run= names no run"),
         (["run=a", "run=b"], "report run=<one> against=<other>"),

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from train_smarter import record, study
 from train_smarter.error import UserError
 from train_smarter.record import read_json, write_json
-from train_smarter.study import Direction, Study, Ticket, fingerprints, load_trial, open_storage, state_of, ticket
+from train_smarter.study import Direction, Study, Ticket, fingerprints, gist, load_trial, open_storage, state_of, ticket
 
 SAMPLER: Callable[[int], BaseSampler] = RandomSampler  # its seed is the trial's number
 
@@ -707,9 +707,9 @@ def test_a_job_finds_its_trial_and_reports_to_it(tmp_path: Path) -> None:
     assert [trial.intermediate_values for trial in mine.trials] == [{}, {1: 0.25}]
 
 
-def test_pictures_lie_beside_the_trials(tmp_path: Path) -> None:
-    mine = opened(tmp_path)
-    for value in (0.25, 0.5):
-        mine.tell(claimed(mine), [value])
-    mine.draw()
-    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["history.png"]  # one value is of all importance
+def test_the_gist_of_a_traceback_is_the_line_that_says_what_happened() -> None:
+    assert (
+        gist("Traceback\n  there\nlib.CudaError: no memory\n\nSet HYDRA_FULL_ERROR=1\n") == "lib.CudaError: no memory"
+    )
+    assert gist("killed\nby 9 ") == "by 9"
+    assert gist(" \n") == "no reason known"

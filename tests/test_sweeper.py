@@ -187,7 +187,22 @@ def test_several_objectives_end_in_a_pareto_front(typed: Typed, tmp_path: Path) 
     assert {trial.values[1] for trial in trials(tmp_path)} == {6370, 50890}
     sweep = tmp_path / "train" / "multiruns" / "s"
     assert "solutions" in (sweep / "optimization_results.yaml").read_text()
-    assert (sweep / "pareto_front.png").is_file()
+    assert f"report: {sweep / 'report.html'}" in told
+    assert "Pareto front" in (sweep / "report.html").read_text(encoding="utf8")
+
+
+def test_a_page_that_cannot_be_drawn_costs_the_search_nothing(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("no ink")
+
+    monkeypatch.setattr("train_smarter.page.write", broken)
+    words = [*SEARCH, *FAST, "model.dropout=interval(0,0.5)"]
+    code, told = typed(*words, "hydra.sweeper.n_trials=1")
+    assert code == 0, told
+    assert "report.html is not written: no ink" in told
+    assert "more trials:" in told
+    _, told = typed(*words, "hydra.sweeper.n_trials=2", "report=false")
+    assert "report.html" not in told
 
 
 @pytest.mark.parametrize("sampler", ["random", "qmc", "nsgaii", "gp", "cmaes"])

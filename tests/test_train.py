@@ -1,4 +1,5 @@
 import csv
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,8 +31,10 @@ def test_a_run_leaves_a_complete_folder_and_returns_its_best_value(compose: Comp
     took = time.perf_counter() - began
     folder = tmp_path / "run"
     names = {
+        "calibration.json",
         "checkpoints",
         "config.yaml",
+        "examples.json",
         "metrics.csv",
         "diagnosis.json",
         "layers.csv",
@@ -51,6 +54,39 @@ def test_a_run_leaves_a_complete_folder_and_returns_its_best_value(compose: Comp
     assert results["val/accuracy"] == pytest.approx(best, abs=1e-6)
     assert took > results["seconds"] > results["seconds_per_epoch"] > 0
     assert (record["status"], record["seed"]) == ("done", 1)
+
+
+def test_a_run_that_was_tested_ends_with_its_page(
+    compose: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    act(compose(*SHORT, "report=true"))
+    text = (tmp_path / "run" / "report.html").read_text(encoding="utf8")
+    assert f"report:      {tmp_path}/run/report.html" in capsys.readouterr().out
+    assert '<span class="state done">done</span>' in text
+    # All but what another callback writes is there; digits are images.
+    assert re.findall(r"(\w+\.\w+) is not in this run", text) == ["diagnosis.json", "layers.csv"]
+    assert text.count('<img src="data:image/png;base64') == 16
+    assert text.count("<svg") == 6  # three curves, confusion matrix, calibration, seconds
+
+
+@pytest.mark.parametrize("words", [["report=false"], ["report=true", "test=false"]])
+def test_a_run_that_was_not_tested_or_wants_none_has_no_page(
+    compose: Compose, tmp_path: Path, words: list[str]
+) -> None:
+    act(compose(*SHORT, "debug=limit", *words))
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_page_that_cannot_be_drawn_costs_the_run_nothing(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: Path) -> None:
+        raise ZeroDivisionError("no ink")
+
+    monkeypatch.setattr("train_smarter.page.write", broken)
+    act(compose(*SHORT, "debug=limit", "report=true"))
+    assert "report.html is not written: no ink" in caplog.text
+    assert read_json(tmp_path / "run" / "record.json")["status"] == "done"
 
 
 class Spoil(Callback):

@@ -1,10 +1,12 @@
-"""`report`: what past runs were and how they ended, as their folders tell it. Writes nothing, imports nothing heavy.
+"""`report`: what past runs were and how they ended, as their folders tell it; of one run or multirun a page, too.
 
 A folder may be half written, damaged, or a stranger's: a list says so in its row, and no interpolation is resolved.
+Imports nothing heavy until there is a page to draw, and torch never.
 """
 
 import json
 import math
+import os
 import re
 import shlex
 import statistics
@@ -28,8 +30,9 @@ View = tuple[Any, list[Any]]  # that, and what the terminal shows instead
 SPLITS = ("train", "val", "test")
 PAIR = ("run", "against")
 NONE = "-"  # in a table: there is no such value
-KEYS = (*PAIR, "last", "format")
+KEYS = (*PAIR, "last", "output", "format")
 FORMATS = ("table", "json")
+MEANS = ("jobs", "best", "min", "max", "test/accuracy", "overrides")  # columns of the means
 FINISHED = ("done", "pruned")  # what becomes of a run that has gone as far as it was to go
 COLUMNS = ("time", "data", "model", "status", "best", "test/accuracy", "took", "name")
 DAMAGE = (UserError, OmegaConfBaseException, OSError, ValueError, TypeError, LookupError, AttributeError)
@@ -54,7 +57,7 @@ def words(argv: Sequence[str]) -> list[str]:
             raise UserError(f"{key}= names no run: give `last`, a folder, or its name")
     if not any(word.startswith("-") for word in argv):
         _refuse_what_it_does_not_take(argv)
-    return past.literally(argv, PAIR)
+    return past.literally(argv, (*PAIR, "output"))
 
 
 def _refuse_what_it_does_not_take(argv: Sequence[str]) -> None:
@@ -66,9 +69,12 @@ def _refuse_what_it_does_not_take(argv: Sequence[str]) -> None:
 
 
 def act(cfg: DictConfig) -> None:
-    """Shows the newest runs, or the one that `run=` names, or what differs between it and the one of `against=`."""
+    """Shows the newest runs, or the one that `run=` names, or what differs between it and the one of `against=`.
+
+    Of one run or multirun it writes the page, unless a program is to read.
+    """
     _check(cfg)
-    logs = Path(cfg.paths.logs)
+    logs, folder = Path(cfg.paths.logs), None
     if cfg.run is None:
         content, things = listing(logs, last=cfg.last)
     elif cfg.against is not None:
@@ -78,8 +84,20 @@ def act(cfg: DictConfig) -> None:
         folder = past.find(str(cfg.run), logs)
         content, things = one(folder) if past.is_run(folder) else multirun(folder)
     if cfg.format == "json":
-        things = [json.dumps(content, indent=2)]
+        show(json.dumps(content, indent=2))
+        return
     show(*things)
+    if folder is not None:
+        show(f"\npage: {_written(folder, cfg.output)}")
+
+
+def _written(folder: Path, output: Any) -> Path:
+    from train_smarter import page  # heavy
+
+    if output is None:
+        return page.write(folder)
+    target = Path(os.path.abspath(os.path.expanduser(str(output))))  # noqa: PTH100, PTH111 (a link stays one; ~nobody, too)
+    return page.write(folder, target / "report.html" if target.is_dir() else target)
 
 
 def _check(cfg: DictConfig) -> None:
@@ -89,6 +107,8 @@ def _check(cfg: DictConfig) -> None:
         raise UserError(f"last={_value(cfg.last)}: give a whole number of at least 1, or run=last for the newest run")
     if cfg.against is not None and cfg.run is None:
         raise UserError(f"against={cfg.against} needs a run to compare: add run=last, or run=<folder>")
+    if cfg.output is not None and (cfg.run is None or cfg.against is not None or cfg.format == "json"):
+        raise UserError(f"output={cfg.output}: a page is written of one run or multirun: report run=last output=<file>")
 
 
 # ---- a list of runs
@@ -258,11 +278,11 @@ def _spread(values: Iterable[int | float | None]) -> Content | None:
 def _means(groups: Sequence[Content]) -> list[str]:
     if not groups:
         return []
-    columns = ("jobs", "best", "min", "max", "test/accuracy", "overrides")
-    return ["\nmeans over seeds and folds ± sample standard deviation", list_table(map(_mean_row, groups), *columns)]
+    return ["\nmeans over seeds and folds ± sample standard deviation", list_table(map(mean_row, groups), *MEANS)]
 
 
-def _mean_row(group: Content) -> list[str]:
+def mean_row(group: Content) -> list[str]:
+    """The values of the columns `MEANS`."""
     best, count = group["best"], group["best"]["n"]
     jobs = str(count) if count == group["of"] else f"{count} of {group['of']}"
     ends = [_text(best[end]) for end in ("min", "max")]
@@ -285,7 +305,7 @@ def one(folder: Path) -> View:
     splits = [split for split in SPLITS if None not in (run["results"].get(f"{split}/{name}") for name in SHOWN)]
     table = [results_table(run["results"], splits)] if splits else []
     missing = [("missing:", ""), *run["missing"].items()] if run["missing"] else []
-    return run, [list_table(_lines(run)), *table, *([list_table(missing)] if missing else [])]
+    return run, [list_table(facts(run)), *table, *([list_table(missing)] if missing else [])]
 
 
 def detail(folder: Path) -> Content:
@@ -321,13 +341,13 @@ def detail(folder: Path) -> Content:
         raise UserError(f"{folder} is damaged: {error!r}") from error
 
 
-def _lines(run: Content) -> list[tuple[str, str]]:
+def facts(run: Content) -> list[tuple[str, str]]:
     """A run's facts, each with its name; those that are not known are left out."""
     epoch = f" in epoch {run['best_epoch']}, counted from 0" if run["best_epoch"] is not None else ""
     changes = f", with uncommitted changes: {run['uncommitted']}" if run["uncommitted"] else ""
     again = f", resumed {run['resumed']} x" if run["resumed"] else ""
     why = f": {run['error']}" if run["error"] else ""
-    facts = {
+    known = {
         "run": run["name"],
         "folder": run["folder"],
         "command": run["command"],
@@ -345,7 +365,7 @@ def _lines(run: Content) -> list[tuple[str, str]]:
         "packages": ", ".join(f"{name} {version}" for name, version in run["packages"].items()),
         "hardware": ", ".join(f"{name} {_text(value or 'none')}" for name, value in run["hardware"].items()),
     }
-    return [(name, str(fact)) for name, fact in facts.items() if fact not in (None, "", NONE)]
+    return [(name, str(fact)) for name, fact in known.items() if fact not in (None, "", NONE)]
 
 
 def _missing(folder: Path, status: str, checkpoints: Sequence[str], results: Content) -> dict[str, str]:

@@ -9,6 +9,7 @@ import functools
 import json
 import os
 import platform
+import re
 import shutil
 import threading
 import time
@@ -351,28 +352,6 @@ class Study:
         best = self.best()
         return {"name": "optuna"} | ({"best_params": dict(best.params), "best_value": best.value} if best else {})
 
-    def draw(self) -> None:
-        """Pictures beside the trials: history.png, importances.png, or pareto_front.png."""
-        import warnings
-
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from optuna.visualization import matplotlib as plots
-
-        if len(self.optuna.directions) > 1:
-            pictures: dict[str, Callable[[OptunaStudy], Any]] = {"pareto_front": plots.plot_pareto_front}
-        else:
-            pictures = {"history": plots.plot_optimization_history}
-            if self.counts()["complete"] > 1 and len(self.optuna.best_trial.params) > 1:
-                pictures["importances"] = plots.plot_param_importances
-        for name, plot in pictures.items():
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # "experimental", and that all trials are alike
-                axes = plot(self.optuna)
-            axes.figure.savefig(self.folder / f"{name}.png", dpi=120, bbox_inches="tight")
-            matplotlib.pyplot.close(axes.figure)
-
     def forget(self) -> None:
         """Takes back what was begun: nothing has been run."""
         import optuna
@@ -385,6 +364,13 @@ class Study:
 def state_of(trial: FrozenTrial) -> str:
     """complete, pruned, failed, running or waiting."""
     return {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
+
+
+def gist(error: str) -> str:
+    """The line of a traceback that says what happened."""
+    lines = [line for line in error.splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return (named or lines or ["no reason known"])[-1].strip()
 
 
 def load_trial(of: Ticket, pruner: BasePruner) -> Trial:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import logging
 import math
-import re
 import shlex
 import statistics
 import subprocess
@@ -43,6 +42,8 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
+
+log = logging.getLogger(__name__)
 
 TRUSTED = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*", "optuna.pruners.*")
 MISTAKES = (UserError, CompactHydraException, OmegaConfBaseException)
@@ -383,7 +384,7 @@ class OptunaSweeper(Sweeper):
     def _told(self, trial: FrozenTrial) -> str:
         state = study.state_of(trial)
         if state == "failed":
-            return f"failed: {_gist(trial.user_attrs.get('error', ''))}"
+            return f"failed: {study.gist(trial.user_attrs.get('error', ''))}"
         epochs = len(rows(self.folder / str(trial.number) / "metrics.csv"))
         values = ", ".join(
             f"{name} {value:.4f}" for name, value in zip(self._objectives(), trial.values or [], strict=False)
@@ -411,12 +412,22 @@ class OptunaSweeper(Sweeper):
             )
         if counts["complete"]:
             self._tell_the_winner()
+        if self.cfg.get("report", True):
+            self._report()
         self._tell_what_to_type(ended)
         if self.failures:
             sys.exit(1)
 
+    def _report(self) -> None:
+        """The search's page; that it cannot be drawn is no reason for a search to fail that is over."""
+        from train_smarter import page
+
+        try:
+            show(f"report: {page.write(self.folder, study=self.study.optuna)}")
+        except Exception as error:
+            log.warning("report.html is not written: %s", error, exc_info=not isinstance(error, UserError))
+
     def _tell_the_winner(self) -> None:
-        self.study.draw()
         if len(self.directions) > 1:
             show("Pareto front:")
             for trial in self.study.optuna.best_trials:
@@ -504,13 +515,6 @@ def _params(trial: FrozenTrial) -> str:
     return " ".join(f"{key}={value}" for key, value in values.items())
 
 
-def _gist(error: str) -> str:
-    """The line of a traceback that says what happened."""
-    lines = [line for line in error.splitlines() if line.strip()]
-    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
-    return (named or lines or ["no reason known"])[-1].strip()
-
-
 def _tested(folder: Path) -> dict[str, Any]:
     """The winner's metrics on the test split, asked for once; empty where its checkpoint is gone."""
     results = folder / "evaluate" / "results.json"
@@ -518,7 +522,7 @@ def _tested(folder: Path) -> dict[str, Any]:
         command = [sys.executable, "-m", f"{__package__}.evaluate", f"run={folder}", "split=[test]"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            show(f"the winner could not be tested: {_gist(done.stderr)}")
+            show(f"the winner could not be tested: {study.gist(done.stderr)}")
             return {}
     content: dict[str, Any] = read_json(results)
     return content

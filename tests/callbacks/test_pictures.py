@@ -1,4 +1,6 @@
+import base64
 import html
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,24 +10,30 @@ import pytest
 import torch
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from train_smarter.callbacks.pictures import (
     GREEN,
+    LONG,
     RED,
+    SIDE,
     Pictures,
     Sample,
     Sieve,
     _gathered,
     confusion_figure,
+    example,
     pixels,
+    png,
     samples_figure,
     samples_table,
 )
 from train_smarter.data.text import TextData
 from train_smarter.model.base import Classifier
+from train_smarter.record import read_json
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*can be a significant slow")
 
@@ -126,6 +134,55 @@ def test_without_tensorboard_nothing_is_kept_or_drawn(tmp_path: Path, options: d
     pictures = Pictures()
     assert evaluated(tmp_path, Tiny(1, 2, 2), pictures, **options).Tags()["images"] == []
     assert pictures.sieve.kept == []
+
+
+# ---- examples.json, for the report
+
+
+@pytest.mark.parametrize("options", [{"logger": False}, {"fast_dev_run": True}, {}])
+def test_samples_are_kept_for_the_report_with_and_without_tensorboard(tmp_path: Path, options: dict[str, Any]) -> None:
+    pictures = Pictures(samples=4, folder=str(tmp_path))
+    evaluated(tmp_path, Tiny(1, 2, 2, splits=("val", "test")), pictures, **options)
+    if options != {"fast_dev_run": True}:  # which sees the first batch alone
+        first, *_, last = read_json(tmp_path / "examples.json")
+        assert first.pop("image")
+        # example 6: class 0, taken for 1, e^7 / (e^7 + 2) sure; example 3: class 0, e^4 / (e^4 + 2)
+        sure = pytest.approx(0.998180, abs=1e-6)
+        assert first == {"split": "test", "true": "cat", "predicted": "dog", "probability": sure, "right": False}
+        assert (last["true"], last["right"], last["probability"]) == ("cat", True, pytest.approx(0.964663, abs=1e-6))
+    assert len(read_json(tmp_path / "examples.json")) == 4
+
+
+def test_only_the_first_process_writes_them(tmp_path: Path) -> None:
+    trainer: Any = type("Second", (), {"loggers": [], "world_size": 1, "is_global_zero": False, "datamodule": None})
+    model = Bright()
+    model.tested = dict.fromkeys(("test",))  # type: ignore[assignment]
+    Pictures(folder=str(tmp_path)).on_test_end(trainer, model)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_image_of_an_example_has_its_own_colours_back() -> None:
+    image = torch.tensor([-1.0, 0.0, 5.0])[:, None, None].expand(3, 1, 2)  # (3, H 1, W 2)
+    data: Any = type("Data", (), {"mean": [0.5, 0.4, 0.5], "std": [0.2] * 3})
+    entry = example(Sample(image, 0, 1, 0.5, (0, 0, 0)), NAMES, data)
+    # -1 * 0.2 + 0.5 = 0.3; 0.4; 5 * 0.2 + 0.5 = 1.5, cut to 1; times 255
+    assert unpacked(entry["image"]).getpixel((1, 0)) == (76, 102, 255)
+
+
+def unpacked(png: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(png)))
+
+
+def test_a_large_image_is_made_small() -> None:
+    assert unpacked(png(torch.zeros(100, 512, 3).numpy())).size == (SIDE, 25)
+
+
+def test_the_text_of_an_example_is_cut_and_other_inputs_have_neither() -> None:
+    data: Any = type("Data", (), {"text_of": lambda _: "word\n" * 9000})
+    text = example(sample(right=True), NAMES, data)["text"]
+    assert text[:10] == "word word "
+    assert LONG - 10 < len(text) <= LONG
+    assert set(example(sample(right=True), NAMES, object())) == {"true", "predicted", "probability", "right"}
 
 
 # ---- which examples

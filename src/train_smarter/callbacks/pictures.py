@@ -3,8 +3,11 @@
 import re
 import textwrap
 import warnings
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from torch import Tensor
 from train_smarter.callbacks import board
 from train_smarter.data.base import Batch
 from train_smarter.model.base import Classifier
+from train_smarter.record import write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,22 +26,27 @@ if TYPE_CHECKING:
 
 NUMBERED = 25  # classes up to which a confusion matrix has its counts written into it
 NAMED = 100  # classes up to which it has their names at its sides
-TEXT = 600  # characters shown of an example's text
+TEXT = 600  # characters shown of an example's text on TensorBoard
+LONG = 4000  # ... and kept of it in examples.json
+SIDE = 128  # pixels, the longer side of an image there
 GREEN, RED = "#1b7f3b", "#c62828"
 
 
 class Pictures(Callback):
     """After a test run: each split's confusion matrix, and sample predictions of the last one (usually test).
 
-    Images are shown as a grid; texts, of a datamodule that has `text_of` (tokens (T,) -> words), as a table.
+    For TensorBoard, if the run has it, images are shown as a grid; texts, of a datamodule that has `text_of`
+    (tokens (T,) -> words), as a table. For the report, each is an entry of examples.json.
 
     Args:
         samples: predictions shown: half of them mistakes, the surest first, half of them right, the least sure first;
             where one kind is short, the other fills up.
+        folder: the run's; None: no examples.json.
     """
 
-    def __init__(self, *, samples: int = 16) -> None:
+    def __init__(self, *, samples: int = 16, folder: str | None = None) -> None:
         self.samples = samples
+        self.folder = None if folder is None else Path(folder)
         self.sieve = Sieve(samples)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
@@ -53,7 +62,7 @@ class Pictures(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Every process keeps samples of its own share."""
-        if not board.wanted(trainer) or not isinstance(pl_module, Classifier):
+        if not self._wanted(trainer) or not isinstance(pl_module, Classifier):
             return
         if dataloader_idx == len(pl_module.tested) - 1:
             inputs, labels = batch
@@ -61,11 +70,15 @@ class Pictures(Callback):
             self.sieve.add(inputs, labels, predicted, probabilities, batch_idx=batch_idx, rank=trainer.global_rank)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not board.wanted(trainer) or not isinstance(pl_module, Classifier):
+        if not self._wanted(trainer) or not isinstance(pl_module, Classifier):
             return
         samples = self.sieve.chosen(_gathered(trainer, self.sieve.kept))
         data = trainer.datamodule  # type: ignore[attr-defined]
         names = list(getattr(data, "names", None) or map(str, range(pl_module.num_classes)))
+        if self.folder is not None and trainer.is_global_zero:
+            split = list(pl_module.tested)[-1]
+            content = [{"split": split, **example(sample, names, data)} for sample in samples]
+            write_json(self.folder / "examples.json", content)
         for writer in board.writers(trainer):
             for split, tally in pl_module.tested.items():
                 picture = pixels(confusion_figure(tally.total, names, title=split))
@@ -73,6 +86,10 @@ class Pictures(Callback):
             if samples:
                 tag = f"predictions/{list(pl_module.tested)[-1]}"
                 _show(writer, tag, samples, names, data, step=trainer.global_step)
+
+    def _wanted(self, trainer: Trainer) -> bool:
+        """The same answer in every process."""
+        return self.folder is not None or board.wanted(trainer)
 
 
 def _show(
@@ -82,8 +99,35 @@ def _show(
     if hasattr(data, "text_of"):
         writer.add_text(tag, samples_table(samples, names, data.text_of), step)
     elif samples[0].input.ndim == 3:
-        normalization = {"mean": getattr(data, "mean", [0.0]), "std": getattr(data, "std", [1.0])}
-        writer.add_image(tag, pixels(samples_figure(samples, names, **normalization)), step, dataformats="HWC")
+        picture = pixels(samples_figure(samples, names, **_normalization(data)))
+        writer.add_image(tag, picture, step, dataformats="HWC")
+
+
+def _normalization(data: Any) -> dict[str, Any]:
+    """A number per channel, as the images were normalised by."""
+    return {"mean": getattr(data, "mean", [0.0]), "std": getattr(data, "std", [1.0])}
+
+
+def example(sample: "Sample", names: Sequence[str], data: Any) -> dict[str, Any]:
+    """An entry of examples.json: what the model made of an input, and the input as an image or a text, if it is one."""
+    said = {"true": names[sample.true], "predicted": names[sample.predicted]}
+    entry = {**said, "probability": sample.probability, "right": sample.right}
+    if hasattr(data, "text_of"):
+        return entry | {"text": textwrap.shorten(data.text_of(sample.input), LONG, placeholder=" …")}
+    if sample.input.ndim == 3:
+        return entry | {"image": png(_visible(sample.input, **_normalization(data)))}
+    return entry
+
+
+def png(image: Any) -> str:
+    """Pixels in 0..1, (H, W) or (H, W, 3) -> a PNG file in base64, of `SIDE` pixels at most."""
+    from PIL import Image
+
+    picture = Image.fromarray((image * 255).round().astype("uint8"))
+    picture.thumbnail((SIDE, SIDE))
+    file = BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return b64encode(file.getvalue()).decode()
 
 
 # ---- which examples
