@@ -65,7 +65,7 @@ def test_a_run_that_was_tested_ends_with_its_page(
     assert '<span class="state done">done</span>' in text
     assert re.findall(r"(\w+\.\w+) is not in this run", text) == []
     assert text.count('<img src="data:image/png;base64') == 16
-    assert text.count("<svg") == 6  # three curves, confusion matrix, calibration, seconds
+    assert text.count("<svg") == 10  # three curves, confusion matrix, calibration, four of the layers, seconds
 
 
 @pytest.mark.parametrize("words", [["report=false"], ["report=true", "test=false"]])
