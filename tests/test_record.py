@@ -472,3 +472,14 @@ def test_findings_are_those_of_the_diagnosis_and_none_where_it_is_missing_or_dam
     for damaged in ("", "{", "[]", '{"findings": null}'):
         (tmp_path / "diagnosis.json").write_text(damaged)
         assert record.findings(tmp_path) == []
+
+
+def test_troubles_are_findings_above_a_note_and_validation_examples_are_counted(tmp_path: Path) -> None:
+    assert (record.troubles(tmp_path), record.val_examples(tmp_path)) == ([], None)
+    findings = [{"name": name, "severity": severity} for name, severity in (("a", "problem"), ("b", "note"))]
+    write_json(tmp_path / "diagnosis.json", {"findings": findings, "measured": {"val_classes": [3, 4]}})
+    assert (record.troubles(tmp_path), record.val_examples(tmp_path)) == (["a"], 7)
+    strange: Any
+    for strange in ({}, {"val_classes": []}, {"val_classes": "many"}, {"val_classes": [None]}, None):
+        write_json(tmp_path / "diagnosis.json", {"findings": [], "measured": strange})
+        assert record.val_examples(tmp_path) is None

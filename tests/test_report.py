@@ -718,3 +718,40 @@ def test_it_answers_without_torch_and_leaves_no_trace(made: Make, command: Calla
     assert not imported & {"torch", "lightning", "numpy"}
     assert sorted(tmp_path.rglob("*")) == before
     assert not [*CONF.glob("*.log"), *CONF.glob(".hydra*")]
+
+
+# ---- what was found, and luck
+
+
+def diagnosed(folder: Path, *, examples: int, found: Sequence[str] = ()) -> None:
+    findings = [{"name": name, "severity": "warning"} for name in found] + [{"name": "luck", "severity": "note"}]
+    write_json(folder / "diagnosis.json", {"findings": findings, "measured": {"val_classes": [examples - 1, 1]}})
+
+
+def test_a_multirun_tells_what_was_found_in_each_job_and_which_may_only_have_been_luckier(
+    job: Make, shown: Shown
+) -> None:
+    # the best: sqrt(0.9 * 0.1 / 100) = 0.03
+    for name, best in {"0": 0.9, "1": 0.88, "2": 0.85}.items():
+        diagnosed(job(name, results={"best": best}), examples=100, found=["overfitting"] if name == "1" else [])
+    lines = shown("run=grid")
+    assert [row[5] for row in lines[4:8]] == ["found", "-", "overfitting", "-"]
+    assert lines[8][0].startswith("1 job is within one standard error of the best (0.0300 on 100 validation examples)")
+
+
+@pytest.mark.parametrize(("examples", "best", "told"), [(100, 0.88, True), (10_000, 0.88, False), (100, 0.8, False)])
+def test_two_runs_that_differ_by_less_than_their_standard_error_are_not_told_apart(
+    made: Make, shown: Shown, examples: int, best: float, told: bool
+) -> None:
+    for name, value in {"one": 0.9, "two": best}.items():
+        diagnosed(made(f"runs/{name}", results={"best": value}), examples=examples)
+    lines = [row[0] for row in shown("run=one", "against=two")]
+    assert any(line.startswith("the two differ by less than the standard error") for line in lines) is told
+
+
+def test_luck_is_said_of_accuracies_alone() -> None:
+    run = {"best": 0.5, "val_examples": 100, "monitor": "val/accuracy"}
+    assert report.luck(run, run) == pytest.approx(0.05)  # sqrt(0.25 / 100)
+    assert report.luck(run | {"monitor": "val/loss"}, run | {"monitor": "val/loss"}) is None
+    assert report.luck(run, run | {"best": None}) is None
+    assert report.luck(run, run | {"val_examples": None}) is None

@@ -339,10 +339,30 @@ def cut_rows(path: Path, epoch: int) -> None:
 
 def findings(folder: Path) -> list[dict[str, Any]]:
     """What the diagnosis of a run found, the worst first; empty where there was none."""
+    found = _diagnosis(folder).get("findings")
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def troubles(folder: Path) -> list[str]:
+    """The names of what was found, notes left out."""
+    return [str(one.get("name")) for one in findings(folder) if one.get("severity") != "note"]
+
+
+def val_examples(folder: Path) -> int | None:
+    """How many examples a run was validated on, where its diagnosis says so."""
+    measured = _diagnosis(folder).get("measured")
+    counts = measured.get("val_classes") if isinstance(measured, dict) else None
+    known = isinstance(counts, list) and counts and all(isinstance(count, int) for count in counts)
+    return sum(counts) if known and counts else None
+
+
+def _diagnosis(folder: Path) -> dict[str, Any]:
+    """diagnosis.json; empty where it is missing or damaged."""
     try:
-        return list(json.loads((folder / "diagnosis.json").read_text(encoding="utf8"))["findings"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return []
+        content = json.loads((folder / "diagnosis.json").read_text(encoding="utf8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def objective(folder: Path, cfg: DictConfig) -> float | tuple[float, ...] | None:

@@ -136,10 +136,10 @@ def multirun(folder: Path) -> View:
     rows.sort(key=_rank)
     groups = _groups(rows)
     head = [("multirun", folder.name), ("folder", folder), ("all jobs", shlex.join(common) or NONE)]
-    jobs = [[_job(run), *_row(run)[3:7], shlex.join(run["overrides"])] for run in rows]
-    table = list_table(jobs, "job", *COLUMNS[3:7], "overrides")
+    jobs = [[_job(run), *_row(run)[3:7], _found(run), shlex.join(run["overrides"])] for run in rows]
+    table = list_table(jobs, "job", *COLUMNS[3:7], "found", "overrides")
     content = {"name": folder.name, "folder": str(folder), "overrides": common, "jobs": rows, "groups": groups}
-    return content, [list_table(head), "", table, *_failures(rows), *_damages(rows), *_means(groups)]
+    return content, [list_table(head), "", table, *_failures(rows), *_damages(rows), *close(rows), *_means(groups)]
 
 
 def summary(folder: Path) -> Content:
@@ -170,6 +170,8 @@ def _summary(folder: Path, note: Content, results: Content) -> Content:
         "best": _number(best),
         "test/accuracy": _number(results.get("test/accuracy")),
         "seconds": _number(results.get("seconds", _seconds(note, status))),
+        "found": record.troubles(folder),
+        "val_examples": record.val_examples(folder),
         "overrides": [str(word) for word in note.get("overrides") or []],
     }
 
@@ -178,6 +180,37 @@ def _row(run: Content) -> list[str]:
     best = f"{run['monitor']} {_text(run['best'])}" if run.get("best") is not None else NONE
     known = [_time(run.get("start")), *(_text(run.get(key)) for key in ("data", "model", "status"))]
     return [*known, best, _text(run.get("test/accuracy")), _took(run.get("seconds")), run["name"]]
+
+
+def _found(run: Content) -> str:
+    return " ".join(run.get("found") or []) or NONE
+
+
+def luck(one: Content, other: Content) -> float | None:
+    """The standard error of an accuracy, where two of them lie closer together than that."""
+    values = [run.get("best") for run in (one, other)]
+    examples = min((run.get("val_examples") or 0 for run in (one, other)), default=0)
+    comparable = one.get("monitor") == other.get("monitor") and str(one.get("monitor")).endswith("accuracy")
+    if not examples or not comparable or not all(isinstance(value, float) and 0 <= value <= 1 for value in values):
+        return None
+    error = math.sqrt(values[0] * (1 - values[0]) / examples)  # type: ignore[operator]
+    return error if abs(values[0] - values[1]) < error else None  # type: ignore[operator]
+
+
+def close(rows: Sequence[Content]) -> list[str]:
+    """A line, if the best job of a multirun may only have been luckier than others; rows: the best first."""
+    near = [run for run in rows[1:] if luck(rows[0], run) is not None] if rows else []
+    if not near:
+        return []
+    error = luck(rows[0], near[0])
+    return [
+        f"{_count(len(near), 'job')} within one standard error of the best ({error:.4f} on {rows[0]['val_examples']} "
+        "validation examples): which of them is better takes more seeds to tell"
+    ]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun} is" if number == 1 else f"{number} {noun}s are"
 
 
 def _damages(rows: Sequence[Content]) -> list[str]:
@@ -357,6 +390,7 @@ def facts(run: Content) -> list[tuple[str, str]]:
         "end": _time(run["end"]),
         "took": _took(run["seconds"]),
         "epochs": run["epochs"],
+        "found": _found(run),
         "best": f"{run['monitor']} {_text(run['best'])}{epoch}" if run["best"] is not None else None,
         "not tested": run["untested"],
         "checkpoints": ", ".join(run["checkpoints"]),
@@ -436,6 +470,8 @@ def comparison(folder: Path, other: Path) -> View:
         if file in run["missing"]
     ]
     head = list_table([[side, *_row(run)] for side, run in sides.items()], "", *COLUMNS)
+    if error := luck(*runs):
+        lacking.append(f"the two differ by less than the standard error of their accuracy, {error:.4f}: it may be luck")
     tables = [_side_by_side(title, pairs) for title, pairs in differing.items()]
     return {**sides, **differing}, ["\n\n".join([head, *lacking, *tables])]
 

@@ -34,7 +34,7 @@ from train_smarter import past, study
 from train_smarter.error import UserError
 from train_smarter.interrupt import heeded
 from train_smarter.launcher import JobFailedError, JobKilledError, ProcessLauncher
-from train_smarter.record import findings, objective, read_json, rows
+from train_smarter.record import objective, read_json, rows, troubles
 from train_smarter.screen import show, took
 
 if TYPE_CHECKING:
@@ -390,7 +390,7 @@ class OptunaSweeper(Sweeper):
             f"{name} {value:.4f}" for name, value in zip(self._objectives(), trial.values or [], strict=False)
         )
         what = f"pruned after {epochs} epochs, {values}" if state == "pruned" else f"{values}, {epochs} epochs"
-        found = [one["name"] for one in findings(self.folder / str(trial.number)) if one["severity"] != "note"]
+        found = troubles(self.folder / str(trial.number))
         wrong = f", {len(found)} found: {' '.join(found)}" if found else ""
         return f"{what}, {took(trial.duration.total_seconds() if trial.duration else 0)}{wrong}"
 
