@@ -477,9 +477,20 @@ def test_findings_are_those_of_the_diagnosis_and_none_where_it_is_missing_or_dam
 def test_troubles_are_findings_above_a_note_and_validation_examples_are_counted(tmp_path: Path) -> None:
     assert (record.troubles(tmp_path), record.val_examples(tmp_path)) == ([], None)
     findings = [{"name": name, "severity": severity} for name, severity in (("a", "problem"), ("b", "note"))]
-    write_json(tmp_path / "diagnosis.json", {"findings": findings, "measured": {"val_classes": [3, 4]}})
+    write_json(tmp_path / "diagnosis.json", {"findings": findings, "measured": {"val_examples": 7}})
     assert (record.troubles(tmp_path), record.val_examples(tmp_path)) == (["a"], 7)
     strange: Any
-    for strange in ({}, {"val_classes": []}, {"val_classes": "many"}, {"val_classes": [None]}, None):
+    for strange in ({}, {"val_examples": 0}, {"val_examples": "many"}, {"val_examples": None}, None):
         write_json(tmp_path / "diagnosis.json", {"findings": [], "measured": strange})
         assert record.val_examples(tmp_path) is None
+
+
+def test_a_file_is_written_whole_and_never_through_a_strangers_link(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    for name in ("page.html", "page.html.part"):
+        (tmp_path / name).symlink_to(victim)
+    record.write_whole(tmp_path / "page.html", "theirs")
+    assert victim.read_text() == "mine"
+    assert (tmp_path / "page.html").read_text() == "theirs"
+    assert not (tmp_path / "page.html").is_symlink()

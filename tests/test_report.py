@@ -725,7 +725,7 @@ def test_it_answers_without_torch_and_leaves_no_trace(made: Make, command: Calla
 
 def diagnosed(folder: Path, *, examples: int, found: Sequence[str] = ()) -> None:
     findings = [{"name": name, "severity": "warning"} for name in found] + [{"name": "luck", "severity": "note"}]
-    write_json(folder / "diagnosis.json", {"findings": findings, "measured": {"val_classes": [examples - 1, 1]}})
+    write_json(folder / "diagnosis.json", {"findings": findings, "measured": {"val_examples": examples}})
 
 
 def test_a_multirun_tells_what_was_found_in_each_job_and_which_may_only_have_been_luckier(

@@ -49,11 +49,8 @@ def write(folder: Path, target: Path | None = None, *, study: "Study | None" = N
     """
     path = folder / "report.html" if target is None else target
     text = run_page(folder) if past.is_run(folder) else multirun_page(folder, study=study)
-    part = path.with_name(f"{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf8")
-        part.replace(path)
+        record.write_whole(path, text)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): output=<file> puts it elsewhere") from error
     return path

@@ -109,14 +109,21 @@ def forget(folder: Path) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes whole files only: a reader never sees half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(path.name + ".part")
+    """A whole file, as `write_whole`."""
     text = json.dumps(content, indent=2, ensure_ascii=False)
     # A row of numbers on one line.
     text = re.sub(r"\[\n\s+([\d,\s.e+-]+?)\n\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text)
-    half.write_text(text + "\n", encoding="utf8")
-    half.replace(path)
+    write_whole(path, text + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """A reader never sees half of the file; what lies in its place before, a stranger's link say, is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)
+    with part.open("x", encoding="utf8") as file:
+        file.write(text)
+    part.replace(path)
 
 
 def read_json(path: Path) -> Any:
@@ -351,9 +358,8 @@ def troubles(folder: Path) -> list[str]:
 def val_examples(folder: Path) -> int | None:
     """How many examples a run was validated on, where its diagnosis says so."""
     measured = _diagnosis(folder).get("measured")
-    counts = measured.get("val_classes") if isinstance(measured, dict) else None
-    known = isinstance(counts, list) and counts and all(isinstance(count, int) for count in counts)
-    return sum(counts) if known and counts else None
+    count = measured.get("val_examples") if isinstance(measured, dict) else None
+    return count if isinstance(count, int) and count > 0 else None
 
 
 def _diagnosis(folder: Path) -> dict[str, Any]:

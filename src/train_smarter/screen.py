@@ -1,5 +1,6 @@
 """What a command shows in the terminal besides its progress: the composed config, tables of results and of runs."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -45,7 +46,8 @@ def diagnosis_lines(findings: Sequence[Mapping[str, Any]], run: str) -> list[str
         place = f" ({finding['where']})" if finding.get("where") else ""
         lines.append(f"{finding['severity']}: {finding['name'].replace('_', ' ')}: {finding['evidence']}{place}")
         if advice := finding.get("advice"):
-            lines.append(f"  try: {'   or '.join([f'train rerun={run} {advice[0]}', *advice[1:]])}")
+            first, *others = map(shlex.quote, advice)
+            lines.append(f"  try: {'   or '.join([f'train rerun={run} {first}', *others])}")
     return lines
 
 

@@ -21,7 +21,7 @@ CONFIG: dict[str, Any] = {
     "callbacks": {"early_stopping": {"patience": 2, "min_delta": 0.0}},
     "monitor": "val/accuracy",
 }
-FACTS = Facts(train_classes=[90, 10])
+FACTS = Facts(train_classes=[90, 10], patience=8, validations=2)
 
 
 def of(name: str, config: dict[str, Any] | None = None, facts: Facts = FACTS, **optimizer: Any) -> list[str]:
@@ -40,7 +40,8 @@ def of(name: str, config: dict[str, Any] | None = None, facts: Facts = FACTS, **
         ("exploding_gradients", ["model.batch_norm=true", "trainer.gradient_clip_val=1", "optimizer.lr=0.0001"]),
         ("dead_relus", ["model.batch_norm=true", "optimizer.lr=0.0001"]),
         ("early_stopping_too_soon", ["callbacks.early_stopping.patience=8"]),
-        ("early_stopping_never", ["trainer.max_epochs=12"]),
+        # 4 epochs have 2 validations, patience 8 takes 11: 22 epochs
+        ("early_stopping_never", ["trainer.max_epochs=22"]),
         # 100 / 2 classes: 50 / 90 and 50 / 10
         ("class_imbalance", ["model.class_weights=[0.56,5]", "monitor=val/f1"]),
         ("data_starvation", ["data.batch_size=256"]),
@@ -74,6 +75,20 @@ def test_a_class_without_examples_has_no_weight() -> None:
     assert of("class_never_predicted", facts=Facts(train_classes=[90, 0])) == []
 
 
+def test_classes_that_are_nearly_alike_need_no_weights() -> None:
+    assert of("class_never_predicted", facts=Facts(train_classes=[90, 100])) == []
+
+
+def test_patience_is_lowered_where_there_are_validations_enough() -> None:
+    never = of("early_stopping_never", facts=Facts(patience=8, validations=8))
+    # 4 epochs have 8 validations: 11 of them take 6 epochs
+    assert never == ["trainer.max_epochs=6"]
+    patient = {**CONFIG, "callbacks": {"early_stopping": {"patience": 8, "min_delta": 0.0}}}
+    assert of("early_stopping_never", patient, Facts(patience=8, validations=8))[1:] == [
+        "callbacks.early_stopping.patience=2"
+    ]
+
+
 def test_weights_of_many_classes_are_not_spelled_out() -> None:
     assert of("class_imbalance", facts=Facts(train_classes=[90] * 20 + [5])) == ["monitor=val/f1"]
 
@@ -91,7 +106,9 @@ def test_every_finding_but_luck_has_proposals() -> None:
 def test_every_advice_on_an_experiment_of_the_readme_composes_and_is_valid(compose: Compose, experiment: str) -> None:
     config: Any = OmegaConf.to_container(compose(f"experiment={experiment}", "trainer=cpu"), resolve=True)
     classes = [90, *[10] * (config["data"]["num_classes"] - 1)]
-    words = {word for name in PROPOSALS for word in of(name, config, Facts(train_classes=classes))}
+    words = {
+        word for name in PROPOSALS for word in of(name, config, Facts(train_classes=classes, patience=8, validations=8))
+    }
     assert len(words) > 10
     rounds: list[dict[str, str]] = []  # a key once in each
     for word in sorted(words):

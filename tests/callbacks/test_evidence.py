@@ -58,6 +58,18 @@ def test_a_channel_of_images_fires_if_any_pixel_of_any_image_does() -> None:
     assert fired["0"].tolist() == [False, False, True]
 
 
+def test_one_relu_behind_layers_of_two_widths_is_two() -> None:
+    model, fired = nn.Sequential(nn.ReLU()), dict[str, Tensor]()
+    with watched(model, fired):
+        for _ in range(2):
+            model(torch.tensor([[1.0, -1.0]]))
+            model(torch.tensor([[1.0, -1.0, 1.0]]))
+    assert {name: units.tolist() for name, units in fired.items()} == {
+        "0": [True, False],
+        "0 of 3": [True, False, True],
+    }
+
+
 def test_after_four_calls_a_relu_is_left_alone() -> None:
     model, fired = nn.Sequential(nn.ReLU()), dict[str, Tensor]()
     with watched(model, fired):
@@ -96,6 +108,13 @@ def test_swapped_colours_are_told_by_what_one_channel_has_more_than_the_next() -
     images = (torch.rand(100, 3, 8, 8, generator=generator) * 100).to(torch.uint8)
     images[:, 0] += 20
     assert shift(images, images.flip(1))["channel 0 less 1"] > 2
+
+
+@pytest.mark.parametrize(
+    "inputs", [torch.rand(3, 4), torch.full((3, 4), -1), torch.full((3, 4), 3 * 10**9), torch.rand(3, 2, 4)]
+)
+def test_of_inputs_that_are_neither_images_nor_words_nothing_is_said(inputs: Tensor) -> None:
+    assert shift(inputs, inputs) == {}
 
 
 def test_texts_are_held_against_each_other_by_their_words_and_their_lengths() -> None:

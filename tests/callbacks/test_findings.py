@@ -37,8 +37,8 @@ def evidence(
     right = accuracy or ([1 - loss / 2 for loss in train], [1 - loss / 2 for loss in val])
     columns = {"train/loss": train, "val/loss": val, "train/accuracy": right[0], "val/accuracy": right[1]}
     curves = [{"epoch": float(i), **{name: values[i] for name, values in columns.items()}} for i in range(len(train))]
-    usual = {"names": ["no", "yes"], "train_classes": [500, 500], "val_classes": [50000, 50000], "first_loss": 0.7}
-    return Evidence(curves, layers or {}, Facts(**{**usual, "over": True, "max_epochs": 20, "patience": 5, **facts}))
+    usual = {"names": ["no", "yes"], "train_classes": [500, 500], "val_examples": 100_000, "first_loss": 0.7}
+    return Evidence(curves, layers or {}, Facts(**{**usual, "over": True, "validations": 20, "patience": 5, **facts}))
 
 
 def layer(gradient: float = 0.1, *, update: float = 0.01, dead: float | None = None) -> list[Row]:
@@ -52,7 +52,7 @@ def told(given: Evidence) -> dict[str, Finding]:
 
 def test_a_healthy_run_is_told_no_more_than_how_exact_its_accuracy_is() -> None:
     assert list(told(evidence(layers={"a": layer(), "b": layer(), "c": layer()}))) == []
-    few = told(evidence(val_classes=[50, 50]))
+    few = told(evidence(val_examples=100))
     assert few.keys() == {"luck"}
     # 0.978 (1 - 0.044 / 2): sqrt(0.978 * 0.022 / 100)
     assert "0.9780 ± 0.0147" in few["luck"].evidence
@@ -96,6 +96,9 @@ def test_a_rate_is_too_low_if_steps_are_tiny_and_the_loss_stays_high() -> None:
     assert told(evidence([0.69, 0.689, 0.688, 0.687], layers=slow)).keys() == {"learning_rate_too_low"}
     assert "learning_rate_too_low" not in told(evidence(layers=slow))  # it has learned
     assert "learning_rate_too_low" not in told(evidence([0.69, 0.68, 0.67, 0.66], layers={"a": layer()}))
+    assert "learning_rate_too_low" in told(evidence([0.69, 0.69], layers={"a": layer(update=0.0)}))
+    dead = {"a": layer(update=0.0), "relu": layer(dead=1.0)}
+    assert "learning_rate_too_low" not in told(evidence([0.69, 0.69, 0.69, 0.69], layers=dead))
 
 
 def test_gradients_vanish_if_a_layers_is_a_thousandth_of_the_last_ones() -> None:
@@ -104,6 +107,7 @@ def test_gradients_vanish_if_a_layers_is_a_thousandth_of_the_last_ones() -> None
     assert (stuck.severity, stuck.where) == ("problem", "layer a")
     assert told(evidence(layers=layers))["vanishing_gradients"].severity == "warning"
     assert "vanishing_gradients" not in told(evidence(layers={"a": layer(1e-3), "b": layer(), "c": layer(0.1)}))
+    assert "vanishing_gradients" not in told(evidence([0.69], layers=layers))  # what begins at zero is still there
     small = {name: layer(1e-5) for name in "abc"}  # all alike: a network that has learned
     assert "vanishing_gradients" not in told(evidence(layers=small))
 
@@ -143,6 +147,8 @@ def test_inputs_that_lie_apart_are_a_shift_and_explain_the_gap_in_accuracy() -> 
 def test_a_first_epoch_that_trains_much_better_than_it_validates_is_a_shift() -> None:
     apart = ([0.8, 0.85, 0.9, 0.95], [0.6, 0.62, 0.63, 0.64])
     assert told(evidence([0.5, 0.4, 0.3, 0.2], accuracy=apart))["distribution_shift"].where == "epoch 0"
+    for known in ({"first_loss": 0.1}, {"train_classes": [100, 100]}):  # from before, or soon by heart
+        assert "distribution_shift" not in told(evidence([0.5, 0.4, 0.3, 0.2], accuracy=apart, **known))
     later = ([0.6, 0.75, 0.9, 0.95], [0.6, 0.62, 0.63, 0.64])
     assert "distribution_shift" not in told(evidence([0.5, 0.4, 0.3, 0.2], accuracy=later))
 
@@ -192,9 +198,7 @@ def test_overfitting_is_a_gap_of_the_best_checkpoint_that_chance_does_not_explai
     assert told(evidence(clean=clean | {"val/accuracy": 0.7}))["overfitting"].severity == "problem"
     assert "overfitting" not in told(evidence(clean=clean | {"val/accuracy": 0.9}))
     # 40 examples: three standard errors of 0.978 are 0.0696, of the given curve 0.7 they are 0.217
-    few = evidence(
-        accuracy=([0.8] * 8, [0.7] * 8), clean={"train/accuracy": 0.8, "val/accuracy": 0.7}, val_classes=[20, 20]
-    )
+    few = evidence(accuracy=([0.8] * 8, [0.7] * 8), clean={"train/accuracy": 0.8, "val/accuracy": 0.7}, val_examples=40)
     assert "overfitting" not in told(few)
 
 
@@ -211,6 +215,8 @@ def test_underfitting_stands_still_far_from_its_training_examples() -> None:
     assert "underfitting" not in told(evidence([0.6, 0.5, 0.45, 0.4, 0.35, 0.3]))  # it still learns
     assert "underfitting" not in told(evidence([0.6, 0.3, 0.21, 0.2, 0.2, 0.2]))  # it fits
     assert "underfitting" not in told(evidence(stands, over=False))
+    smoothed = ([0.99] * 6, [0.98] * 6)  # label smoothing keeps the loss up
+    assert "underfitting" not in told(evidence(stands, accuracy=smoothed))
 
 
 def test_training_is_too_short_if_both_losses_still_fell_at_its_last_epoch() -> None:
@@ -231,7 +237,20 @@ def test_patience_that_outlasts_the_run_never_stops_it() -> None:
     assert told(evidence(patience=19))["early_stopping_never"].severity == "note"
     assert "early_stopping_never" not in told(evidence(patience=18))
     assert "early_stopping_never" not in told(evidence(patience=None))
-    assert "early_stopping_never" not in told(evidence(patience=19, max_epochs=-1))
+    assert "early_stopping_never" not in told(evidence(patience=19, validations=None))
+
+
+def test_epochs_without_a_validation_are_no_gap_in_the_rules() -> None:
+    given = evidence([0.6, 0.55, 0.5, 0.45, 0.4, 0.3])
+    for row in given.curves[::2]:
+        del row["val/loss"], row["val/accuracy"]
+    assert given.epochs("val/loss") == [1, 3, 5]
+    assert given.pairs("loss") == ([0.55, 0.45, 0.3], [0.55, 0.45, 0.3])
+    assert told(given)["training_too_short"].where == "6 epochs"
+
+
+def test_an_accuracy_of_guessing_is_no_luck() -> None:
+    assert "luck" not in told(evidence([0.693] * 5, accuracy=([0.5] * 5, [0.51] * 5), val_examples=100))
 
 
 def test_the_worst_comes_first() -> None:

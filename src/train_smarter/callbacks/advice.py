@@ -1,5 +1,6 @@
 """From a finding to overrides that exist in the run's own config, the likeliest help first."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from train_smarter.callbacks.findings import Finding
 MOST = 3  # overrides for a finding
 USUAL = {"Adam": 1e-3, "AdamW": 1e-3, "SGD": 1e-2}  # learning rates
 WEIGHTED = 20  # classes up to which weights are spelled out
+NOTABLE = 1.5  # times the smallest weight: less is not worth it
 
 Proposals = Callable[["Settings"], list[tuple[str, Any]]]  # (key, new value); None: there is nothing to change
 
@@ -167,8 +169,19 @@ def _too_soon(settings: Settings) -> list[tuple[str, Any]]:
 
 
 def _never(settings: Settings) -> list[tuple[str, Any]]:
-    epochs = settings.get("trainer.max_epochs") or 0
-    return [("trainer.max_epochs", 3 * epochs), ("callbacks.early_stopping.patience", max(2, epochs // 3))]
+    """As many epochs as it takes, or a patience that leaves some."""
+    epochs, patience, validations = (
+        settings.get("trainer.max_epochs"),
+        settings.facts.patience,
+        settings.facts.validations,
+    )
+    if not (epochs and patience and validations):
+        return []
+    enough = math.ceil(epochs * (patience + 3) / validations)
+    return [
+        ("trainer.max_epochs", enough if epochs > 0 else None),
+        ("callbacks.early_stopping.patience", validations // 3 if validations >= 3 else None),
+    ]
 
 
 def _shift(settings: Settings) -> list[tuple[str, Any]]:
@@ -197,7 +210,8 @@ def _balanced(counts: Sequence[int]) -> list[float] | None:
     if not counts or not min(counts) or len(counts) > WEIGHTED:
         return None
     mean = sum(counts) / len(counts)
-    return [round(min(10.0, mean / count), 2) for count in counts]
+    weights = [round(min(10.0, mean / count), 2) for count in counts]
+    return weights if max(weights) > NOTABLE * min(weights) else None
 
 
 def _waiting(settings: Settings) -> list[tuple[str, Any]]:

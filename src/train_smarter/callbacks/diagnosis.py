@@ -3,9 +3,10 @@
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,17 @@ from train_smarter.callbacks.advice import advice
 from train_smarter.callbacks.evidence import Evidence, Facts, layers_of, norms, shift, watched, where_broken
 from train_smarter.callbacks.findings import Finding, Limits, contents, diagnose
 from train_smarter.data.base import Data
+from train_smarter.error import UserError, nearest
 from train_smarter.model.base import Classifier
-from train_smarter.record import append_row, cut_rows, write_json
+from train_smarter.record import append_row, cut_rows, read_json, write_json
 
 log = logging.getLogger(__name__)
 
 PEAKS = ("first_loss", "broken", "gradient_peak", "update_peak", "top_rate")  # facts of earlier epochs
-SURE = ("class_imbalance", "distribution_shift", "data_starvation")  # told while a run trains, as problems are
+# Told while a run trains, as soon as it is found; another problem when it has been there for SETTLED epochs.
+SURE = ("loss_not_finite", "exploding_gradients", "class_imbalance")
+SETTLED = 3
+OFTEN, SELDOM = 20, 10  # epochs up to which each is judged, and from one to the next after that
 
 
 class Diagnosis(Callback):
@@ -43,10 +48,13 @@ class Diagnosis(Callback):
     """
 
     def __init__(self, *, folder: str, limits: Mapping[str, float], samples: int = 4, stop: bool = True) -> None:
-        self.folder, self.samples, self.stop, self.limits = Path(folder), samples, stop, Limits(**limits)
+        if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
+            raise UserError(f"callbacks.diagnosis.samples={samples}: give a whole number of at least 1")
+        self.folder, self.samples, self.stop, self.limits = Path(folder), samples, stop, _limits(limits)
         self.facts = Facts()
         self.findings: list[Finding] = []
         self._told: set[str] = set()
+        self._seen: Counter[str] = Counter()  # in so many judgements in a row
         self._waited = self._worked = 0.0  # seconds without a batch, and with one
         self._steps = 0  # that were waited for
         self._batch: Any = None
@@ -62,7 +70,9 @@ class Diagnosis(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         return {
+            "run": self.folder.name,
             "told": sorted(self._told),
+            "measured": [torch.stack(step) for step in self._measured],
             "waited": self._waited,
             "worked": self._worked,
             "steps": self._steps,
@@ -70,8 +80,9 @@ class Diagnosis(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if self.facts.over:  # the best checkpoint is only looked at
+        if self.facts.over or state_dict["run"] != self.folder.name:  # it is looked at, or another run's
             return
+        self._measured = [tuple(step.unbind()) for step in state_dict["measured"]]
         for name in PEAKS:
             setattr(self.facts, name, state_dict[name])
         self._told = set(state_dict["told"])
@@ -81,10 +92,11 @@ class Diagnosis(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.layers = layers_of(pl_module)
-        self.facts.max_epochs = trainer.max_epochs
+        self.facts.max_epochs, self.facts.validations = trainer.max_epochs, _validations(trainer)
         for stopping in self._stoppings(trainer):
-            self.facts.patience, self.facts.min_delta = stopping.patience, abs(stopping.min_delta)
-            self.facts.monitor, self.facts.mode = stopping.monitor or "", stopping.mode
+            self.facts.patience = stopping.patience
+        if trainer.is_global_zero:
+            self._chosen = self._steps_of(trainer)  # here, too: a run that goes on may begin within an epoch
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not trainer.is_global_zero:
             return
@@ -112,10 +124,12 @@ class Diagnosis(Callback):
         self._since = None
 
     def _steps_of(self, trainer: Trainer) -> set[int]:
-        """Batches of an epoch that are measured, evenly spread; and the very first one, when most can go wrong."""
-        every = max(1, int(min(trainer.num_training_batches, 10**6)) // self.samples)
+        """Batches of an epoch whose step is measured, evenly spread; and the first step, when most can go wrong."""
+        batches, together = int(min(trainer.num_training_batches, 10**6)), trainer.accumulate_grad_batches
+        steps = max(1, batches // together)
+        every = max(1, steps // self.samples)
         first = {0} if trainer.global_step == 0 else set()
-        return first | {every // 2 + every * i for i in range(self.samples)}
+        return {(step + 1) * together - 1 for step in first | {every // 2 + every * i for i in range(self.samples)}}
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         self._began = time.perf_counter()
@@ -128,20 +142,29 @@ class Diagnosis(Callback):
         """The weights are still those that made the loss."""
         if loss.device.type != "cpu" and trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
-        value = loss.item()
+        scaler = getattr(trainer.precision_plugin, "scaler", None)  # of 16-mixed, by which the loss is large already
+        value = loss.item() / (scaler.get_scale() if scaler is not None else 1)
         if self.facts.first_loss is None:
             self.facts.first_loss = value * trainer.accumulate_grad_batches
-        if not math.isfinite(value) and self.facts.broken is None:
+        if math.isfinite(value):
+            return
+        if self.facts.broken is None:
             self._note_broken(trainer, pl_module)
+        if self.stop and trainer.world_size == 1:
+            trainer.should_stop = True
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:  # noqa: ARG002
         if self._number not in self._chosen:
             return
-        gradients = {name: [p.grad for p in weights] for name, weights in self.layers.items()}
-        if all(gradient is not None for some in gradients.values() for gradient in some):
+        if not self._measured:  # what this epoch does not use has no gradient
+            used = {name: all(p.grad is not None for p in weights) for name, weights in self.layers.items()}
+            self.layers = {name: weights for name, weights in self.layers.items() if used[name]}
+        gradients = [[p.grad for p in weights if p.grad is not None] for weights in self.layers.values()]
+        if gradients and all(map(len, gradients)):
             with torch.no_grad():
                 self._before = [p.detach().clone() for weights in self.layers.values() for p in weights]
-                self._measured.append((norms(gradients), norms(self.layers), norms(self.layers)))  # type: ignore[arg-type]
+                weight = norms(self.layers)
+                self._measured.append((norms(dict(zip(self.layers, gradients, strict=True))), weight, weight))
 
     def on_train_batch_end(self, *_: Any) -> None:
         if self._before is not None:
@@ -165,7 +188,8 @@ class Diagnosis(Callback):
         self._watching.close()
         self._since = None
         if not trainer.sanity_checking and isinstance(pl_module, Classifier):
-            self.facts.confusion = pl_module.running["val"].total.tolist()
+            total = pl_module.running["val"].total
+            self.facts.confusion, self.facts.val_examples = total.tolist(), int(total.sum())
         if self.stop and trainer.world_size > 1 and not trainer.sanity_checking:
             self._agree(trainer)
 
@@ -192,12 +216,14 @@ class Diagnosis(Callback):
             self.facts.update_peak = _peak(self.facts.update_peak, measured[:, 2], measured[:, 1], epoch)
         for i, name in enumerate(self.layers if measured is not None else ()):
             assert measured is not None
-            gradient, weight, moved = measured[:, :, i].T  # (S,) each
+            # In the very first step, what begins at zero has no gradient yet.
+            gradient, weight, moved = measured[1 if epoch == 0 and len(measured) > 1 else 0 :, :, i].T  # (S,) each
             row = {"gradient_norm": gradient.median(), "weight_norm": weight[-1]}
             row["update_ratio"] = (moved / weight.clamp(min=1e-30)).median()
             self._append(epoch, name, row)
         for name, fired in self._fired.items():
             self._append(epoch, name, {"dead": 1 - fired.float().mean()})
+        self._fired = {}
 
     def _append(self, epoch: int, layer: str, values: Mapping[str, Tensor]) -> None:
         blank = dict.fromkeys(("weight_norm", "gradient_norm", "update_ratio", "dead"))
@@ -213,27 +239,42 @@ class Diagnosis(Callback):
         self._write(trainer)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not isinstance(pl_module, Classifier) or not self.facts.over:
+        if not isinstance(pl_module, Classifier) or not (self.facts.over or self._recalled()):
             return
         tested = {split: tally for split, tally in pl_module.tested.items() if split in ("train", "val")}
-        self.facts.clean = {
-            f"{s}/{name}": value for s, tally in tested.items() for name, value in tally.compute().items()
-        }
+        metrics = {f"{s}/{name}": value for s, tally in tested.items() for name, value in tally.compute().items()}
+        self.facts.clean = {name: value for name, value in metrics.items() if math.isfinite(value)}
         if "val" in tested:
             self.facts.confusion = tested["val"].total.tolist()
         self._judge(trainer)
         self._write(trainer)
 
+    def _recalled(self) -> bool:
+        """Whether training had ended in an earlier start of this run, which then left its facts."""
+        try:
+            self.facts = Facts(**read_json(self.folder / "diagnosis.json")["measured"])
+        except (UserError, LookupError, TypeError):
+            return False
+        return self.facts.over
+
     def _judge(self, trainer: Trainer) -> None:
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        if not self.facts.over and trainer.current_epoch > OFTEN and trainer.current_epoch % SELDOM:
             return
         if total := self._waited + self._worked:
             self.facts.data_wait, self.facts.step_wait = self._waited / total, self._waited / max(1, self._steps)
         self.findings = diagnose(Evidence.read(self.folder, self.facts), self.limits)
-        if self.facts.over:
-            return
+        if not self.facts.over:
+            self._tell()
+
+    def _tell(self) -> None:
+        """A warning in the log, once, of what will not be taken back."""
+        problems = {finding.name for finding in self.findings if finding.severity == "problem"}
+        self._seen = Counter({name: self._seen[name] + 1 for name in problems})
         for finding in self.findings:
-            if (finding.severity == "problem" or finding.name in SURE) and finding.name not in self._told:
+            sure = finding.name in SURE or self._seen[finding.name] >= SETTLED
+            if sure and finding.name not in self._told:
                 self._told.add(finding.name)
                 log.warning("%s", finding)
 
@@ -254,8 +295,6 @@ class Diagnosis(Callback):
         where = where_broken(pl_module, inputs) if isinstance(inputs, Tensor) else "loss"
         place = {"epoch": trainer.current_epoch, "step": trainer.global_step, "batch": self._number}
         self.facts.broken = {**place, "where": where}
-        if self.stop and trainer.world_size == 1:
-            trainer.should_stop = True
 
 
 def _peak(known: dict[str, float] | None, norms: Tensor, weights: Tensor, epoch: int) -> dict[str, float] | None:
@@ -263,3 +302,26 @@ def _peak(known: dict[str, float] | None, norms: Tensor, weights: Tensor, epoch:
     sizes = norms.norm(dim=1) / weights.norm(dim=1).clamp(min=1e-30)
     size = float(sizes.max())
     return {"size": size, "epoch": epoch} if math.isfinite(size) and (not known or size > known["size"]) else known
+
+
+def _limits(given: Any) -> Limits:
+    names = [field.name for field in fields(Limits)]
+    limits = dict(given or {})
+    for name, value in limits.items():
+        if name not in names:
+            raise UserError(f"callbacks.diagnosis.limits has no {name}{nearest(str(name), names)}")
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise UserError(f"callbacks.diagnosis.limits.{name}={value}: give a number")
+    if missing := [name for name in names if name not in limits]:
+        raise UserError(f"callbacks.diagnosis.limits lacks {', '.join(missing)}")
+    return Limits(**limits)
+
+
+def _validations(trainer: Trainer) -> int | None:
+    """How many there are in a run that goes to its last epoch; None: it has none, or they are not counted by epochs."""
+    epochs, every = trainer.max_epochs, trainer.check_val_every_n_epoch
+    if epochs is None or epochs < 0 or every is None:
+        return None
+    batches, between = float(trainer.num_training_batches), float(trainer.val_check_batch or math.inf)
+    within = int(batches // between) if math.isfinite(batches) and between < batches else 1
+    return epochs // every * within

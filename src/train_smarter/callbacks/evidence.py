@@ -23,7 +23,7 @@ COMMON = 200  # words whose shares are compared
 class Facts:
     """What does not stand in the run's curves. Everything is a JSON value, kept in diagnosis.json as `measured`.
 
-    names: of the classes; train_classes, val_classes: examples of each.
+    names: of the classes; train_classes, val_classes: examples of each; val_examples: that a validation looked at.
     shift: how far validation inputs lie from training inputs, by feature: the distance of the means in standard
         deviations of the training examples, or, of words, the share that would have to be exchanged (0 to 1).
     confusion: (K, K) counts on validation, of the best checkpoint where that is known, else of the latest validation.
@@ -34,14 +34,14 @@ class Facts:
     rate, top_rate: the learning rate of the latest epoch's end, and the highest of any.
     broken: the first loss that was not finite: {epoch, step, batch, where}.
     clean: metrics of the best checkpoint, without augmentation and dropout: {"train/accuracy": ..., ...}.
-    max_epochs, patience, min_delta: as configured; None: there is no such end.
+    max_epochs, patience: as configured; validations: as many as the run may have; None: there is no such end.
     stopped: early stopping has ended the run; over: the run has ended.
-    monitor, mode: by which the best checkpoint is chosen.
     """
 
     names: list[str] = field(default_factory=list)
     train_classes: list[int] = field(default_factory=list)
     val_classes: list[int] = field(default_factory=list)
+    val_examples: int = 0
     shift: dict[str, float] = field(default_factory=dict)
     confusion: list[list[int]] = field(default_factory=list)
     first_loss: float | None = None
@@ -55,11 +55,9 @@ class Facts:
     clean: dict[str, float] = field(default_factory=dict)
     max_epochs: int | None = None
     patience: int | None = None
-    min_delta: float | None = None
+    validations: int | None = None
     stopped: bool = False
     over: bool = False
-    monitor: str = "val/accuracy"
-    mode: str = "max"
 
 
 Row = dict[str, float]
@@ -83,6 +81,15 @@ class Evidence:
     def curve(self, name: str) -> list[float]:
         """The values of a metric, epoch by epoch, where there are any."""
         return [row[name] for row in self.curves if name in row]
+
+    def epochs(self, name: str) -> list[int]:
+        """Those that the values of `curve` belong to."""
+        return [int(row["epoch"]) for row in self.curves if name in row]
+
+    def pairs(self, name: str) -> tuple[list[float], list[float]]:
+        """A metric on train and on validation, of the epochs that have both."""
+        both = [row for row in self.curves if f"train/{name}" in row and f"val/{name}" in row]
+        return [row[f"train/{name}"] for row in both], [row[f"val/{name}"] for row in both]
 
 
 def _numbers(row: Mapping[str, str]) -> Row:
@@ -118,10 +125,12 @@ def watched(model: nn.Module, fired: dict[str, Tensor]) -> Iterator[None]:
     calls: dict[str, int] = {}
 
     def note(name: str, output: Tensor) -> None:
+        unit = 1 if output.ndim in (2, 4) else output.ndim - 1  # channels of an image, else features
+        if name in fired and len(fired[name]) != output.shape[unit]:
+            name = f"{name} of {output.shape[unit]}"  # one ReLU behind several layers
         calls[name] = calls.get(name, 0) + 1
         if calls[name] > CALLS:
             return
-        unit = 1 if output.ndim in (2, 4) else output.ndim - 1  # channels of an image, else features
         others = [dim for dim in range(output.ndim) if dim != unit]
         seen = (output.detach() > 0).any(others[0]) if len(others) == 1 else (output.detach() > 0).sum(others) > 0
         fired[name] = fired[name] | seen if name in fired else seen
@@ -179,8 +188,13 @@ def _first_broken_output(model: nn.Module, inputs: Tensor) -> str | None:
 def shift(train: Tensor, val: Tensor) -> dict[str, float]:
     """How far validation inputs lie from training inputs, by feature; see `Facts.shift`.
 
-    train, val: uint8 images (N, C, H, W), or tokens (N, T) with 0 for padding and 1 for unknown words.
+    train, val: uint8 images (N, C, H, W), or tokens (N, T) with 0 for padding and 1 for unknown words; nothing is said
+        of other inputs.
     """
+    images = train.ndim == 4 and train.dtype == torch.uint8
+    tokens = train.ndim == 2 and not train.is_floating_point() and 0 <= int(train.min()) <= int(train.max()) < 2**24
+    if not (images or tokens):
+        return {}
     train, val = train[:: max(1, len(train) // LOOKED_AT)], val[:: max(1, len(val) // LOOKED_AT)]
     if train.ndim == 2:
         return _words(train.long(), val.long())

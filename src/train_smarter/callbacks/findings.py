@@ -49,6 +49,8 @@ class Limits:
     annealed: float
     improving: float
     worthwhile: float
+    fits: float
+    enough: float
     shifted: float
     words: float
     falling: float
@@ -85,12 +87,7 @@ def standard_error(accuracy: float, examples: int) -> float:
 
 
 def _error(evidence: Evidence) -> float:
-    accuracy = max(evidence.curve("val/accuracy"), default=0.0)
-    return standard_error(accuracy, sum(evidence.facts.val_classes))
-
-
-def _epoch(evidence: Evidence, place: int) -> int:
-    return int(evidence.curves[place]["epoch"])
+    return standard_error(max(evidence.curve("val/accuracy"), default=0.0), evidence.facts.val_examples)
 
 
 def _late(values: Sequence[float]) -> float:
@@ -142,7 +139,7 @@ def learning_rate_too_low(evidence: Evidence, limits: Limits) -> Finding | None:
     if len(losses) < 2 or not updates or losses[-1] < limits.learned * loss:
         return None
     median = statistics.median(updates)
-    if not 0 < median < limits.slow_update:
+    if not median < limits.slow_update:
         return None
     told = f"a step changes the weights by {median:.1e} of their size, and train/loss only fell to {losses[-1]:.3g}"
     return Finding("learning_rate_too_low", "problem", told, "all epochs")
@@ -158,8 +155,8 @@ def _gradients(rows: Sequence[Row]) -> list[float]:
 
 def vanishing_gradients(evidence: Evidence, limits: Limits) -> Finding | None:
     sizes = {name: statistics.median(of) for name, rows in evidence.layers.items() if (of := _gradients(rows))}
-    if len(sizes) < 3 or not (last := list(sizes.values())[-1]):
-        return None
+    if len(sizes) < 3 or len(evidence.curves) < 2 or not (last := list(sizes.values())[-1]):
+        return None  # what begins at zero, as the last norm of a residual block does, has gradients a little later
     weak = [name for name, size in sizes.items() if size < limits.vanished * last]
     if not weak:
         return None
@@ -218,19 +215,25 @@ def distribution_shift(evidence: Evidence, limits: Limits) -> Finding | None:
 
 
 def _shift_from_the_start(evidence: Evidence, limits: Limits) -> Finding | None:
-    """Nothing can be learned by heart within the first epoch: there, validation is as good as training, or better."""
-    train, val = evidence.curve("train/accuracy"), evidence.curve("val/accuracy")
-    error = standard_error(val[0], sum(evidence.facts.val_classes)) if val else 0.0
-    if not train or not val or train[0] - val[0] < max(limits.gap, 2 * limits.errors * error):
+    """Little can be learned by heart within the first epoch: there, validation is as good as training, or better.
+
+    Not so of few examples, nor of a network that knows them from before.
+    """
+    (train, val), facts = evidence.pairs("accuracy"), evidence.facts
+    known = facts.first_loss is not None and facts.first_loss < limits.learned * guessing(facts)[0]
+    if not val or evidence.epochs("val/accuracy")[0] or known or sum(facts.train_classes) < limits.enough:
+        return None
+    error = standard_error(val[0], facts.val_examples)
+    if train[0] - val[0] < max(limits.gap, 2 * limits.errors * error):
         return None
     told = f"already in the first epoch, train/accuracy is {train[0]:.3f} and val/accuracy {val[0]:.3f}"
     return Finding("distribution_shift", "warning", f"{told}: they are not of one distribution", "epoch 0")
 
 
 def label_noise(evidence: Evidence, limits: Limits) -> Finding | None:
-    train, val = evidence.curve("train/accuracy"), evidence.curve("val/accuracy")
+    train, val = evidence.pairs("accuracy")
     losses, (loss, chance) = evidence.curve("train/loss"), guessing(evidence.facts)
-    if len(val) < 4 or len(train) != len(val):
+    if len(val) < 4:
         return None
     error, best = _error(evidence), val.index(max(val))
     if max(val) <= chance + limits.errors * error and losses[-1] < limits.stuck * loss:
@@ -244,12 +247,13 @@ def label_noise(evidence: Evidence, limits: Limits) -> Finding | None:
     fall, rise = val[best] - _late(after), train[-1] - train[best]
     if fall < max(limits.falling, 2 * error) or rise < limits.falling:
         return None
+    epoch = evidence.epochs("val/accuracy")[best]
     told = f"val/accuracy fell from {val[best]:.3f} by {fall:.3f} while train/accuracy went on from {train[best]:.3f}"
     return Finding(
         "label_noise",
         "warning",
         f"{told} to {train[-1]:.3f}: wrong labels are learned by heart",
-        f"from epoch {best} on",
+        f"from epoch {epoch} on",
     )
 
 
@@ -308,8 +312,9 @@ def overfitting(evidence: Evidence, limits: Limits) -> Finding | None:
     if pair is None or len(losses) < 2 or pair[0] - pair[1] < max(limits.gap, limits.errors * _error(evidence)):
         return None
     train, val = pair
-    least = losses.index(min(losses))
-    rose = f", val/loss from {losses[least]:.3g} (epoch {least}) to {losses[-1]:.3g}" if least < len(losses) - 1 else ""
+    least, epochs = losses.index(min(losses)), evidence.epochs("val/loss")
+    rises = least < len(losses) - 1
+    rose = f", val/loss from {losses[least]:.3g} (epoch {epochs[least]}) to {losses[-1]:.3g}" if rises else ""
     severity: Severity = "problem" if train - val >= limits.large_gap else "warning"
     return Finding("overfitting", severity, f"accuracy {train:.3f} on train, {val:.3f} on validation{rose}")
 
@@ -320,7 +325,7 @@ def underfitting(evidence: Evidence, limits: Limits) -> Finding | None:
     loss, _ = guessing(evidence.facts)
     if pair is None or not evidence.facts.over or len(losses) < 4 or pair[0] - pair[1] >= limits.gap:
         return None
-    fits = losses[-1] < limits.fitted * loss
+    fits = losses[-1] < limits.fitted * loss or pair[0] >= limits.fits
     if fits or _pace(losses, max(3, len(losses) // 3)) >= limits.plateau:
         return None
     told = f"train/accuracy stays at {pair[0]:.3f}, train/loss at {losses[-1]:.3g} where guessing has {loss:.3g}"
@@ -332,7 +337,7 @@ def underfitting(evidence: Evidence, limits: Limits) -> Finding | None:
 def _still_learns(evidence: Evidence, limits: Limits, *, steps: int) -> bool:
     """Both losses fell with each of the last steps from epoch to epoch, and there is something left to gain."""
     loss, _ = guessing(evidence.facts)
-    curves = [evidence.curve(f"{split}/loss")[-steps - 1 :] for split in ("train", "val")]
+    curves = [curve[-steps - 1 :] for curve in evidence.pairs("loss")]
     if min(map(len, curves)) < 2 or curves[1][-1] < limits.worthwhile * loss:
         return False
     return all(after < (1 - limits.improving) * before for curve in curves for before, after in pairwise(curve))
@@ -343,7 +348,7 @@ def training_too_short(evidence: Evidence, limits: Limits) -> Finding | None:
     if not facts.over or facts.stopped or not _still_learns(evidence, limits, steps=2):
         return None
     told = f"when it ended, val/loss still fell by {_pace(val):.0%} an epoch, to {val[-1]:.3g}"
-    return Finding("training_too_short", "warning", told, f"{len(val)} epochs")
+    return Finding("training_too_short", "warning", told, f"{len(evidence.curves)} epochs")
 
 
 # ---- when it stops
@@ -354,21 +359,22 @@ def early_stopping_too_soon(evidence: Evidence, limits: Limits) -> Finding | Non
     if not facts.stopped or not _still_learns(evidence, limits, steps=1):
         return None
     told = f"it stopped while val/loss still fell by {_pace(val, 2):.0%} an epoch; patience {facts.patience}"
-    return Finding("early_stopping_too_soon", "warning", told, f"epoch {_epoch(evidence, -1)}")
+    return Finding("early_stopping_too_soon", "warning", told, f"epoch {evidence.epochs('val/loss')[-1]}")
 
 
 def early_stopping_never(evidence: Evidence, limits: Limits) -> Finding | None:  # noqa: ARG001
-    patience, most = evidence.facts.patience, evidence.facts.max_epochs
-    if patience is None or most is None or most < 0 or patience < most - 1:
+    patience, most = evidence.facts.patience, evidence.facts.validations
+    if patience is None or most is None or patience < most - 1:
         return None
-    return Finding("early_stopping_never", "note", f"patience {patience} can never stop a run of {most} epochs")
+    told = f"patience {patience} can never stop a run of {most} validations"
+    return Finding("early_stopping_never", "note", told)
 
 
 def luck(evidence: Evidence, limits: Limits) -> Finding | None:
-    error, values = _error(evidence), evidence.curve("val/accuracy")
-    if not evidence.facts.over or not values or error < limits.luck:
+    error, values, number = _error(evidence), evidence.curve("val/accuracy"), evidence.facts.val_examples
+    _, chance = guessing(evidence.facts)
+    if not evidence.facts.over or not values or error < limits.luck or max(values) <= chance + limits.errors * error:
         return None
-    number = sum(evidence.facts.val_classes)
     told = f"val/accuracy {max(values):.4f} ± {error:.4f}, its standard error on {number} examples"
     return Finding("luck", "note", f"{told}: a run that is better by less may only have been luckier")
 
@@ -412,6 +418,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "learning_rate_too_high": (*FIT, "distribution_shift"),
     "vanishing_gradients": ("underfitting", "learning_rate_too_low", "training_too_short", "early_stopping_too_soon"),
     "learning_rate_too_low": ("underfitting", "training_too_short", "early_stopping_too_soon"),
+    "dead_relus": ("learning_rate_too_low",),
     "distribution_shift": ("overfitting", "label_noise", "early_stopping_too_soon"),
 }
 
