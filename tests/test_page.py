@@ -520,3 +520,13 @@ def test_a_table_is_sorted_by_a_click_and_a_trial_is_found_in_every_plot(search:
     assert told["up"] == list("01234567")
     assert told["down"] == list("76543210")
     assert sorted(told["on"]) == ["g", "tr", "use"]
+
+
+def test_advice_of_a_strangers_folder_sets_plain_keys_alone(past_run: Path) -> None:
+    words = ["model.dropout=0.4", "model._target_=os.system", "x; rm -rf ~", "+a=1"]
+    finding = {"name": "overfitting", "severity": "warning", "evidence": "", "where": "", "advice": words}
+    (past_run / "diagnosis.json").write_text(json.dumps({"findings": [finding], "measured": {}}))
+    text = page.run_page(past_run)
+    assert "model.dropout=0.4" in text
+    assert "os.system" not in text
+    assert "rm -rf" not in text

@@ -154,7 +154,11 @@ def _diagnosis(path: Path) -> Content:
 def _finding(one: Content, name: str) -> Content:
     severity = one["severity"] if one["severity"] in SEVERITIES else "note"
     texts = {key: str(one.get(key) or "") for key in ("name", "evidence", "where")}
-    advice = [f"train rerun={name} {shlex.quote(str(word))}" for word in (one.get("advice") or [])[:FINDINGS]]
+    words = [str(word) for word in (one.get("advice") or [])[:FINDINGS]]
+    # The folder may be a stranger's: what is offered to be copied sets a plain key, and no `_target_`.
+    advice = [
+        f"train rerun={name} {shlex.quote(word)}" for word in words if re.fullmatch(r"[a-z]\w*(\.[a-z]\w*)*=.+", word)
+    ]
     return {**texts, "severity": severity, "advice": advice}
 
 

@@ -180,7 +180,7 @@ def _never(settings: Settings) -> list[tuple[str, Any]]:
     enough = math.ceil(epochs * (patience + 3) / validations)
     return [
         ("trainer.max_epochs", enough if epochs > 0 else None),
-        ("callbacks.early_stopping.patience", validations // 3 if validations >= 3 else None),
+        ("callbacks.early_stopping.patience", validations // 3 if validations >= 6 else None),
     ]
 
 
