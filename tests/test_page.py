@@ -150,7 +150,7 @@ def test_a_runs_page_shows_all_of_it(ran: Make) -> None:
     assert found["layers"].count("[plot]") == 4
     assert "training examples a second 200" in found["time"]  # 100 in 0.5 s
     assert "trainable parameters 12,345" in found["time"]
-    assert "train model=mlp copy run" in found["repeat"]
+    assert "train model=mlp run" in found["repeat"]
     assert "commit ac5586d packages torch 2.15.0 hardware cores 2" in found["repeat"]
 
 
