@@ -156,7 +156,7 @@ def helped(case: Case, override: str) -> bool:
 def _best(folder: Path) -> tuple[float, float]:
     from train_smarter.record import rows
 
-    curve = rows(folder / "metrics.csv")
+    curve = [row for row in rows(folder / "metrics.csv") if row["val/loss"]]  # not every epoch need be validated
     losses = [float(row["val/loss"]) for row in curve if math.isfinite(float(row["val/loss"]))]
     return max(float(row["val/accuracy"]) for row in curve), min(losses, default=math.inf)
 

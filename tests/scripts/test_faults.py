@@ -71,7 +71,7 @@ def test_advice_has_helped_if_the_best_value_is_better_or_as_good_at_a_lower_los
         (tmp_path / name).mkdir(exist_ok=True)
         (tmp_path / name / "metrics.csv").write_text("\n".join(["epoch,val/accuracy,val/loss", *rows]) + "\n")
 
-    curve("a", "0,0.5,1.0", "1,0.6,nan")
+    curve("a", "0,0.5,1.0", "1,0.6,nan", "2,,")
     case = Case("a", "test", "")
     for rows, better in ((["0,0.7,2.0"], True), (["0,0.6,0.9"], True), (["0,0.6,1.0"], False), (["0,0.5,0.1"], False)):
 
