@@ -112,6 +112,20 @@ def test_each_epoch_has_a_row_for_each_layer_and_each_relu(tmp_path: Path) -> No
     assert [bool(row["update_ratio"]) for row in found[:3]] == [True, True, False]
 
 
+class Spare(MLP):
+    """Has a layer that it never uses."""
+
+    def __init__(self, **words: Any) -> None:
+        super().__init__(**words)
+        self.spare = torch.nn.Linear(3, 3)
+
+
+def test_a_layer_that_is_not_used_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "MLP", Spare)
+    trained(tmp_path, Drawn(), diagnosis(tmp_path), epochs=1)
+    assert [row["layer"] for row in rows(tmp_path / "layers.csv")] == ["layers.1", "layers.3", "layers.2"]
+
+
 def test_of_plain_descent_a_step_is_the_rate_times_the_gradient(tmp_path: Path) -> None:
     trained(tmp_path, Drawn(), diagnosis(tmp_path, samples=4), epochs=1, limit_train_batches=1)
     row = rows(tmp_path / "layers.csv")[0]

@@ -60,6 +60,7 @@ class Diagnosis(Callback):
         self._batch: Any = None
         self._chosen: set[int] = set()
         self._measured: list[tuple[Tensor, Tensor, Tensor]] = []  # norms of gradients, weights, changes: (L,) each
+        self._sifted = False  # whether layers that are not used, and have no gradient, have been left out
         self._before: list[Tensor] | None = None  # weights before the step under way
         self._since: float | None = None  # the last step ended
         self._began = 0.0
@@ -72,7 +73,7 @@ class Diagnosis(Callback):
         return {
             "run": self.folder.name,
             "told": sorted(self._told),
-            "measured": [torch.stack(step) for step in self._measured],
+            "measured": [torch.stack(step).cpu() for step in self._measured],
             "waited": self._waited,
             "worked": self._worked,
             "steps": self._steps,
@@ -91,7 +92,7 @@ class Diagnosis(Callback):
     # ---- before the first step
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.layers = layers_of(pl_module)
+        self.layers, self._sifted = layers_of(pl_module), False
         self.facts.max_epochs, self.facts.validations = trainer.max_epochs, _validations(trainer)
         for stopping in self._stoppings(trainer):
             self.facts.patience = stopping.patience
@@ -156,9 +157,9 @@ class Diagnosis(Callback):
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:  # noqa: ARG002
         if self._number not in self._chosen:
             return
-        if not self._measured:  # what this epoch does not use has no gradient
+        if not self._sifted:
             used = {name: all(p.grad is not None for p in weights) for name, weights in self.layers.items()}
-            self.layers = {name: weights for name, weights in self.layers.items() if used[name]}
+            self.layers, self._sifted = {name: self.layers[name] for name in self.layers if used[name]}, True
         gradients = [[p.grad for p in weights if p.grad is not None] for weights in self.layers.values()]
         if gradients and all(map(len, gradients)):
             with torch.no_grad():
@@ -210,7 +211,7 @@ class Diagnosis(Callback):
         self._measured = []
 
     def _write_layers(self, epoch: int) -> None:
-        measured = torch.stack([torch.stack(step) for step in self._measured]).cpu() if self._measured else None
+        measured = torch.stack([torch.stack(step).cpu() for step in self._measured]) if self._measured else None
         if measured is not None:
             self.facts.gradient_peak = _peak(self.facts.gradient_peak, measured[:, 0], measured[:, 1], epoch)
             self.facts.update_peak = _peak(self.facts.update_peak, measured[:, 2], measured[:, 1], epoch)
