@@ -1,7 +1,7 @@
 """How good is the diagnosis? Trains runs with a planted fault and healthy ones, and counts what is found.
 
     python scripts/faults.py                  # all of scripts/faults.yaml, then each fault with its first advice
-    python scripts/faults.py --half tune      # or test, or fresh
+    python scripts/faults.py --half tune      # or test, fresh, last
     python scripts/faults.py rate_10_digits   # some; --list names them all
     python scripts/faults.py --no-training    # judges what logs/faults holds, by today's rules
 
@@ -250,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Measures the diagnosis on planted faults and on healthy runs.")
     parser.add_argument("names", nargs="*", metavar="run", help="of scripts/faults.yaml; none: all")
-    parser.add_argument("--half", choices=("tune", "test", "fresh"), help="one part of the list")
+    parser.add_argument("--half", choices=("tune", "test", "fresh", "last"), help="one part of the list")
     parser.add_argument("--list", action="store_true", help="names the runs")
     parser.add_argument("--no-training", action="store_true", help="judges what was trained before")
     parser.add_argument("--no-advice", action="store_true", help="does not try the advice")

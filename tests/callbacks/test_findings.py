@@ -253,6 +253,29 @@ def test_an_accuracy_of_guessing_is_no_luck() -> None:
     assert "luck" not in told(evidence([0.693] * 5, accuracy=([0.5] * 5, [0.51] * 5), val_examples=100))
 
 
+def test_what_is_explained_explains_nothing_itself() -> None:
+    # dead units do not move, which looks like a low rate; that would explain why it stands still
+    stands = evidence([0.69] * 6, layers={"a": layer(0.0, update=0.0), "relu": layer(dead=1.0)})
+    assert told(stands).keys() == {"dead_relus", "underfitting"}
+
+
+def test_gradients_that_large_steps_have_made_large_are_the_rates_fault() -> None:
+    both = {"gradient_peak": {"size": 100.0, "epoch": 0}, "update_peak": {"size": 10.0, "epoch": 0}}
+    assert "exploding_gradients" not in told(evidence(**both))
+    assert "learning_rate_too_high" in told(evidence(**both))
+
+
+def test_a_run_that_ends_before_it_has_learned_is_too_short_however_slow_it_begins() -> None:
+    begins = [0.692, 0.689, 0.684]
+    assert told(evidence(begins)).keys() == {"training_too_short"}
+    assert told(evidence(begins, stopped=True)).keys() == {"early_stopping_too_soon"}
+    assert "training_too_short" not in told(evidence([0.692, 0.684, 0.689]))
+    late = evidence([0.69, 0.66, 0.42], [0.685, 0.59, 0.12])  # slow, then fast
+    assert told(late).keys() == {"training_too_short"}
+    bumpy = evidence([0.2, 0.19, 0.15], [0.215, 0.258, 0.172])
+    assert "training_too_short" not in told(bumpy)
+
+
 def test_the_worst_comes_first() -> None:
     found = diagnose(evidence(train_classes=[1000, 90], patience=50, layers={"relu": layer(dead=1.0)}), LIMITS)
     assert [finding.severity for finding in found][:2] == ["problem", "warning"]

@@ -65,9 +65,13 @@ Rule = Callable[[Evidence, Limits], "Finding | None"]
 
 def diagnose(evidence: Evidence, limits: Limits) -> list[Finding]:
     """What is found, the worst first; what another finding explains is left out."""
-    found = {finding.name: finding for rule in RULES if (finding := rule(evidence, limits))}
-    explained = {name for cause in found for name in EXPLAINS.get(cause, ())}
-    return sorted((f for name, f in found.items() if name not in explained), key=lambda f: ORDER[f.severity])
+    found: list[Finding] = []
+    explained: set[str] = set()
+    for rule in RULES:  # causes first; what is explained explains nothing itself
+        if rule.__name__ not in explained and (finding := rule(evidence, limits)):
+            found.append(finding)
+            explained |= set(EXPLAINS.get(finding.name, ()))
+    return sorted(found, key=lambda finding: ORDER[finding.severity])
 
 
 # ---- what a number is held against
@@ -120,7 +124,7 @@ def loss_not_finite(evidence: Evidence, limits: Limits) -> Finding | None:  # no
 def learning_rate_too_high(evidence: Evidence, limits: Limits) -> Finding | None:
     loss, _ = guessing(evidence.facts)
     losses, first, peak = evidence.curve("train/loss"), evidence.facts.first_loss, evidence.facts.update_peak
-    if not losses or first is None or exploding_gradients(evidence, limits):
+    if not losses or first is None:
         return None
     severity: Severity = "problem" if losses[-1] > limits.stuck * loss else "warning"
     worst = max(losses[:3])
@@ -168,11 +172,14 @@ def vanishing_gradients(evidence: Evidence, limits: Limits) -> Finding | None:
 
 
 def exploding_gradients(evidence: Evidence, limits: Limits) -> Finding | None:
-    (loss, _), first, peak = guessing(evidence.facts), evidence.facts.first_loss, evidence.facts.gradient_peak
+    first, peak = evidence.facts.first_loss, evidence.facts.gradient_peak
+    loss = math.log(max(2, len(evidence.facts.names)))  # of a network that knows nothing, not even what is frequent
     if first is not None and first > limits.broken_first_loss * loss:
         told = f"the first loss is {first:.3g}, where guessing has {loss:.3g}: the weights are too large from the start"
         return Finding("exploding_gradients", "problem", told, "first step")
-    if peak is not None and peak["size"] > limits.exploded:
+    step = evidence.facts.update_peak
+    overshot = step is not None and step["size"] > limits.overshot  # then they are large because the steps are
+    if peak is not None and peak["size"] > limits.exploded and not overshot:
         told = f"a gradient was {peak['size']:.3g} times as large as the weights"
         return Finding("exploding_gradients", "problem", told, f"epoch {peak['epoch']}")
     return None
@@ -335,12 +342,18 @@ def underfitting(evidence: Evidence, limits: Limits) -> Finding | None:
 
 
 def _still_learns(evidence: Evidence, limits: Limits, *, steps: int) -> bool:
-    """Both losses fell with each of the last steps from epoch to epoch, and there is something left to gain."""
+    """Both losses fall from epoch to epoch, in the last one as fast as before, and there is something left to gain.
+
+    Where hardly anything was learned yet, any fall will do: networks that read begin slowly.
+    """
     loss, _ = guessing(evidence.facts)
     curves = [curve[-steps - 1 :] for curve in evidence.pairs("loss")]
     if min(map(len, curves)) < 2 or curves[1][-1] < limits.worthwhile * loss:
         return False
-    return all(after < (1 - limits.improving) * before for curve in curves for before, after in pairwise(curve))
+    falls = all(after < before for curve in curves for before, after in pairwise(curve))
+    begins = curves[0][-1] > limits.stuck * loss
+    fast = min(_pace(part, len(part)) for curve in curves for part in (curve, curve[-2:])) >= limits.improving
+    return falls and (fast or begins)
 
 
 def training_too_short(evidence: Evidence, limits: Limits) -> Finding | None:
@@ -389,8 +402,8 @@ RULES: tuple[Rule, ...] = (
     exploding_gradients,
     learning_rate_too_high,
     vanishing_gradients,
-    learning_rate_too_low,
     dead_relus,
+    learning_rate_too_low,
     class_never_predicted,
     class_imbalance,
     distribution_shift,
@@ -414,12 +427,14 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
         "class_never_predicted",
         "luck",
     ),
-    "exploding_gradients": ("training_too_short",),
-    "learning_rate_too_high": (*FIT, "distribution_shift"),
+    "exploding_gradients": ("learning_rate_too_high", "vanishing_gradients", "underfitting", "training_too_short"),
+    "learning_rate_too_high": (*FIT, "vanishing_gradients", "distribution_shift"),
     "vanishing_gradients": ("underfitting", "learning_rate_too_low", "training_too_short", "early_stopping_too_soon"),
     "learning_rate_too_low": ("underfitting", "training_too_short", "early_stopping_too_soon"),
     "dead_relus": ("learning_rate_too_low",),
-    "distribution_shift": ("overfitting", "label_noise", "early_stopping_too_soon"),
+    "distribution_shift": ("overfitting", "label_noise", "training_too_short", "early_stopping_too_soon"),
+    "overfitting": ("training_too_short", "early_stopping_too_soon"),
+    "underfitting": ("training_too_short", "early_stopping_too_soon"),
 }
 
 
