@@ -260,7 +260,10 @@ def test_what_is_explained_explains_nothing_itself() -> None:
 
 
 def test_gradients_that_large_steps_have_made_large_are_the_rates_fault() -> None:
-    both = {"gradient_peak": {"size": 100.0, "epoch": 0}, "update_peak": {"size": 10.0, "epoch": 0}}
+    both: dict[str, Any] = {
+        "gradient_peak": {"size": 100.0, "epoch": 0},
+        "update_peak": {"size": 10.0, "epoch": 0},
+    }
     assert "exploding_gradients" not in told(evidence(**both))
     assert "learning_rate_too_high" in told(evidence(**both))
 
