@@ -143,10 +143,11 @@ class Diagnosis(Callback):
         """The weights are still those that made the loss."""
         if loss.device.type != "cpu" and trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
-        scaler = getattr(trainer.precision_plugin, "scaler", None)  # of 16-mixed, by which the loss is large already
-        value = loss.item() / (scaler.get_scale() if scaler is not None else 1)
+        value = loss.item()
         if self.facts.first_loss is None:
-            self.facts.first_loss = value * trainer.accumulate_grad_batches
+            scaler = getattr(trainer.precision_plugin, "scaler", None)  # of 16-mixed: the loss is scaled already
+            scale = scaler.get_scale() if scaler is not None else 1
+            self.facts.first_loss = value * trainer.accumulate_grad_batches / scale
         if math.isfinite(value):
             return
         if self.facts.broken is None:
