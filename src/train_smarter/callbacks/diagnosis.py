@@ -141,9 +141,9 @@ class Diagnosis(Callback):
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """The weights are still those that made the loss."""
-        if loss.device.type != "cpu" and trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        if not loss.is_cpu and trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
-        value = loss.item()
+        value = loss.detach().item()
         if self.facts.first_loss is None:
             scaler = getattr(trainer.precision_plugin, "scaler", None)  # of 16-mixed: the loss is scaled already
             scale = scaler.get_scale() if scaler is not None else 1
