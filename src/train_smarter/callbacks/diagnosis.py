@@ -176,6 +176,7 @@ class Diagnosis(Callback):
                 moved = norms(changes)
             self._measured[-1] = (*self._measured[-1][:2], moved)
             self._before = None
+        self._batch = None  # kept, it would lie beside the next one, and slow a large network down
         self._since = time.perf_counter()
         self._worked += self._since - self._began
 
