@@ -181,7 +181,7 @@ FILES = {
 def test_what_is_missing_says_so_with_what_to_type_and_the_rest_stands(ran: Make, section: str) -> None:
     file = FILES[section].replace("_", ".")
     found = sections(page.run_page(ran(**{FILES[section]: None})))
-    assert f"{file} is not in this run's folder. Run it again to have it: train model=mlp copy" in found[section]
+    assert f"{file} is not in this run's folder. To have it, type: train model=mlp copy" in found[section]
     others = [body for name, body in found.items() if name not in (section, "time")]
     assert not any("is not in this run" in body for body in others)
 
@@ -227,6 +227,13 @@ def test_a_run_that_goes_on_has_not_yet_what_comes_at_its_end(ran: Make, monkeyp
     monkeypatch.setattr("train_smarter.record.status", lambda _: "running")
     found = sections(page.run_page(ran(note={"end": None}, results_json=None, calibration_json=None)))
     assert "calibration.json is not in this run's folder. Not yet: the run goes on." in found["calibration"]
+
+
+def test_a_run_that_broke_off_goes_on_to_what_it_lacks(ran: Make) -> None:
+    folder = ran(note={"status": "interrupted"}, results_json=None, calibration_json=None)
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    (folder / "checkpoints" / "last.ckpt").touch()
+    assert f"To have it, type: train resume={folder} copy" in sections(page.run_page(folder))["calibration"]
 
 
 def test_a_trial_is_run_again_as_a_run_of_its_own(ran: Make) -> None:
@@ -371,6 +378,15 @@ def test_a_searchs_page_has_what_its_study_knows(search: Path) -> None:
     assert found["plots"].count("[plot]") == 3  # history, importances, parallel coordinates
     assert found["failures"].startswith("Pruned and failed 7 failed ValueError: <no> Traceback there")
     assert found["failures"].endswith("6 pruned stopped at validation 1 with 0.2500: others were ahead by then")
+
+
+def test_a_study_in_a_database_is_not_told_to_go_on_by_a_command_that_is_refused(search: Path) -> None:
+    study = optuna.create_study(direction="maximize")
+    study.add_trial(create_trial(value=0.5, params={"optimizer.lr": 0.1, "model.name": "cnn"}, distributions=SPACE))
+    (search / "study.log").unlink()
+    found = sections(page.multirun_page(search, study=study))
+    assert "train -m rerun=" in found["best"]
+    assert "train -m resume=" not in found["best"]
 
 
 def test_a_trial_has_the_same_mark_in_the_table_and_in_the_plots(search: Path) -> None:

@@ -123,6 +123,7 @@ def test_a_run_killed_anywhere_ends_where_one_that_never_stopped_does(
     assert equal(state(tmp_path / "broken"), state(tmp_path / "whole"))
     assert rows(tmp_path / "broken") == rows(tmp_path / "whole")
     assert curves(tmp_path / "broken") == curves(tmp_path / "whole")
+    assert (tmp_path / "broken" / "layers.csv").read_text() == (tmp_path / "whole" / "layers.csv").read_text()
     results = [read_json(tmp_path / name / "results.json") for name in ("broken", "whole")]
     assert results[0]["confusion"] == results[1]["confusion"]
     assert results[0]["best_epoch"] == results[1]["best_epoch"]

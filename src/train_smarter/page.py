@@ -110,11 +110,13 @@ def _told(section: Callable[..., Content], path: Path, again: str, *known: Any) 
 
 
 def _again(folder: Path, run: Content) -> str:
-    """What to type for a run that leaves what this one lacks: with today's config, and tested."""
+    """What to type for what this run lacks: it goes on, if it broke off; else once more, with today's config."""
     if run["status"] == "running":
         return NEVER
     if run["untested"]:
         return f"train rerun={past.named(folder, LOGS)}"
+    if run["status"] not in report.FINISHED and "last" in run["checkpoints"]:
+        return f"train resume={past.named(folder, LOGS)}"
     return shlex.join(["train", *run["overrides"]])
 
 
@@ -288,13 +290,13 @@ def _layers(path: Path, most: int) -> Content:
 
 def _time(path: Path, run: Content, folder: Path) -> Content:
     points = _points(record.rows(path), "seconds")
+    results = record.read_json(folder / "results.json") if (folder / "results.json").is_file() else {}
     told = {"all of it": took(run["seconds"])} if run["seconds"] is not None else {}
     each = run["seconds_per_epoch"] or (median(y for _, y in points[1:] or points) if points else None)
     if each:
         told["training batches of an epoch (median)"] = f"{each:.3g} s"
-        if seen := _examples_an_epoch(folder):
+        if seen := _examples_an_epoch(folder, results):
             told["training examples a second"] = f"{seen / each:,.0f}"
-    results = record.read_json(folder / "results.json") if (folder / "results.json").is_file() else {}
     if results.get("parameters"):
         told["trainable parameters"] = f"{int(results['parameters']):,}"
     alt = "seconds of training in each epoch"
@@ -302,9 +304,8 @@ def _time(path: Path, run: Content, folder: Path) -> Content:
     return {"facts": told, "plots": plots}
 
 
-def _examples_an_epoch(folder: Path) -> int | None:
+def _examples_an_epoch(folder: Path, results: Content) -> int | None:
     """As many as the whole training split has; unknown where the run saw a part of it."""
-    results = record.read_json(folder / "results.json") if (folder / "results.json").is_file() else {}
     counts = (results.get("confusion") or {}).get("train")
     trainer = past.recorded(folder).get("trainer") or {}
     limits = {trainer.get(f"limit_{part}_batches") for part in ("train", "test")} - {None, 1.0}
@@ -331,7 +332,7 @@ def multirun_page(folder: Path, *, study: "Study | None" = None) -> str:
         "means": _means(content["groups"], found),
         "importances": _importance(found),
         "repeat": _repeat(folder, content),
-        "commands": _commands(past.named(folder, LOGS), best, found),
+        "commands": _commands(folder, best, found),
     }
     return _fitting(lambda most: _rendered("multirun.html", **known, **_of_trials(found, most)))
 
@@ -487,15 +488,17 @@ def _repeat(folder: Path, content: Content) -> list[tuple[str, str]]:
     return [("folder", content["folder"])]
 
 
-def _commands(name: str, best: Trial | None, found: Trials) -> dict[str, str]:
-    commands = {}
+def _commands(folder: Path, best: Trial | None, found: Trials) -> dict[str, str]:
+    """What to type next. A search that keeps its study elsewhere goes on by the command that began it alone."""
+    name, commands = past.named(folder, LOGS), {}
+    goes_on = not found.searched or (folder / "study.log").is_file()
     if best is not None:
         one, of = ("the best", "") if len(found.objectives) == 1 else (f"trial {best.name}", f"/{best.name}")
         commands[f"{one} in full, with several seeds"] = f"train -m rerun={name}{of} seed=1,2,3,4,5"
         commands[f"{one}, on a page of its own"] = f"report run={name}/{best.name}"
-    if found.count("complete") + found.count("pruned") < len(found.trials):
+    if goes_on and found.count("complete") + found.count("pruned") < len(found.trials):
         commands["what is left to do"] = f"train -m resume={name}"
-    if found.searched:
+    if goes_on and found.searched:
         commands["more trials"] = f"train -m resume={name} hydra.sweeper.n_trials={2 * len(found.trials)}"
     return commands
 

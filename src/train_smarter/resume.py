@@ -140,7 +140,8 @@ def prepare(back: Return, folder: Path) -> DictConfig:
     """The config with which training goes on; the folder's curves are cut where they do."""
     if record.rank() == 0:
         record.keep(back.cfg, folder, past.overrides())
-        record.cut_rows(folder / "metrics.csv", back.epoch)
+        for name in ("metrics.csv", "layers.csv"):
+            record.cut_rows(folder / name, back.epoch)
     cfg = back.cfg.copy()
     with open_dict(cfg):
         if back.checkpoint is not None:

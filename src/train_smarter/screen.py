@@ -43,12 +43,16 @@ def diagnosis_lines(findings: Sequence[Mapping[str, Any]], run: str) -> list[str
         findings = [{"severity": "diagnosis", "name": "healthy", "evidence": "nothing to mend was found"}, *findings]
     lines = []
     for finding in findings:
-        place = f" ({finding['where']})" if finding.get("where") else ""
-        lines.append(f"{finding['severity']}: {finding['name'].replace('_', ' ')}: {finding['evidence']}{place}")
+        lines.append(finding_line(finding))
         if advice := finding.get("advice"):
             first, *others = map(shlex.quote, advice)
             lines.append(f"  try: {'   or '.join([f'train rerun={run} {first}', *others])}")
     return lines
+
+
+def finding_line(finding: Mapping[str, Any]) -> str:
+    place = f" ({finding['where']})" if finding.get("where") else ""
+    return f"{finding['severity']}: {finding['name'].replace('_', ' ')}: {finding['evidence']}{place}"
 
 
 def list_table(rows: Iterable[Sequence[object]], *columns: str) -> str:

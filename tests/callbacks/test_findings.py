@@ -298,9 +298,8 @@ def test_what_explains_and_what_is_explained_are_findings() -> None:
     assert {name for explained in EXPLAINS.values() for name in explained} <= names
 
 
-def test_a_finding_is_a_line_of_text_and_a_json_value_with_its_advice() -> None:
+def test_a_finding_is_a_json_value_with_its_advice() -> None:
     finding = Finding("dead_relus", "problem", "all of them", "layer a")
-    assert str(finding) == "problem: dead relus: all of them (layer a)"
     assert contents([finding], lambda _: ["optimizer.lr=0.001"]) == [
         {
             "name": "dead_relus",

@@ -23,7 +23,8 @@ from train_smarter.callbacks.findings import Finding, Limits, contents, diagnose
 from train_smarter.data.base import Data
 from train_smarter.error import UserError, nearest
 from train_smarter.model.base import Classifier
-from train_smarter.record import append_row, cut_rows, read_json, write_json
+from train_smarter.record import append_row, read_json, write_json
+from train_smarter.screen import finding_line
 
 log = logging.getLogger(__name__)
 
@@ -93,16 +94,14 @@ class Diagnosis(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.layers, self._sifted = layers_of(pl_module), False
-        self.facts.max_epochs, self.facts.validations = trainer.max_epochs, _validations(trainer)
+        self.facts.validations = _validations(trainer)
         for stopping in self._stoppings(trainer):
             self.facts.patience = stopping.patience
-        if trainer.is_global_zero:
-            self._chosen = self._steps_of(trainer)  # here, too: a run that goes on may begin within an epoch
-        data = trainer.datamodule  # type: ignore[attr-defined]
         if not trainer.is_global_zero:
             return
+        self._chosen = self._steps_of(trainer)  # here, too: a run that goes on may begin within an epoch
         self.folder.mkdir(parents=True, exist_ok=True)
-        cut_rows(self.folder / "layers.csv", trainer.current_epoch)  # of an epoch that is done again
+        data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, Data):
             self._look_at(data)
 
@@ -113,8 +112,7 @@ class Diagnosis(Callback):
     def _look_at(self, data: Data) -> None:
         train, val = data.examples["train"], data.examples["val"]
         self.facts.names = list(data.names)
-        counts = [part.labels.bincount(minlength=data.num_classes).tolist() for part in (train, val)]
-        self.facts.train_classes, self.facts.val_classes = counts
+        self.facts.train_classes = train.labels.bincount(minlength=data.num_classes).tolist()
         self.facts.shift = shift(train.inputs, val.inputs)
 
     # ---- a step
@@ -279,7 +277,7 @@ class Diagnosis(Callback):
             sure = finding.name in SURE or self._seen[finding.name] >= SETTLED
             if sure and finding.name not in self._told:
                 self._told.add(finding.name)
-                log.warning("%s", finding)
+                log.warning("%s", finding_line(asdict(finding)))
 
     def _write(self, trainer: Trainer) -> None:
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]

@@ -23,7 +23,7 @@ COMMON = 200  # words whose shares are compared
 class Facts:
     """What does not stand in the run's curves. Everything is a JSON value, kept in diagnosis.json as `measured`.
 
-    names: of the classes; train_classes, val_classes: examples of each; val_examples: that a validation looked at.
+    names: of the classes; train_classes: training examples of each; val_examples: that a validation looked at.
     shift: how far validation inputs lie from training inputs, by feature: the distance of the means in standard
         deviations of the training examples, or, of words, the share that would have to be exchanged (0 to 1).
     confusion: (K, K) counts on validation, of the best checkpoint where that is known, else of the latest validation.
@@ -34,13 +34,12 @@ class Facts:
     rate, top_rate: the learning rate of the latest epoch's end, and the highest of any.
     broken: the first loss that was not finite: {epoch, step, batch, where}.
     clean: metrics of the best checkpoint, without augmentation and dropout: {"train/accuracy": ..., ...}.
-    max_epochs, patience: as configured; validations: as many as the run may have; None: there is no such end.
+    patience: as configured; validations: as many as the run may have; None: there is no such end.
     stopped: early stopping has ended the run; over: the run has ended.
     """
 
     names: list[str] = field(default_factory=list)
     train_classes: list[int] = field(default_factory=list)
-    val_classes: list[int] = field(default_factory=list)
     val_examples: int = 0
     shift: dict[str, float] = field(default_factory=dict)
     confusion: list[list[int]] = field(default_factory=list)
@@ -53,7 +52,6 @@ class Facts:
     top_rate: float = 0.0
     broken: dict[str, Any] | None = None
     clean: dict[str, float] = field(default_factory=dict)
-    max_epochs: int | None = None
     patience: int | None = None
     validations: int | None = None
     stopped: bool = False

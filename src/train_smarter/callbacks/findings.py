@@ -22,10 +22,6 @@ class Finding:
     evidence: str
     where: str = ""
 
-    def __str__(self) -> str:
-        place = f" ({self.where})" if self.where else ""
-        return f"{self.severity}: {self.name.replace('_', ' ')}: {self.evidence}{place}"
-
 
 @dataclass(frozen=True)
 class Limits:
