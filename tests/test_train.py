@@ -79,7 +79,7 @@ def test_a_run_that_was_not_tested_or_wants_none_has_no_page(
 def test_a_page_that_cannot_be_drawn_costs_the_run_nothing(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(_: Path) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("no ink")
 
     monkeypatch.setattr("train_smarter.page.write", broken)

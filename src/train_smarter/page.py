@@ -4,6 +4,7 @@ Written from what its folder holds. Each section has a file of its own: where th
 version, the section says so, and the others stand. Names, texts and commands may be a stranger's, and are escaped.
 """
 
+import logging
 import math
 import re
 import shlex
@@ -20,11 +21,13 @@ from train_smarter import past, plot, record, report, trials
 from train_smarter.command import LOGS
 from train_smarter.error import UserError
 from train_smarter.report import Content
-from train_smarter.screen import SHOWN, printable, took
+from train_smarter.screen import SHOWN, printable, show, took
 from train_smarter.trials import Trial, Trials
 
 if TYPE_CHECKING:
     from optuna import Study
+
+log = logging.getLogger(__name__)
 
 LIMIT = 1_900_000  # bytes of a page
 ROWS = (1000, 400, 150, 50, 15)  # trials or classes shown; the first number with which the page is within the limit
@@ -54,6 +57,14 @@ def write(folder: Path, target: Path | None = None, *, study: "Study | None" = N
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): output=<file> puts it elsewhere") from error
     return path
+
+
+def leave(folder: Path, *, study: "Study | None" = None) -> None:
+    """Writes the page at the end of a run or a search, which does not fail because it cannot be drawn."""
+    try:
+        show(f"report:      {write(folder, study=study)}")
+    except Exception as error:
+        log.warning("report.html is not written: %s", error, exc_info=not isinstance(error, UserError))
 
 
 def _fitting(page: Callable[[int], str]) -> str:

@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
-log = logging.getLogger(__name__)
-
 TRUSTED = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*", "optuna.pruners.*")
 MISTAKES = (UserError, CompactHydraException, OmegaConfBaseException)
 # Words that change nothing of what a trial comes to.
@@ -413,19 +411,12 @@ class OptunaSweeper(Sweeper):
         if counts["complete"]:
             self._tell_the_winner()
         if self.cfg.get("report", True):
-            self._report()
+            from train_smarter import page  # here: it draws
+
+            page.leave(self.folder, study=self.study.optuna)
         self._tell_what_to_type(ended)
         if self.failures:
             sys.exit(1)
-
-    def _report(self) -> None:
-        """The search's page; that it cannot be drawn is no reason for a search to fail that is over."""
-        from train_smarter import page
-
-        try:
-            show(f"report: {page.write(self.folder, study=self.study.optuna)}")
-        except Exception as error:
-            log.warning("report.html is not written: %s", error, exc_info=not isinstance(error, UserError))
 
     def _tell_the_winner(self) -> None:
         if len(self.directions) > 1:

@@ -19,7 +19,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from train_smarter import past, record, study
 from train_smarter.check import check
 from train_smarter.command import LOGS, TYPED, command
-from train_smarter.error import UserError
 from train_smarter.interrupt import heeded, leash
 from train_smarter.resume import planned, prepare, returned
 from train_smarter.screen import config_tree, diagnosis_lines, results_table, show
@@ -58,18 +57,10 @@ def act(cfg: DictConfig) -> Any:
                 OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")  # Hydra has kept what conf/ says today
             _trained(cfg, folder)
     if cfg.get("report", True) and cfg.test and record.rank() == 0 and study.ticket() is None:
-        _report(folder)
+        from train_smarter import page  # here: it draws
+
+        page.leave(folder)
     return _objective(cfg, folder)
-
-
-def _report(folder: Path) -> None:
-    """The run's page; that it cannot be drawn is no reason for a run to fail that is done."""
-    from train_smarter import page
-
-    try:
-        show(f"report:      {page.write(folder)}")
-    except Exception as error:
-        log.warning("report.html is not written: %s", error, exc_info=not isinstance(error, UserError))
 
 
 def _objective(cfg: DictConfig, folder: Path) -> Any:
