@@ -187,7 +187,7 @@ def test_several_objectives_end_in_a_pareto_front(typed: Typed, tmp_path: Path) 
     assert {trial.values[1] for trial in trials(tmp_path)} == {6370, 50890}
     sweep = tmp_path / "train" / "multiruns" / "s"
     assert "solutions" in (sweep / "optimization_results.yaml").read_text()
-    assert f"report: {sweep / 'report.html'}" in told
+    assert f"report:      {sweep / 'report.html'}" in told
     assert "Pareto front" in (sweep / "report.html").read_text(encoding="utf8")
 
 
