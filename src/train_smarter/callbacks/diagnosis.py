@@ -141,7 +141,7 @@ class Diagnosis(Callback):
         """The weights are still those that made the loss."""
         if not loss.is_cpu and trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
-        value = loss.detach().item()
+        value = loss.item()
         if self.facts.first_loss is None:
             scaler = getattr(trainer.precision_plugin, "scaler", None)  # of 16-mixed: the loss is scaled already
             scale = scaler.get_scale() if scaler is not None else 1
