@@ -6,7 +6,7 @@
 
 Keras and TensorFlow, the peers that the project itself does not need, are a group of their own:
 
-    uv pip install --group benchmark --constraint requirements.lock
+    uv pip install -e '.[benchmark]' --constraint requirements.lock
 
 Writes docs/benchmarks.md and the README's headline, each between its marks. Needs Linux or macOS.
 """

@@ -10,7 +10,7 @@ from measure.race import Entry, Result, entry, new_folder, race
 from measure.section import Options, Section
 from measure.table import Goal, ratios, table
 
-HINT = "uv pip install --group benchmark --constraint requirements.lock"
+HINT = "uv pip install -e '.[benchmark]' --constraint requirements.lock"
 
 
 @dataclass(frozen=True)

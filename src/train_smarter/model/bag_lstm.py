@@ -71,9 +71,8 @@ class BagLSTM(Classifier):
         self.bias = nn.Parameter(torch.zeros(self.outputs))
         self.register_buffer("evidence", torch.zeros_like(self.bag.weight))
         self.phrases = nn.Embedding(vocab_size, embedding_dim, padding_idx=0)
-        nn.init.normal_(self.phrases.weight, std=0.1)
         with torch.no_grad():
-            self.phrases.weight[0] = 0
+            self.phrases.weight *= 0.1  # a phrase sums up to eight of them
         self.forwards, self.backwards = nn.LSTM(embedding_dim, hidden), nn.LSTM(embedding_dim, hidden)
         self.head = nn.Linear(4 * hidden, self.outputs)
 

@@ -48,7 +48,7 @@ def test_a_peer_without_its_package_is_left_out_with_a_hint(
     names = [one.name for one in raced]
     assert names[:4] == ["ours", "bare", "tight", "plain"]
     assert "stock" not in names
-    assert "left out: stock needs no_such_package: uv pip install --group benchmark" in capsys.readouterr().out
+    assert "left out: stock needs no_such_package: uv pip install -e '.[benchmark]'" in capsys.readouterr().out
     assert raced[0].environment == {"CUDA_VISIBLE_DEVICES": ""}
 
 

@@ -28,7 +28,7 @@ print(json.dumps([float(np.abs(ours - theirs).max()), model.count_params(), part
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("keras") is None, reason="needs: uv pip install --group benchmark")
+@pytest.mark.skipif(find_spec("keras") is None, reason="needs: uv pip install -e '.[benchmark]'")
 @pytest.mark.parametrize("backend", ["tensorflow", "torch"])
 @pytest.mark.parametrize(
     ("data", "experiment"), [("mnist", "mnist_mlp"), ("cifar10", "cifar10_cnn"), ("phrases", "phrases_lstm")]
@@ -37,7 +37,7 @@ def test_the_same_weights_give_the_same_logits(
     backend: str, data: str, experiment: str, facts: Callable[[str], list[str]], tmp_path: Path
 ) -> None:
     if backend == "tensorflow" and find_spec("tensorflow") is None:
-        pytest.skip("needs: uv pip install --group benchmark")
+        pytest.skip("needs: uv pip install -e '.[benchmark]'")
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "scripts")])
     env = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-c", AGREE, experiment, str(tmp_path), *facts(data)]
