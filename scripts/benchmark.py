@@ -4,7 +4,7 @@
     python scripts/benchmark.py cnn mlp       # some sections; --list names them all
     python scripts/benchmark.py lstm --rounds 3 --no-write
 
-Keras and TensorFlow, the peers that the project itself does not need, are a group of their own:
+Keras and TensorFlow, the peers that the project itself does not need, are an extra:
 
     uv pip install -e '.[benchmark]' --constraint requirements.lock
 

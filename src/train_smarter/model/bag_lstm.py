@@ -72,7 +72,7 @@ class BagLSTM(Classifier):
         self.register_buffer("evidence", torch.zeros_like(self.bag.weight))
         self.phrases = nn.Embedding(vocab_size, embedding_dim, padding_idx=0)
         with torch.no_grad():
-            self.phrases.weight *= 0.1  # a phrase sums up to eight of them
+            self.phrases.weight *= 0.1  # a phrase is the sum of several
         self.forwards, self.backwards = nn.LSTM(embedding_dim, hidden), nn.LSTM(embedding_dim, hidden)
         self.head = nn.Linear(4 * hidden, self.outputs)
 
