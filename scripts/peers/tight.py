@@ -110,9 +110,10 @@ def assembler(parts: Parts, *, layout: torch.memory_format) -> Callable[[Tensor,
 
 
 def normaliser(data: ImageData, most: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """What pixels of 0..most are multiplied by, and what is added, (C, 1, 1) each."""
-    mean, std = (torch.tensor(v, device=device).view(-1, 1, 1) for v in (data.mean, data.std))
-    return 1 / (most * std), -mean / std
+    """What pixels of 0..most are multiplied by, and what is added, (C, 1, W) each, in the images' layout."""
+    mean, std = (torch.tensor(v, device=device) for v in (data.mean, data.std))
+    scale, shift = (each.expand(data.shape[2], -1).contiguous().T[:, None] for each in (1 / (most * std), -mean / std))
+    return scale, shift
 
 
 def clipper(parameters: Sequence[nn.Parameter], most: float | None) -> Callable[[], None]:
