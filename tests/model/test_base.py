@@ -256,6 +256,22 @@ def test_gradients_are_clipped_by_value_where_that_is_asked_for() -> None:
     assert max(float((new - before[name]).abs().max()) for name, new in weights(model).items()) <= 1.001e-3
 
 
+@pytest.mark.parametrize("together", [1, 2])
+def test_gradients_are_dropped_where_lightning_zeroes_them(together: int) -> None:
+    of_lightning = lightning.LightningModule.optimizer_zero_grad
+
+    def trained(ours: bool) -> dict[str, Tensor]:
+        lightning.seed_everything(1, verbose=False)
+        model = mlp(optimizer=partial(SGD, lr=0.1))
+        if not ours:
+            model.optimizer_zero_grad = partial(of_lightning, model)  # type: ignore[method-assign]
+        fit(model, accumulate_grad_batches=together)
+        return weights(model)
+
+    ours, theirs = trained(True), trained(False)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
 def test_attributes_weights_and_modules_are_set_as_in_any_module() -> None:
     model = mlp()
     model.note, model.note = "first", None

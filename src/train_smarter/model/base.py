@@ -127,6 +127,12 @@ class Classifier(LightningModule):
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         torch._foreach_mul_(gradients, (gradient_clip_val / (norm + 1e-6)).clamp_(max=1.0))
 
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:  # noqa: ARG002
+        """Drops the gradients: all that `zero_grad` comes to, without what it asks and records around it."""
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         self._step(batch, self.running["val"])
 

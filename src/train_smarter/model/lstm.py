@@ -80,18 +80,21 @@ class LSTM(Classifier):
         for directions in self.layers:
             assert isinstance(directions, nn.ModuleList)
             features = self.dropout(features)
-            read = [directions[0](features)[0]]
+            read = directions[0](features)[0]
             if self.directions == 2:
                 backwards = directions[1](features.gather(0, mirror.expand_as(features)))[0]
-                read.append(backwards.gather(0, mirror.expand_as(backwards)))
-            features = torch.cat(read, 2)
+                read = torch.cat([read, backwards.gather(0, mirror.expand_as(backwards))], 2)
+            features = read
         return features
 
     def _pooled(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Features (T, B, D) of texts of these lengths (B,) -> (B, D)."""
         if self.pooling == "last":
-            last = features[lengths - 1, torch.arange(lengths.shape[0], device=lengths.device), : self.hidden]
-            return torch.cat([last, features[0, :, self.hidden :]], 1)  # backwards, the last word is the first
+            last = features[lengths - 1, torch.arange(lengths.shape[0], device=lengths.device)]
+            if self.directions == 1:
+                return last
+            # Backwards, the last word is the first.
+            return torch.cat([last[:, : self.hidden], features[0, :, self.hidden :]], 1)
         beyond = (torch.arange(features.shape[0], device=lengths.device)[:, None] >= lengths)[:, :, None]  # (T, B, 1)
         if self.pooling == "max":
             return features.masked_fill(beyond, -torch.inf).amax(0)
