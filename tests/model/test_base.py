@@ -233,19 +233,25 @@ def test_a_schedule_moves_the_learning_rate() -> None:
     assert trainer.optimizers[0].param_groups[0]["lr"] == 0.125  # 1 x 0.5 x 0.5 x 0.5
 
 
-@pytest.mark.parametrize("most", [0.01, 100.0])
-def test_gradients_are_clipped_as_torch_does_it(most: float) -> None:
-    of_lightning = lightning.LightningModule.configure_gradient_clipping
-
-    def clipped(ours: bool) -> dict[str, Tensor]:
+@pytest.mark.parametrize(
+    ("hook", "options"),
+    [
+        ("configure_gradient_clipping", {"gradient_clip_val": 0.01}),
+        ("configure_gradient_clipping", {"gradient_clip_val": 100.0}),
+        ("optimizer_zero_grad", {}),
+        ("optimizer_zero_grad", {"accumulate_grad_batches": 2}),
+    ],
+)
+def test_our_hooks_train_to_the_weights_that_lightnings_own_do(hook: str, options: dict[str, Any]) -> None:
+    def trained(ours: bool) -> dict[str, Tensor]:
         lightning.seed_everything(1, verbose=False)
         model = mlp(optimizer=partial(SGD, lr=1.0))
         if not ours:
-            model.configure_gradient_clipping = partial(of_lightning, model)  # type: ignore[method-assign]
-        fit(model, gradient_clip_val=most)
+            setattr(model, hook, partial(getattr(lightning.LightningModule, hook), model))
+        fit(model, **options)
         return weights(model)
 
-    ours, theirs = clipped(True), clipped(False)
+    ours, theirs = trained(True), trained(False)
     assert all(torch.allclose(ours[name], theirs[name], rtol=1e-5, atol=1e-7) for name in ours)
 
 
@@ -254,22 +260,6 @@ def test_gradients_are_clipped_by_value_where_that_is_asked_for() -> None:
     before = weights(model)
     fit(model, max_steps=1, gradient_clip_val=1e-3, gradient_clip_algorithm="value")
     assert max(float((new - before[name]).abs().max()) for name, new in weights(model).items()) <= 1.001e-3
-
-
-@pytest.mark.parametrize("together", [1, 2])
-def test_gradients_are_dropped_where_lightning_zeroes_them(together: int) -> None:
-    of_lightning = lightning.LightningModule.optimizer_zero_grad
-
-    def trained(ours: bool) -> dict[str, Tensor]:
-        lightning.seed_everything(1, verbose=False)
-        model = mlp(optimizer=partial(SGD, lr=0.1))
-        if not ours:
-            model.optimizer_zero_grad = partial(of_lightning, model)  # type: ignore[method-assign]
-        fit(model, accumulate_grad_batches=together)
-        return weights(model)
-
-    ours, theirs = trained(True), trained(False)
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_attributes_weights_and_modules_are_set_as_in_any_module() -> None:
