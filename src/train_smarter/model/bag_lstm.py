@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from train_smarter.data.base import Examples
 from train_smarter.error import UserError
 from train_smarter.model.base import FACTORIES, Classifier
+from train_smarter.model.dropout import Dropout
 
 # Two primes: neighbours' ids are spread over the rows of the pairs, whatever their number.
 FIRST, SECOND = 1_000_003, 7_919
@@ -65,7 +66,7 @@ class BagLSTM(Classifier):
         self.save_hyperparameters(ignore=FACTORIES)
         self.vocab_size, self.pairs, self.phrase = vocab_size, pairs, phrase
         self.word_dropout, self.share = word_dropout, share
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.bag = nn.Embedding(vocab_size + pairs, self.outputs, padding_idx=0)  # a weight of each word and pair
         nn.init.constant_(self.bag.weight, WEIGHT)
         self.bias = nn.Parameter(torch.zeros(self.outputs))

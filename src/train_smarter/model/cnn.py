@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from train_smarter.error import UserError
 from train_smarter.model.base import FACTORIES, Classifier
+from train_smarter.model.dropout import Dropout
 
 
 class CNN(Classifier):
@@ -46,7 +47,7 @@ class CNN(Classifier):
             nn.Flatten(),  # (B, D)
             nn.Linear(64 * (rows // 2) * (columns // 2), hidden),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(hidden, self.outputs),  # (B, K)
         )
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from train_smarter.error import UserError
 from train_smarter.model.base import FACTORIES, Classifier
+from train_smarter.model.dropout import Dropout
 
 POOLINGS = ("last", "max", "mean")
 
@@ -50,7 +51,7 @@ class LSTM(Classifier):
         self.save_hyperparameters(ignore=FACTORIES)
         self.hidden, self.pooling, self.directions = hidden, pooling, 2 if bidirectional else 1
         self.embedding = nn.Embedding(vocab_size, embedding_dim, padding_idx=0)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         # One nn.LSTM per layer and direction: both directions then run over plain tensors, which on a CPU is five
         # times as fast as packed sequences and needs no copy of the lengths from a GPU.
         self.layers = nn.ModuleList(
@@ -60,7 +61,7 @@ class LSTM(Classifier):
         self.head = nn.Sequential(
             nn.Linear(hidden * self.directions, dense),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(dense, self.outputs),  # (B, K)
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from train_smarter.model.base import FACTORIES, Classifier
+from train_smarter.model.dropout import Dropout
 
 
 class MLP(Classifier):
@@ -39,7 +40,7 @@ class MLP(Classifier):
             layers += [nn.Linear(features, width)]
             layers += [nn.BatchNorm1d(width)] if batch_norm else []
             layers += [nn.ReLU()]
-            layers += [nn.Dropout(dropout)] if dropout else []
+            layers += [Dropout(dropout)] if dropout else []
         self.layers = nn.Sequential(*layers, nn.Linear([math.prod(shape), *widths][-1], self.outputs))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torchvision.models.resnet import BasicBlock
 
 from train_smarter.error import UserError
 from train_smarter.model.base import FACTORIES, Classifier
+from train_smarter.model.dropout import Dropout
 
 STAGES = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # depth -> blocks of each stage
 
@@ -52,7 +53,7 @@ class ResNet(Classifier):
         self.head = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),  # (B, D)
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(widths[-1], self.outputs),  # (B, K)
         )
         self.apply(_start)
