@@ -1,10 +1,15 @@
-"""Contestants in processes of their own, all alive at once; one epoch of each is a round, so drift cancels out."""
+"""Contestants in processes of their own, all alive at once, an epoch of each in a round.
+
+They train in turns that are short beside the time in which a machine becomes faster or slower, so its drift cancels
+out, and who is not in turn stands still, its workers and threads included.
+"""
 
 import fcntl
 import json
 import os
 import pty
 import select
+import signal
 import statistics
 import struct
 import subprocess
@@ -24,6 +29,7 @@ WORKER = ROOT / "scripts" / "peers" / "worker.py"
 PATIENCE = 3600.0  # seconds until an answer is given up
 TAIL = 2000  # characters of a failed contestant's terminal that are shown
 SIZE = (40, 120)  # rows and columns of that terminal
+TURN = 1.0  # seconds: long beside the milliseconds in which caches are filled again
 
 
 class FallenError(Exception):
@@ -51,6 +57,7 @@ class Contestant:
     def __init__(self, entry: Entry, *, patience: float = PATIENCE) -> None:
         self.name, self.patience = entry.name, patience
         self._unread, self._shown = b"", bytearray()
+        self._trained: float | None = None  # seconds of the epoch under way
         out, self._words = os.pipe()
         self._answers, back = os.pipe()
         self._terminal, screen = pty.openpty()
@@ -81,8 +88,7 @@ class Contestant:
         """The value of the next message, which has to have this key."""
         end = time.monotonic() + self.patience
         while b"\n" not in self._unread:
-            ready, _, _ = select.select([self._answers], [], [], max(0.0, end - time.monotonic()))
-            if not ready:
+            if not self._heard(max(0.0, end - time.monotonic())):
                 raise self._fallen(f"gave no answer within {self.patience:.0f} s")
             if not (text := os.read(self._answers, 65536)):
                 raise self._fallen("died")
@@ -99,17 +105,49 @@ class Contestant:
         except BrokenPipeError:
             raise self._fallen("died") from None
 
-    def turn(self) -> float:
-        """One epoch: its seconds, once the contestant is idle again."""
-        self.say("go")
-        seconds = float(self.answer("seconds"))
+    def ready(self) -> None:
+        """Waits until it has done all that comes before its next epoch, and has it stand still."""
         self.answer("ready")
+        self._signal(signal.SIGSTOP)
+
+    def turn(self, length: float | None) -> float | None:
+        """Trains for so many seconds, or up to the end of its epoch, and stands still after that.
+
+        Returns:
+            The epoch's seconds, if it is over.
+        """
+        began = time.perf_counter()
+        self._signal(signal.SIGCONT)
+        if self._trained is None:
+            self._trained = 0.0
+            self.say("go")
+        over = self._heard(length)
+        if not over:
+            self._signal(signal.SIGSTOP)
+        self._trained += time.perf_counter() - began
+        if not over:
+            if self._trained > self.patience:
+                raise self._fallen(f"trained for more than {self.patience:.0f} s")
+            return None
+        self.answer("trained")
+        seconds, self._trained = self._trained, None
+        self.ready()
         return seconds
 
     def end(self) -> float:
         """The test accuracy."""
+        self._signal(signal.SIGCONT)
         self.say("end")
         return float(self.answer("accuracy"))
+
+    def _heard(self, seconds: float | None) -> bool:
+        """Whether something to be read comes within the time: a message, or their end."""
+        return bool(select.select([self._answers], [], [], seconds)[0])
+
+    def _signal(self, number: int) -> None:
+        """To the process and to its workers."""
+        with suppress(ProcessLookupError, PermissionError):  # it has died: the next answer tells
+            os.killpg(self._process.pid, number)
 
     def _fallen(self, why: str) -> FallenError:
         with suppress(subprocess.TimeoutExpired):
@@ -119,8 +157,7 @@ class Contestant:
 
     def close(self) -> None:
         """Ends the process and what it has started."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, 9)
+        self._signal(signal.SIGKILL)
         self._process.wait()
         for descriptor in (self._words, self._answers):
             os.close(descriptor)
@@ -139,19 +176,27 @@ class Result:
 
 
 def race(
-    entries: Sequence[Entry], *, rounds: int, tell: Callable[[str], None] = print, patience: float = PATIENCE
+    entries: Sequence[Entry],
+    *,
+    rounds: int,
+    tell: Callable[[str], None] = print,
+    patience: float = PATIENCE,
+    turn: float | None = TURN,
 ) -> dict[str, Result]:
-    """Runs a warm-up and `rounds` rounds, each in another order; who falls is told of and left out of the results."""
+    """Runs a warm-up and `rounds` rounds, each in another order; who falls is told of and left out of the results.
+
+    Args:
+        turn: seconds of training until the next one has its turn; None: a whole epoch.
+    """
     with ExitStack() as stack:
         there: dict[str, Contestant] = {}
         for one in entries:  # one after the other: they read their data while the machine is theirs
             there[one.name] = Contestant(one, patience=patience)
             stack.callback(there[one.name].close)
-            _each({one.name: there[one.name]}, lambda c: c.answer("ready"), there, tell)
+            _each({one.name: there[one.name]}, Contestant.ready, there, tell)
         results = {name: Result() for name in there}
         for number in range(rounds + 1):
-            order = rotated(list(there), number)
-            times = _each({name: there[name] for name in order if name in there}, Contestant.turn, there, tell)
+            times = _round({name: there[name] for name in rotated(list(there), number)}, turn, there, tell)
             tell(f"  round {number or 'warm-up'}: " + ", ".join(f"{name} {s:.2f} s" for name, s in times.items()))
             if number:
                 for name, seconds in times.items():
@@ -159,6 +204,22 @@ def race(
         for name, accuracy in _each(dict(there), Contestant.end, there, tell).items():
             results[name].accuracy = accuracy
         return {name: results[name] for name in there}
+
+
+def _round(
+    training: dict[str, Contestant],
+    turn: float | None,
+    there: dict[str, Contestant],
+    tell: Callable[[str], None],
+) -> dict[str, float]:
+    """Seconds of an epoch of each, the first one to be done first."""
+    times: dict[str, float] = {}
+    while training:
+        for name, seconds in _each(training, lambda c: c.turn(turn), there, tell).items():
+            if seconds is not None:
+                times[name] = seconds
+        training = {name: c for name, c in training.items() if name in there and name not in times}
+    return times
 
 
 def _each(

@@ -14,19 +14,18 @@ from train_smarter.evaluate import evaluate
 
 
 class Turn(Callback):
-    """Holds each epoch until it is our turn, and tells how long its training batches took.
+    """Holds each epoch until it is the contestant's turn, and tells when its last training batch is done."""
 
-    It has to come before the journal, whose clock it reads: so the wait is over when that clock starts.
-    """
-
-    def __init__(self, gate: Gate, journal: Journal) -> None:
-        self.gate, self.journal = gate, journal
+    def __init__(self, task: Task, gate: Gate) -> None:
+        self.task, self.gate = task, gate
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         self.gate.wait("go")
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        self.gate.tell(seconds=self.journal.seconds[-1])
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.is_last_batch:
+            self.task.synchronize()
+            self.gate.tell(trained=trainer.current_epoch)
 
 
 def run(task: Task, gate: Gate, *more: str) -> None:
@@ -34,8 +33,7 @@ def run(task: Task, gate: Gate, *more: str) -> None:
     cfg = task.compose(*(more or ["callbacks.early_stopping.patience=1000"]))
     seed_everything(cfg.seed, verbose=False)
     process.prepare(cfg.threads)
-    journal = Journal(Path(cfg.paths.run))
-    run = build(cfg, Turn(gate, journal), journal)
+    run = build(cfg, Turn(task, gate), Journal(Path(cfg.paths.run)))
     chosen: dict[str, Any] = record.flat_choices(cfg)
     for logger in run.trainer.loggers:
         logger.log_hyperparams(chosen)

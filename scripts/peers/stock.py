@@ -1,14 +1,14 @@
 """Stock Lightning, as its documentation shows it: workers, per-sample transforms, `self.log` at every step."""
 
-import time
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchmetrics import Accuracy, Metric
 
+from peers.ours import Turn
 from peers.plain import Loop, dataset, validation
 from peers.task import Parts, Task, prepare
 from peers.worker import Gate
@@ -52,26 +52,6 @@ def accuracy(parts: Parts) -> Metric:
     if parts.binary:
         return Accuracy(task="binary")
     return Accuracy(task="multiclass", num_classes=parts.model.num_classes)
-
-
-class Turn(Callback):
-    """Waits for each epoch's turn, and takes the time of its training batches, as our journal does."""
-
-    def __init__(self, task: Task, gate: Gate) -> None:
-        self.task, self.gate = task, gate
-        self.began = self.seconds = 0.0
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        self.gate.wait("go")
-        self.began = time.perf_counter()
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.is_last_batch:
-            self.task.synchronize()
-            self.seconds = time.perf_counter() - self.began
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        self.gate.tell(seconds=self.seconds)
 
 
 def run(task: Task, gate: Gate) -> None:

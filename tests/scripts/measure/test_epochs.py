@@ -2,7 +2,7 @@ import pytest
 
 from measure import epochs
 from measure.epochs import PEERS, RACES, Peer, lacking, section
-from measure.race import Entry, Result
+from measure.race import TURN, Entry, Result
 from measure.section import Options
 
 RACE = RACES["cnn"]
@@ -38,7 +38,8 @@ def test_a_peer_without_its_package_is_left_out_with_a_hint(
 ) -> None:
     raced: list[Entry] = []
 
-    def race(entries: list[Entry], rounds: int) -> dict[str, Result]:
+    def race(entries: list[Entry], rounds: int, turn: float | None) -> dict[str, Result]:
+        assert turn == TURN
         raced.extend(entries)
         return {one.name: Result([1.0] * rounds, 0.5) for one in entries}
 

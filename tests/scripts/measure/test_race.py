@@ -1,12 +1,14 @@
+import re
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from measure.race import Contestant, Entry, FallenError, entry, race, rotated
 
-# A worker in small: answers each word at once; what it is to do in its second epoch comes as an argument.
+# A worker in small: an epoch takes a tenth of a second; what it is to do in its second one comes as an argument.
 WORKER = """
 import json, os, sys, time
 second, read, write = sys.argv[1], *map(int, sys.argv[2:])
@@ -23,7 +25,8 @@ for word in words:
     if epochs == 2:
         exec(second)
     print("epoch", epochs, sys.stdout.isatty(), os.get_terminal_size().columns, flush=True)
-    tell(seconds=float(epochs))
+    time.sleep(0.1)
+    tell(trained=epochs)
     tell(ready="go")
 """
 
@@ -42,16 +45,36 @@ def fake(worker: Path, name: str, second: str = "pass") -> Entry:
 def test_the_warm_up_is_not_counted_and_accuracy_comes_last(worker: Path) -> None:
     told: list[str] = []
     results = race([fake(worker, "a"), fake(worker, "b")], rounds=2, tell=told.append, patience=20)
-    assert {name: (r.seconds, r.accuracy, r.median) for name, r in results.items()} == {
-        "a": ([2.0, 3.0], 0.5, 2.5),
-        "b": ([2.0, 3.0], 0.5, 2.5),
-    }
+    assert {name: (len(r.seconds), r.accuracy) for name, r in results.items()} == {"a": (2, 0.5), "b": (2, 0.5)}
+    assert all(0.1 <= seconds < 2 for result in results.values() for seconds in result.seconds)
     # The second round begins with the second contestant.
-    assert told == [
-        "  round warm-up: a 1.00 s, b 1.00 s",
-        "  round 1: b 2.00 s, a 2.00 s",
-        "  round 2: a 3.00 s, b 3.00 s",
+    assert [re.sub(r"[\d.]+ s", "x s", line) for line in told] == [
+        "  round warm-up: a x s, b x s",
+        "  round 1: b x s, a x s",
+        "  round 2: a x s, b x s",
     ]
+
+
+# A process that notes when it is awake, every 5 ms for a second.
+AWAKE = """
+import sys, time
+for _ in range(200):
+    print(sys.argv[1], time.time(), file=open(sys.argv[2], "a"), flush=True)
+    time.sleep(0.005)
+"""
+
+
+def test_turns_are_short_and_who_waits_stands_still_with_its_workers(worker: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    command = f"[sys.executable, '-c', {AWAKE!r}, str(os.getpid()), {str(notes)!r}]"
+    child = f"import subprocess; subprocess.run({command})"
+    results = race([fake(worker, name, child) for name in "ab"], rounds=1, tell=[].append, patience=60, turn=0.1)
+    awake, times = zip(*(line.split() for line in notes.read_text().splitlines()), strict=True)
+    assert len(awake) == 400
+    # Some ten turns of 0.1 s each; alive side by side, they would change some 300 times.
+    assert 8 <= sum(one != other for one, other in pairwise(awake)) < 80
+    # The other one's turns do not count, else each had taken as long as both together.
+    assert sum(result.seconds[0] for result in results.values()) < 1.6 * (float(times[-1]) - float(times[0]))
 
 
 def test_who_dies_is_left_out_and_its_last_words_are_shown(worker: Path) -> None:
@@ -59,7 +82,7 @@ def test_who_dies_is_left_out_and_its_last_words_are_shown(worker: Path) -> None
     dying = fake(worker, "dying", "sys.exit('out of memory')")
     results = race([fake(worker, "a"), dying], rounds=2, tell=told.append, patience=20)
     assert list(results) == ["a"]
-    assert results["a"].seconds == [2.0, 3.0]
+    assert len(results["a"].seconds) == 2
     assert any("left out: dying died" in line and "out of memory" in line for line in told)
 
 
@@ -72,29 +95,30 @@ def test_who_never_starts_is_left_out(tmp_path: Path) -> None:
 
 def test_who_hangs_is_given_up(worker: Path) -> None:
     contestant = Contestant(fake(worker, "slow", "time.sleep(60)"), patience=10)
-    contestant.answer("ready")
-    assert contestant.turn() == 1.0
+    contestant.ready()
+    assert contestant.turn(5) is not None
     contestant.patience = 0.2
     began = time.monotonic()
-    with pytest.raises(FallenError, match=r"slow gave no answer within 0 s"):
-        contestant.turn()
+    assert contestant.turn(0.15) is None
+    with pytest.raises(FallenError, match=r"slow trained for more than 0 s"):
+        contestant.turn(0.15)
     contestant.close()
     assert time.monotonic() - began < 10
 
 
 def test_a_contestant_draws_on_a_terminal_of_120_columns(worker: Path) -> None:
     contestant = Contestant(fake(worker, "a", "sys.exit()"), patience=20)
-    contestant.answer("ready")
-    contestant.turn()
+    contestant.ready()
+    contestant.turn(None)
     with pytest.raises(FallenError, match="epoch 1 True 120"):
-        contestant.turn()
+        contestant.turn(None)
     contestant.close()
 
 
 def test_an_answer_out_of_turn_is_a_fall(worker: Path) -> None:
     contestant = Contestant(fake(worker, "a"), patience=20)
-    with pytest.raises(FallenError, match="'seconds' was due"):
-        contestant.answer("seconds")
+    with pytest.raises(FallenError, match="'trained' was due"):
+        contestant.answer("trained")
     contestant.close()
 
 

@@ -32,5 +32,5 @@ def test_a_step_has_our_parameters_and_logs_a_metric(
 def test_it_waits_before_each_epoch(gate: Any, tmp_path: Path) -> None:
     stock.run(Task("phrases_lstm", 2, str(tmp_path)), gate)
     assert [told if isinstance(told, str) else list(told) for told in gate.told] == [
-        *("go", ["seconds"], "go", ["seconds"], "end", ["accuracy", "parameters"])
+        *("go", ["trained"], "go", ["trained"], "end", ["accuracy", "parameters"])
     ]

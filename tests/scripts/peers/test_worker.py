@@ -31,7 +31,7 @@ def test_a_contestant_runs_an_epoch_at_each_word(ends: Ends, tmp_path: Path) -> 
     take_part(Task("x", 2, str(tmp_path)), gate, epoch=ran.append, accuracy=lambda: 0.5, parameters=7)
     told = [json.loads(line) for line in os.read(answers, 65536).decode().splitlines()]
     assert ran == [0, 1]
-    assert [list(message) for message in told] == [["ready"], ["seconds"], ["ready"], ["seconds"], ["ready"], [
+    assert [list(message) for message in told] == [["ready"], ["trained"], ["ready"], ["trained"], ["ready"], [
         "accuracy",
         "parameters",
     ]]  # fmt: skip
