@@ -68,7 +68,8 @@ def test_turns_are_short_and_who_waits_stands_still_with_its_workers(worker: Pat
     notes = tmp_path / "notes"
     command = f"[sys.executable, '-c', {AWAKE!r}, str(os.getpid()), {str(notes)!r}]"
     child = f"import subprocess; subprocess.run({command})"
-    results = race([fake(worker, name, child) for name in "ab"], rounds=1, tell=[].append, patience=60, turn=0.1)
+    told: list[str] = []
+    results = race([fake(worker, name, child) for name in "ab"], rounds=1, tell=told.append, patience=60, turn=0.1)
     awake, times = zip(*(line.split() for line in notes.read_text().splitlines()), strict=True)
     assert len(awake) == 400
     # Some ten turns of 0.1 s each; alive side by side, they would change some 300 times.
