@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from measure.race import TURN, Entry, Result, entry, new_folder, race
+from measure.race import PATIENCE, TURN, Entry, Result, entry, new_folder, race
 from measure.section import Options, Section
 from measure.table import Goal, ratios, table
 
@@ -83,7 +83,7 @@ def measure(name: str, options: Options) -> Section:
             if peer not in left_out
         ]
         # A GPU would go on with what it has been told before its process stands still.
-        results = race(entries, rounds=options.rounds, turn=None if options.device == "cuda" else TURN)
+        results = race(entries, rounds=options.rounds, turn=PATIENCE if options.device == "cuda" else TURN)
     return section(contest, results, options, {peer: it.says for peer, it in taking_part.items()})
 
 
@@ -131,7 +131,7 @@ def section(contest: Race, results: Mapping[str, Result], options: Options, says
     text = (
         f"`train experiment={name}` beside its peers: the same layers, initial weights, training examples, batch size, "
         f"optimizer, schedule and clipping. All processes are alive at once and take turns, "
-        f"{'an epoch each' if options.device == 'cuda' else f'{TURN} s each until all have trained an epoch'}; "
+        f"{'an epoch each' if options.device == 'cuda' else f'{TURN:g} s each until all have trained an epoch'}; "
         f"{options.rounds} rounds after one to warm up. Test accuracy is that of the last weights, after "
         f"{options.rounds + 1} epochs."
     )

@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from train_smarter.interrupt import heeded
+
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = ROOT / "scripts" / "peers" / "worker.py"
 PATIENCE = 3600.0  # seconds until an answer is given up
@@ -110,7 +112,7 @@ class Contestant:
         self.answer("ready")
         self._signal(signal.SIGSTOP)
 
-    def turn(self, length: float | None) -> float | None:
+    def turn(self, length: float) -> float | None:
         """Trains for so many seconds, or up to the end of its epoch, and stands still after that.
 
         Returns:
@@ -140,7 +142,7 @@ class Contestant:
         self.say("end")
         return float(self.answer("accuracy"))
 
-    def _heard(self, seconds: float | None) -> bool:
+    def _heard(self, seconds: float) -> bool:
         """Whether something to be read comes within the time: a message, or their end."""
         return bool(select.select([self._answers], [], [], seconds)[0])
 
@@ -181,14 +183,15 @@ def race(
     rounds: int,
     tell: Callable[[str], None] = print,
     patience: float = PATIENCE,
-    turn: float | None = TURN,
+    turn: float = TURN,
 ) -> dict[str, Result]:
     """Runs a warm-up and `rounds` rounds, each in another order; who falls is told of and left out of the results.
 
     Args:
-        turn: seconds of training until the next one has its turn; None: a whole epoch.
+        turn: seconds of training until the next one has its turn; PATIENCE: a whole epoch.
     """
-    with ExitStack() as stack:
+    # Who stands still would outlive a benchmark that just dies of a signal.
+    with heeded(), ExitStack() as stack:
         there: dict[str, Contestant] = {}
         for one in entries:  # one after the other: they read their data while the machine is theirs
             there[one.name] = Contestant(one, patience=patience)
@@ -208,7 +211,7 @@ def race(
 
 def _round(
     training: dict[str, Contestant],
-    turn: float | None,
+    turn: float,
     there: dict[str, Contestant],
     tell: Callable[[str], None],
 ) -> dict[str, float]:

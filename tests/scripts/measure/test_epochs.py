@@ -38,7 +38,7 @@ def test_a_peer_without_its_package_is_left_out_with_a_hint(
 ) -> None:
     raced: list[Entry] = []
 
-    def race(entries: list[Entry], rounds: int, turn: float | None) -> dict[str, Result]:
+    def race(entries: list[Entry], rounds: int, turn: float) -> dict[str, Result]:
         assert turn == TURN
         raced.extend(entries)
         return {one.name: Result([1.0] * rounds, 0.5) for one in entries}

@@ -1,4 +1,7 @@
+import os
 import re
+import signal
+import subprocess
 import sys
 import time
 from itertools import pairwise
@@ -6,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from measure.race import Contestant, Entry, FallenError, entry, race, rotated
+from measure.race import ROOT, Contestant, Entry, FallenError, entry, race, rotated
 
 # A worker in small: an epoch takes a tenth of a second; what it is to do in its second one comes as an argument.
 WORKER = """
@@ -107,12 +110,41 @@ def test_who_hangs_is_given_up(worker: Path) -> None:
     assert time.monotonic() - began < 10
 
 
+def test_who_says_nothing_is_given_up() -> None:
+    contestant = Contestant(Entry("mute", [sys.executable, "-c", "import time; time.sleep(60)"]), patience=0.2)
+    with pytest.raises(FallenError, match="mute gave no answer within 0 s"):
+        contestant.ready()
+    contestant.close()
+
+
+# A benchmark whose contestants note their process, and of whom one always stands still.
+BENCHMARK = """
+import sys
+from measure.race import Entry, race
+second = "open(sys.argv[0] + str(os.getpid()), 'w'); time.sleep(60)"
+race([Entry(name, [sys.executable, sys.argv[1], second]) for name in "ab"], rounds=1, turn=0.1)
+"""
+
+
+def test_a_benchmark_that_is_ended_leaves_nobody_behind(worker: Path) -> None:
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "scripts")])
+    running = subprocess.Popen([sys.executable, "-c", BENCHMARK, str(worker)], env={**os.environ, "PYTHONPATH": path})
+    while len(there := list(worker.parent.glob("worker.py?*"))) < 2:
+        assert running.poll() is None
+        time.sleep(0.05)
+    running.terminate()
+    assert running.wait(30) == 128 + signal.SIGTERM
+    for file in there:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(file.name.removeprefix(worker.name)), 0)
+
+
 def test_a_contestant_draws_on_a_terminal_of_120_columns(worker: Path) -> None:
     contestant = Contestant(fake(worker, "a", "sys.exit()"), patience=20)
     contestant.ready()
-    contestant.turn(None)
+    contestant.turn(20)
     with pytest.raises(FallenError, match="epoch 1 True 120"):
-        contestant.turn(None)
+        contestant.turn(20)
     contestant.close()
 
 
