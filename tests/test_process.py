@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +64,14 @@ def test_threads_are_set_if_they_are_given() -> None:
     program = "import torch; from train_smarter.process import prepare; prepare({}); print(torch.get_num_threads())"
     assert printed(program.format(3)) == ["3"]
     assert printed(program.format(""), OMP_NUM_THREADS="2") == ["2"]
+
+
+@pytest.mark.parametrize(("spared", "loaded"), [(False, "tensorflow"), (True, "tensorboard.compat.tensorflow_stub")])
+def test_tensorboard_does_without_tensorflow(spared: bool, loaded: str, tmp_path: Path) -> None:
+    (tmp_path / "tensorflow.py").write_text("io = None")
+    program = (
+        "from train_smarter.process import spare_tensorflow\n"
+        f"if {spared}: spare_tensorflow()\n"
+        "from tensorboard.compat import tf; tf.io; print(tf.__name__)"
+    )
+    assert printed(program, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT / "src")])) == [loaded]

@@ -3,6 +3,8 @@
 import ctypes
 import os
 import platform
+import sys
+from types import ModuleType
 
 # glibc's numbers for mallopt (malloc.h), and bytes.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
@@ -20,6 +22,7 @@ def prepare(threads: int | None = None) -> None:
 
     keep_freed_memory()
     hide_missing_gpu()
+    spare_tensorflow()
     if threads is not None:
         torch.set_num_threads(threads)
 
@@ -51,3 +54,13 @@ def hide_missing_gpu() -> None:
 
     if not torch.cuda.is_available():
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+
+def spare_tensorflow() -> None:
+    """Has TensorBoard write files by itself where TensorFlow is installed, too.
+
+    Else it loads all of TensorFlow for that: ten seconds at a run's start, and slower steps after it. TensorBoard looks
+    for a module of this name before.
+    """
+    name = "tensorboard.compat.notf"
+    sys.modules.setdefault(name, ModuleType(name))
