@@ -70,8 +70,8 @@ def test_threads_are_set_if_they_are_given() -> None:
 def test_tensorboard_does_without_tensorflow(spared: bool, loaded: str, tmp_path: Path) -> None:
     (tmp_path / "tensorflow.py").write_text("io = None")
     program = (
-        "from train_smarter.process import spare_tensorflow\n"
-        f"if {spared}: spare_tensorflow()\n"
+        "from train_smarter.process import prepare\n"
+        f"if {spared}: prepare()\n"
         "from tensorboard.compat import tf; tf.io; print(tf.__name__)"
     )
     assert printed(program, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT / "src")])) == [loaded]

@@ -59,8 +59,8 @@ def hide_missing_gpu() -> None:
 def spare_tensorflow() -> None:
     """Has TensorBoard write files by itself where TensorFlow is installed, too.
 
-    Else it loads all of TensorFlow for that: ten seconds at a run's start, and slower steps after it. TensorBoard looks
-    for a module of this name before.
+    Else it loads all of TensorFlow for that, which takes as long as the rest of a run's start, and slows its steps.
+    TensorBoard looks for a module of this name first.
     """
     name = "tensorboard.compat.notf"
     sys.modules.setdefault(name, ModuleType(name))
