@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from measure import epochs, growth, pieces, search, start
-from measure.section import Options, Section
+from measure.section import NotMeasuredError, Options, Section
 from measure.table import goals_table, headline, marked
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,29 +46,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.list:
         print("\n".join(SECTIONS))
         return 0
-    names = list(dict.fromkeys(args.sections)) or list(SECTIONS)
+    offered = SECTIONS if args.device == "cpu" else epochs.SECTIONS
+    names = list(dict.fromkeys(args.sections)) or list(offered)
     if unknown := [name for name in names if name not in SECTIONS]:
         print(f"benchmark.py: no section {', '.join(unknown)}; there are: {', '.join(SECTIONS)}", file=sys.stderr)
+        return 2
+    if elsewhere := [name for name in names if name not in offered]:
+        print(f"benchmark.py: {', '.join(elsewhere)}: on the CPU alone, no --device {args.device}", file=sys.stderr)
         return 2
     if args.rounds < 1:
         print(f"benchmark.py: --rounds {args.rounds}, but at least 1 round is needed", file=sys.stderr)
         return 2
     print(machine())
+    failed = False
     for name in names:
         print(f"\n==> {name}", flush=True)
-        section = SECTIONS[name](Options(rounds=args.rounds, device=args.device))
+        try:
+            section = offered[name](Options(rounds=args.rounds, device=args.device))
+        except NotMeasuredError as why:  # what was measured before stays in the docs
+            print(f"benchmark.py: {name} was not measured: {why}", file=sys.stderr)
+            failed = True
+            continue
         text = markdown(section)
         print(f"\n{text}")
         if not args.no_write:
-            write(name, text)
-    return 0
+            write(name if args.device == "cpu" else f"{name}_{args.device}", text)
+    return int(failed)
 
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Measures this project beside its peers, as ratios within one run.")
     parser.add_argument("sections", nargs="*", metavar="section", help=f"of {', '.join(SECTIONS)}; none: all")
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds, behind one to warm up (default: 5)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the epochs run (default: cpu)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the races (default: cpu)")
     parser.add_argument("--list", action="store_true", help="names the sections")
     parser.add_argument("--no-write", action="store_true", help="shows the tables, leaves docs and README alone")
     return parser

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from measure.race import PATIENCE, TURN, Entry, Result, entry, new_folder, race
-from measure.section import Options, Section
+from measure.section import NotMeasuredError, Options, Section
 from measure.table import Goal, ratios, table
 
 HINT = "uv pip install -e '.[benchmark]' --constraint requirements.lock"
@@ -25,7 +25,10 @@ class Peer:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"KERAS_BACKEND": self.backend, "TF_CPP_MIN_LOG_LEVEL": "2"} if self.backend else {}
+        if not self.backend:
+            return {}
+        # TensorFlow would else take all of a GPU's memory for itself while the others wait for their turn.
+        return {"KERAS_BACKEND": self.backend, "TF_CPP_MIN_LOG_LEVEL": "2", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 
 
 PEERS = {
@@ -108,10 +111,14 @@ def _entry(contest: Race, name: str, peer: Peer, options: Options, folder: Path)
 
 
 def section(contest: Race, results: Mapping[str, Result], options: Options, says: Mapping[str, str]) -> Section:
-    """The goals, and a row for everyone who came through."""
+    """The goals, and a row for everyone who came through.
+
+    Raises:
+        NotMeasuredError: ours did not.
+    """
     name, ours = contest.experiment, results.get("ours")
     if ours is None:
-        return Section(f"One epoch of `{name}`", "Not measured: our own process died.")
+        raise NotMeasuredError("our own process died")
     wanted = (contest.gpu_goals or {}) if options.device == "cuda" else contest.goals
     where = " on a GPU" if options.device == "cuda" else ""
     goals = [
@@ -131,7 +138,9 @@ def section(contest: Race, results: Mapping[str, Result], options: Options, says
     ]
     text = (
         f"`train experiment={name}` beside its peers: the same layers, initial weights, training examples, batch size, "
-        f"optimizer, schedule and clipping. All processes are alive at once and take turns, "
+        f"optimizer, schedule and clipping; an epoch with all that is written and drawn in it, without its validation. "
+        f"`ours`, `bare` and `tight` run in a process as `train` sets it up (CPU threads, memory that is kept), the "
+        f"others in one as Python starts it. All processes are alive at once and take turns, "
         f"{'an epoch each' if options.device == 'cuda' else f'{TURN:g} s each until all have trained an epoch'}; "
         f"{options.rounds} rounds after one to warm up. Test accuracy is that of the last weights, after "
         f"{options.rounds + 1} epochs."

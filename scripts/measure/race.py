@@ -86,8 +86,8 @@ class Contestant:
                 del self._shown[:-TAIL]
         os.close(self._terminal)
 
-    def answer(self, key: str) -> Any:
-        """The value of the next message, which has to have this key."""
+    def message(self, *keys: str) -> dict[str, Any]:
+        """The next message, which has to have one of these keys."""
         end = time.monotonic() + self.patience
         while b"\n" not in self._unread:
             if not self._heard(max(0.0, end - time.monotonic())):
@@ -96,10 +96,10 @@ class Contestant:
                 raise self._fallen("died")
             self._unread += text
         line, _, self._unread = self._unread.partition(b"\n")
-        message = json.loads(line)
-        if key not in message:
-            raise self._fallen(f"answered {message} where {key!r} was due")
-        return message[key]
+        message: dict[str, Any] = json.loads(line)
+        if not message.keys() & set(keys):
+            raise self._fallen(f"answered {message} where {' or '.join(map(repr, keys))} was due")
+        return message
 
     def say(self, word: str) -> None:
         try:
@@ -109,11 +109,13 @@ class Contestant:
 
     def ready(self) -> None:
         """Waits until it has done all that comes before its next epoch, and has it stand still."""
-        self.answer("ready")
+        self.message("ready")
         self._signal(signal.SIGSTOP)
 
     def turn(self, length: float) -> float | None:
         """Trains for so many seconds, or up to the end of its epoch, and stands still after that.
+
+        What it says to be no training, between its words "aside" and "back", it does without being timed.
 
         Returns:
             The epoch's seconds, if it is over.
@@ -123,28 +125,29 @@ class Contestant:
         if self._trained is None:
             self._trained = 0.0
             self.say("go")
-        over = self._heard(length)
-        if not over:
-            self._signal(signal.SIGSTOP)
+        while self._heard(length):
+            self._trained += time.perf_counter() - began
+            if "trained" in self.message("trained", "aside"):
+                seconds, self._trained = self._trained, None
+                self.ready()
+                return seconds
+            self.message("back")
+            began = time.perf_counter()
+        self._signal(signal.SIGSTOP)
         self._trained += time.perf_counter() - began
-        if not over:
-            if self._trained > self.patience:
-                raise self._fallen(f"trained for more than {self.patience:.0f} s")
-            return None
-        self.answer("trained")
-        seconds, self._trained = self._trained, None
-        self.ready()
-        return seconds
+        if self._trained > self.patience:
+            raise self._fallen(f"trained for more than {self.patience:.0f} s")
+        return None
 
     def end(self) -> float:
         """The test accuracy."""
         self._signal(signal.SIGCONT)
         self.say("end")
-        return float(self.answer("accuracy"))
+        return float(self.message("accuracy")["accuracy"])
 
     def _heard(self, seconds: float) -> bool:
-        """Whether something to be read comes within the time: a message, or their end."""
-        return bool(select.select([self._answers], [], [], seconds)[0])
+        """Whether something to be read comes within the time, or is there: a message, or their end."""
+        return b"\n" in self._unread or bool(select.select([self._answers], [], [], seconds)[0])
 
     def _signal(self, number: int) -> None:
         """To the process and to its workers."""

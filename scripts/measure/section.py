@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from measure.table import Goal
 
 
+class NotMeasuredError(Exception):
+    """A section has nothing to show."""
+
+
 @dataclass(frozen=True)
 class Options:
     """rounds: counted repetitions; device: cpu or cuda."""

@@ -21,6 +21,7 @@ def main(cfg):
 main()
 """
 IMPORTS = (
+    "from train_smarter.process import spare_tensorflow; spare_tensorflow(); "
     "import torch, torchvision, lightning, tensorboard, torch.utils.tensorboard, matplotlib.pyplot, "
     "train_smarter.train, train_smarter.build, train_smarter.evaluate, train_smarter.data.cifar10, "
     "train_smarter.model.cnn, train_smarter.callbacks.pictures"

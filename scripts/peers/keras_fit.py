@@ -4,6 +4,7 @@ KERAS_BACKEND decides what computes. It starts from our initial weights; of an L
 it counts one vector less. Texts are padded on the left, as `pad_sequences` does, which spares it a mask.
 """
 
+import sys
 from typing import Any
 
 import keras
@@ -21,6 +22,8 @@ Array = npt.NDArray[Any]
 
 
 def run(task: Task, gate: Gate) -> None:
+    if task.device == "cuda" and keras.backend.backend() == "tensorflow":
+        find_gpu()
     keras.utils.set_random_seed(1)
     parts = prepare(task)
     model, batch_size = compiled(parts), parts.data.batch_size
@@ -33,6 +36,14 @@ def run(task: Task, gate: Gate) -> None:
         return float(model.evaluate(test_images, test_labels, batch_size=512, return_dict=True)["accuracy"])
 
     take_part(task, gate, epoch=epoch, accuracy=accuracy, parameters=model.count_params())
+
+
+def find_gpu() -> None:
+    """Ends the process where TensorFlow would go on without one."""
+    import tensorflow
+
+    if not tensorflow.config.list_physical_devices("GPU"):
+        sys.exit("TensorFlow finds no GPU: uv pip install 'tensorflow[and-cuda]'")
 
 
 def compiled(parts: Parts) -> Any:

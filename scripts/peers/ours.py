@@ -14,18 +14,33 @@ from train_smarter.evaluate import evaluate
 
 
 class Turn(Callback):
-    """Holds each epoch until it is the contestant's turn, and tells when its last training batch is done."""
+    """Holds each epoch until it is the contestant's turn, and tells when all of it is done, but for its validation.
+
+    The first of the callbacks: what the others do and log at an epoch's end lies between its hooks.
+    """
 
     def __init__(self, task: Task, gate: Gate) -> None:
         self.task, self.gate = task, gate
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        if trainer.current_epoch:
+            self._trained(trainer.current_epoch - 1)
         self.gate.wait("go")
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.is_last_batch:
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        if not trainer.sanity_checking:
             self.task.synchronize()
-            self.gate.tell(trained=trainer.current_epoch)
+            self.gate.tell(aside="validation")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        self.gate.tell(back="validation")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        self._trained(self.task.epochs - 1)
+
+    def _trained(self, epoch: int) -> None:
+        self.task.synchronize()
+        self.gate.tell(trained=epoch)
 
 
 def run(task: Task, gate: Gate, *more: str) -> None:

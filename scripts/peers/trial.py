@@ -20,9 +20,9 @@ def study(*, points: Sequence[dict[str, Any]], epochs: int, way: str) -> tuple[f
     """Seconds of the whole search, data read once, and the best validation accuracy."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         began = time.perf_counter()
-        if way == "tight":
-            process.prepare()
         parts = prepare(Task("mnist_mlp", epochs, folder, overrides=["scheduler=none"]))
+        if way == "tight":
+            process.prepare(parts.cfg.threads)
         search = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=1))
         for point in points:
             search.enqueue_trial(point)

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 import benchmark
-from measure.section import Options, Section
+from measure import epochs
+from measure.section import NotMeasuredError, Options, Section
 from measure.table import Goal, spread
 
 
@@ -38,12 +39,17 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def fake(options: Options) -> Section:
         return Section("Fake", "How.", [Goal("speed", 2, spread([options.rounds]))], ["| a |\n| --- |"])
 
-    monkeypatch.setattr(benchmark, "SECTIONS", {"fake": fake, "other": lambda _: Section("Other", "That.")})
+    def dead(options: Options) -> Section:  # noqa: ARG001
+        raise NotMeasuredError("our own process died")
+
+    sections = {"fake": fake, "other": lambda _: Section("Other", "That.")}
+    monkeypatch.setattr(benchmark, "SECTIONS", sections | {"dead": dead})
+    monkeypatch.setattr(epochs, "SECTIONS", {"fake": fake, "dead": dead})
     return tmp_path
 
 
 def test_a_section_is_written_between_its_marks_and_measured_again_alone(files: Path) -> None:
-    assert benchmark.main([]) == 0
+    assert benchmark.main(["fake", "other"]) == 0
     before = (files / "benchmarks.md").read_text()
     assert "| speed | at most 2 | 5.00 (5.00 to 5.00) | **no** |" in before
     assert benchmark.main(["fake", "--rounds", "1"]) == 0
@@ -60,3 +66,22 @@ def test_nothing_is_written_if_so_wanted(files: Path, capsys: pytest.CaptureFixt
     assert benchmark.main(["fake", "--no-write"]) == 0
     assert "cores; Python 3" in capsys.readouterr().out
     assert not (files / "benchmarks.md").exists()
+
+
+def test_what_was_not_measured_leaves_what_was_written(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (files / "benchmarks.md").write_text(before := "<!-- benchmark:dead:begin -->\nold\n<!-- benchmark:dead:end -->\n")
+    assert benchmark.main(["dead", "fake"]) == 1
+    assert (files / "benchmarks.md").read_text().startswith(before)
+    assert "speed" in (files / "README.md").read_text()
+    assert "benchmark.py: dead was not measured: our own process died" in capsys.readouterr().err
+
+
+def test_a_gpu_has_tables_of_its_own_for_races_alone(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark.main(["fake"]) == 0
+    before = (files / "benchmarks.md").read_text()
+    assert benchmark.main(["fake", "--device", "cuda"]) == 0
+    after = (files / "benchmarks.md").read_text()
+    assert after.startswith(before)
+    assert "<!-- benchmark:fake_cuda:begin -->" in after
+    assert benchmark.main(["other", "--device", "cuda"]) == 2
+    assert "other: on the CPU alone, no --device cuda" in capsys.readouterr().err

@@ -3,7 +3,7 @@ import pytest
 from measure import epochs
 from measure.epochs import PEERS, RACES, Peer, lacking, section
 from measure.race import TURN, Entry, Result
-from measure.section import Options
+from measure.section import NotMeasuredError, Options
 
 RACE = RACES["cnn"]
 SAYS = {name: peer.says for name, peer in PEERS.items()}
@@ -30,7 +30,8 @@ def test_on_a_gpu_the_goals_are_others() -> None:
 
 
 def test_without_ours_there_is_nothing_to_compare() -> None:
-    assert "Not measured" in section(RACE, {"plain": Result([1.0], 0.7)}, Options(), SAYS).text
+    with pytest.raises(NotMeasuredError, match="our own process died"):
+        section(RACE, {"plain": Result([1.0], 0.7)}, Options(), SAYS)
 
 
 def test_a_peer_without_its_package_is_left_out_with_a_hint(

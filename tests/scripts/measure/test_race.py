@@ -81,6 +81,13 @@ def test_turns_are_short_and_who_waits_stands_still_with_its_workers(worker: Pat
     assert sum(result.seconds[0] for result in results.values()) < 1.6 * (float(times[-1]) - float(times[0]))
 
 
+def test_what_is_no_training_is_not_timed(worker: Path) -> None:
+    aside = "tell(aside='validation'); time.sleep(2); tell(back='validation')"
+    at_once = 'print(\'{"aside": 1}\\n{"back": 1}\', file=answers, flush=True)'  # two messages in one reading
+    results = race([fake(worker, "a", aside), fake(worker, "b", at_once)], rounds=1, patience=20, tell=lambda _: None)
+    assert all(0.1 <= result.seconds[0] < 1 for result in results.values())
+
+
 def test_who_dies_is_left_out_and_its_last_words_are_shown(worker: Path) -> None:
     told: list[str] = []
     dying = fake(worker, "dying", "sys.exit('out of memory')")
@@ -151,7 +158,7 @@ def test_a_contestant_draws_on_a_terminal_of_120_columns(worker: Path) -> None:
 def test_an_answer_out_of_turn_is_a_fall(worker: Path) -> None:
     contestant = Contestant(fake(worker, "a"), patience=20)
     with pytest.raises(FallenError, match="'trained' was due"):
-        contestant.answer("trained")
+        contestant.message("trained")
     contestant.close()
 
 

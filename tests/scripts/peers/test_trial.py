@@ -2,9 +2,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from peers import plain, tight, trial
 from peers.task import Task, prepare
+from train_smarter import process
 
 
 def test_a_trial_trains_a_new_network_with_what_it_is_given(facts: Callable[[str], list[str]], tmp_path: Path) -> None:
@@ -30,7 +32,7 @@ def test_every_point_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
             pass
 
     class Parts:
-        task = Task("mnist_mlp", 2, "")
+        task, cfg = Task("mnist_mlp", 2, ""), OmegaConf.create({"threads": 1})
 
         def accuracy(self, _: object, split: str) -> float:
             assert split == "val"
@@ -43,6 +45,9 @@ def test_every_point_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(trial, "prepare", lambda _: Parts())
     monkeypatch.setattr(trial, "loop_of", loop_of)
+    threads: list[int] = []
+    monkeypatch.setattr(process, "prepare", threads.append)
     points = [{"lr": 0.02, "batch_size": 32}, {"lr": 0.01, "batch_size": 128}]
     _, best = trial.study(points=points, epochs=2, way="tight")
     assert (tried, best) == (points, 0.02)
+    assert threads == [1]  # as many as ours is given
