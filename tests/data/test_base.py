@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
+from unittest.mock import Mock
 
 import lightning
 import numpy as np
@@ -560,6 +561,14 @@ def test_examples_are_brought_to_a_device_once() -> None:
     assert first.labels.device == meta
     assert data.on(meta, "train") is first
     assert data.examples["train"].labels.device.type == "cpu"
+
+
+@pytest.mark.parametrize(("device", "early"), [("cuda", True), ("mps", False)])
+def test_a_batch_is_on_its_way_while_the_next_line_runs_where_that_is_safe(device: str, early: bool) -> None:
+    batch = Mock(), Mock()
+    ready(50, 50).transfer_batch_to_device(batch, torch.device(device), 0)
+    for part in batch:
+        part.to.assert_called_once_with(torch.device(device), non_blocking=early)
 
 
 def test_training_and_evaluation_have_batch_sizes_of_their_own() -> None:

@@ -277,10 +277,16 @@ def test_a_compiled_forward_trains_to_the_same_weights_and_an_ordinary_checkpoin
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     compiled: list[str] = []
+    modes: list[bool] = []
 
     def compile(function: Any, *, mode: str) -> Any:  # noqa: A001 (the real one takes half a minute)
+        def run(inputs: Tensor) -> Tensor:
+            modes.append(function.__self__.training)
+            outputs: Tensor = function(inputs)
+            return outputs
+
         compiled.append(mode)
-        return lambda *inputs: function(*inputs)
+        return run
 
     monkeypatch.setattr(torch, "compile", compile)
 
@@ -292,6 +298,8 @@ def test_a_compiled_forward_trains_to_the_same_weights_and_an_ordinary_checkpoin
 
     plain, mode = trained(None), trained("reduce-overhead")
     assert compiled == ["reduce-overhead"]
+    assert modes  # in training
+    assert all(modes)  # alone
     assert plain.keys() == mode.keys()
     assert all(plain[name].equal(mode[name]) for name in plain)
 

@@ -181,7 +181,7 @@ class Diagnosis(Callback):
     # ---- a validation
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero and not trainer.sanity_checking and not getattr(pl_module, "compile_mode", None):
+        if trainer.is_global_zero and not trainer.sanity_checking:
             self._fired = {}
             self._watching.enter_context(watched(pl_module, self._fired))
 

@@ -173,7 +173,7 @@ class Loader:
     Args:
         examples: on the CPU, or on the model's device.
         sampler: which of them, in which order.
-        pin: page-lock each batch, so that it is copied to a GPU while that still computes.
+        pin: page-lock each batch, so that nobody waits while it is copied to a GPU.
 
     Attributes:
         skip: batches that the next epoch leaves out at its beginning.
@@ -446,7 +446,8 @@ class Data(LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:  # noqa: ARG002 (Lightning's hook)
         inputs, labels = batch
-        return inputs.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        early = device.type != "mps"  # there, the copy would be read before it is complete, as Lightning knows, too
+        return inputs.to(device, non_blocking=early), labels.to(device, non_blocking=early)
 
     def _hold_against_reality(self) -> None:
         kind = type(self).__name__

@@ -20,7 +20,8 @@ class IMDB(TextData):
     Source: Maas et al., Learning Word Vectors for Sentiment Analysis, ACL 2011.
 
     Args:
-        dir: the data folder: holds `aclImdb`, or gets it by a download; the encoded reviews are cached in it.
+        dir: the data folder: holds `aclImdb`, or gets it by a download; the encoded reviews are cached in it, in
+            `cache`, which is to be deleted when a review was changed in place: only those that come or go are noticed.
         urls: where aclImdb_v1.tar.gz is found, in the order in which they are tried.
         md5: of that archive.
         files: reviews in each of the four folders.

@@ -187,8 +187,10 @@ class Classifier(LightningModule):
                     parameter.requires_grad_(False)
             self.print("frozen up to the head")
         if stage == "fit" and self.compile_mode:
-            # The function, not the module: names in checkpoints stay as they are.
-            self.forward = torch.compile(self.forward, mode=self.compile_mode)  # type: ignore[method-assign]
+            # The function, not the module: names in checkpoints stay as they are. An evaluation would have to be
+            # compiled anew, for its mode and its batches' sizes, and is too short to earn that back.
+            eager, compiled = self.forward, torch.compile(self.forward, mode=self.compile_mode)
+            self.forward = lambda *given: (compiled if self.training else eager)(*given)  # type: ignore[method-assign]
 
     def _start_from(self, path: str) -> None:
         """Takes the weights of a checkpoint where name and shape agree (a head for other classes starts afresh)."""
