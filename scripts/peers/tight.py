@@ -31,10 +31,13 @@ class Loop:
         self.layout = torch.channels_last if switch(cfg, "channels_last") else torch.contiguous_format
         self.network = network_of(parts).to(device).to(memory_format=self.layout)
         self.trained = list(self.network.parameters())
-        self.optimizer = parts.optimizer(self.network, fused=switch(cfg, "fused"))
+        self.update = updater(self.trained, parts.optimizer(self.network, fused=switch(cfg, "fused")))
         self.batches = parts.batches()
         self.rates = parts.rates(len(self.batches))
         self.assemble = assembler(parts, layout=self.layout)
+        if isinstance(parts.data, ImageData) and not parts.data.augment:  # normalised once, not in every epoch
+            self.inputs = torch.cat([self.assemble(some, 0) for some in self.inputs.split(1000)])
+            self.assemble = as_it_is
         self.clip = clipper(self.trained, cfg.trainer.gradient_clip_val)
         self.step = 0
         self.seen: list[tuple[Tensor, Tensor, Tensor]] = []  # counted once an epoch
@@ -51,10 +54,10 @@ class Loop:
 
     def count(self) -> None:
         """Adds up what the steps have left."""
-        losses, predicted, targets = zip(*self.seen, strict=True)
+        losses, logits, targets = zip(*self.seen, strict=True)
         sizes = torch.tensor([len(batch) for batch in targets], device=self.loss.device)
         self.loss.add_((torch.stack(losses) * sizes).sum())
-        self.hits.add_((torch.cat(predicted) == torch.cat(targets)).sum())
+        self.hits.add_((self.parts.model.predicted(torch.cat(logits)) == torch.cat(targets)).sum())
         self.seen.clear()
 
     def train(self, index: Tensor) -> Tensor:
@@ -62,19 +65,15 @@ class Loop:
         logits = self.network(self.assemble(rows(self.inputs, index), self.step))
         targets = self.targets.index_select(0, index)
         if self.parts.binary:
-            loss = F.binary_cross_entropy_with_logits(logits[:, 0], targets)
-            predicted = logits.detach()[:, 0] > 0
+            loss = F.binary_cross_entropy_with_logits(logits[:, 0], targets, reduction="sum") / len(targets)
         else:
             loss = F.cross_entropy(logits, targets)
-            predicted = logits.detach().argmax(1)
         loss.backward()
         self.clip()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rates[self.step]
-        self.optimizer.step()
+        self.update(self.rates[self.step])
         for parameter in self.trained:
             parameter.grad = None
-        self.seen.append((loss.detach(), predicted, targets))
+        self.seen.append((loss.detach(), logits.detach(), targets))
         self.step += 1
         return loss.detach()
 
@@ -89,8 +88,8 @@ def assembler(parts: Parts, *, layout: torch.memory_format) -> Callable[[Tensor,
     """A function of a batch as it lies in memory and the step's number: what the network receives."""
     data = parts.data
     if not isinstance(data, ImageData):
-        return lambda batch, step: batch  # noqa: ARG005
-    augment = [operation for operation in data.augment.values() if bool(operation)]
+        return as_it_is
+    augment = list(data.augment.values())
     moves = [operation for operation in augment if isinstance(operation, Motion)]
     bytes_alone = moves == augment  # pixels that only move stay bytes up to the end
     factor = 255 if bytes_alone else 1
@@ -109,6 +108,10 @@ def assembler(parts: Parts, *, layout: torch.memory_format) -> Callable[[Tensor,
     return assemble
 
 
+def as_it_is(batch: Tensor, step: int) -> Tensor:  # noqa: ARG001
+    return batch
+
+
 def normaliser(data: ImageData, most: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """What pixels of 0..most are multiplied by, and what is added, (C, 1, W) each, in the images' layout."""
     mean, std = (torch.tensor(v, device=device) for v in (data.mean, data.std))
@@ -125,6 +128,32 @@ def clipper(parameters: Sequence[nn.Parameter], most: float | None) -> Callable[
         torch._foreach_mul_(gradients, (most / (norm + 1e-6)).clamp_(max=1.0))
 
     return clip if most is not None else lambda: None
+
+
+def updater(parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer) -> Callable[[float], None]:
+    """A step of the optimizer at a given rate; a fused Adam's is its kernel, without what `step` asks around it."""
+    (group,) = optimizer.param_groups
+    if type(optimizer) is not torch.optim.Adam or not group["fused"] or group["amsgrad"] or group["maximize"]:
+
+        def step(rate: float) -> None:
+            group["lr"] = rate
+            optimizer.step()
+
+        return step
+    weights = [parameter.detach() for parameter in parameters]
+    means, squares = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
+    steps = [torch.zeros((), device=weight.device) for weight in weights]
+    beta1, beta2 = group["betas"]
+    constant = {"beta1": beta1, "beta2": beta2, "weight_decay": group["weight_decay"], "eps": group["eps"]}
+
+    def kernel(rate: float) -> None:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        torch._foreach_add_(steps, 1)
+        torch._fused_adam_(
+            weights, gradients, means, squares, [], steps, lr=rate, amsgrad=False, maximize=False, **constant
+        )
+
+    return kernel
 
 
 def network_of(parts: Parts) -> nn.Module:

@@ -40,7 +40,11 @@ RUNS = {
         "digits_cnn",
         ["data.val_fraction=0.7", "model=mlp", "data.augment.jitter.brightness=0.5", "trainer.gradient_clip_val=0.1"],
     ),
-    "LSTM": ("phrases_lstm", ["model.dropout=0", "data.batch_size=400"]),
+    "MLP, as they are, another optimizer": (
+        "digits_cnn",
+        ["data.val_fraction=0.7", "model=mlp", "data.augment.crop=null", "optimizer=sgd", "optimizer.lr=0.1"],
+    ),
+    "LSTM, dropout": ("phrases_lstm", ["data.batch_size=400"]),
 }
 
 

@@ -13,8 +13,9 @@ def test_a_trial_trains_a_new_network_with_what_it_is_given(facts: Callable[[str
     parts = prepare(Task("mnist_mlp", 1, str(tmp_path), overrides=["scheduler=none", *facts("mnist")]))
     loops = [trial.loop_of(parts, way=way, lr=0.01, batch_size=128) for way in ("plain", "tight")]
     assert [type(loop) for loop in loops] == [plain.Loop, tight.Loop]
+    assert isinstance(loops[0], plain.Loop)
+    assert loops[0].optimizer.param_groups[0]["lr"] == 0.01
     for loop in loops:
-        assert loop.optimizer.param_groups[0]["lr"] == 0.01
         assert sum(p.numel() for p in loop.network.parameters()) == 101_770
         assert loop.parts.model is not parts.model
     assert isinstance(loops[1], tight.Loop)
