@@ -273,3 +273,14 @@ def test_an_experiment_trains_on_a_gpu(command: Command, tmp_path: Path, experim
     done = command("train", f"experiment={experiment}", "trainer=gpu", f"trainer.precision={precision}")
     assert done.returncode == 0, done.stderr
     assert read_json(only_run(tmp_path) / "results.json")["test/accuracy"] >= FLOORS[experiment] - 0.02
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("model", sorted(path.stem for path in (CONF / "model").glob("[!_]*.yaml")))
+def test_every_model_trains_on_a_gpu_by_deterministic_algorithms_alone(command: Command, model: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    data = "phrases" if "lstm" in model else "digits"
+    words = [f"model={model}", f"data={data}", "trainer=gpu", "trainer.deterministic=true", "debug=limit"]
+    done = command("train", *words)
+    assert done.returncode == 0, done.stderr

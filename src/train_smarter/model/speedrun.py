@@ -61,8 +61,7 @@ class Speedrun(Classifier):
         for part in (self.whiten, self.features):
             part.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
         self.head = nn.Sequential(
-            Maximum(1),
-            nn.Flatten(),  # (B, D)
+            Maximum(),  # (B, D)
             nn.Linear(widths[-1], self.outputs, bias=False),  # (B, K)
             Scale(logit_scale),
         )
@@ -85,14 +84,15 @@ class Speedrun(Classifier):
             self.whiten.weight.copy_(self.trainer.strategy.broadcast(filters))  # the same in every process
 
 
-class Maximum(nn.AdaptiveMaxPool2d):
-    """As it is, but exported in a form that torch 2.11, too, can write as ONNX; to one pixel."""
+class Maximum(nn.Module):
+    """Images (B, D, H, W) -> (B, D), the highest pixel of each channel; of several equal ones, one gets the gradient.
+
+    `AdaptiveMaxPool2d(1)` can neither be trained with `trainer.deterministic=true` on a GPU nor written as ONNX by
+    torch 2.11.
+    """
 
     def forward(self, inputs: Tensor) -> Tensor:
-        if torch.compiler.is_exporting():  # not in training: of several equal pixels, only one is to get the gradient
-            return inputs.amax((2, 3), keepdim=True)
-        pooled: Tensor = super().forward(inputs)
-        return pooled
+        return inputs.flatten(2).max(2).values
 
 
 class Scale(nn.Module):
