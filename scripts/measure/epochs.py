@@ -44,9 +44,8 @@ PEERS = {
 CONTEST = ("ours", "tight", "plain", "keras-tensorflow", "keras-torch", "stock")
 WITH_BARE = ("ours", "bare", *CONTEST[1:])
 # On a GPU, too: what ours costs in 32 bits and in mixed precision.
-PRECISIONS = {
-    "ours bf16-mixed": Peer("ours", "the same in mixed precision", overrides=["trainer.precision=bf16-mixed"])
-}
+MIXED = "ours bf16-mixed"
+PRECISIONS = {MIXED: Peer("ours", "the same in mixed precision", overrides=["trainer.precision=bf16-mixed"])}
 
 
 @dataclass(frozen=True)
@@ -126,6 +125,9 @@ def section(contest: Race, results: Mapping[str, Result], options: Options, says
         for peer, most in wanted.items()
         if peer in results
     ]
+    if MIXED in results:
+        what = f"one epoch of `{name}`{where} in mixed precision against 32 bits"
+        goals.append(Goal(what, 1, ratios(results[MIXED].seconds, ours.seconds)))
     rows = [
         [
             f"`{peer}`",

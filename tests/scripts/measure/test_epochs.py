@@ -1,7 +1,7 @@
 import pytest
 
 from measure import epochs
-from measure.epochs import PEERS, RACES, Peer, lacking, section
+from measure.epochs import MIXED, PEERS, RACES, Peer, lacking, section
 from measure.race import TURN, Entry, Result
 from measure.section import NotMeasuredError, Options
 
@@ -22,10 +22,11 @@ def test_a_section_has_a_goal_for_each_peer_that_came_through() -> None:
 
 
 def test_on_a_gpu_the_goals_are_others() -> None:
-    results = {"ours": Result([1.0], 0.7), "tight": Result([1.0], 0.7)}
-    made = section(RACE, results, Options(rounds=1, device="cuda"), SAYS)
-    assert [(goal.what, goal.most) for goal in made.goals] == [
-        ("one epoch of `cifar10_cnn` on a GPU against `tight`", 1.2)
+    results = {"ours": Result([2.0], 0.7), "tight": Result([1.0], 0.7), MIXED: Result([1.0], 0.7)}
+    made = section(RACE, results, Options(rounds=1, device="cuda"), {**SAYS, MIXED: "mixed"})
+    assert [(goal.what, goal.most, goal.measured.median) for goal in made.goals] == [
+        ("one epoch of `cifar10_cnn` on a GPU against `tight`", 1.2, 2),
+        ("one epoch of `cifar10_cnn` on a GPU in mixed precision against 32 bits", 1, 0.5),
     ]
 
 
