@@ -85,7 +85,8 @@ def test_what_is_no_training_is_not_timed(worker: Path) -> None:
     aside = "tell(aside='validation'); time.sleep(2); tell(back='validation')"
     at_once = 'print(\'{"aside": 1}\\n{"back": 1}\', file=answers, flush=True)'  # two messages in one reading
     results = race([fake(worker, "a", aside), fake(worker, "b", at_once)], rounds=1, patience=20, tell=lambda _: None)
-    assert all(0.1 <= result.seconds[0] < 1 for result in results.values())
+    assert results["a"].seconds[0] < 2
+    assert results["b"].seconds[0] < 2
 
 
 def test_who_dies_is_left_out_and_its_last_words_are_shown(worker: Path) -> None:
