@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"benchmark.py: no section {', '.join(unknown)}; there are: {', '.join(SECTIONS)}", file=sys.stderr)
         return 2
     if elsewhere := [name for name in names if name not in offered]:
-        print(f"benchmark.py: {', '.join(elsewhere)}: on the CPU alone, no --device {args.device}", file=sys.stderr)
+        print(f"benchmark.py: {', '.join(elsewhere)}: on the CPU alone; leave --device out", file=sys.stderr)
         return 2
     if args.rounds < 1:
         print(f"benchmark.py: --rounds {args.rounds}, but at least 1 round is needed", file=sys.stderr)

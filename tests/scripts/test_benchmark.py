@@ -84,4 +84,4 @@ def test_a_gpu_has_tables_of_its_own_for_races_alone(files: Path, capsys: pytest
     assert after.startswith(before)
     assert "<!-- benchmark:fake_cuda:begin -->" in after
     assert benchmark.main(["other", "--device", "cuda"]) == 2
-    assert "other: on the CPU alone, no --device cuda" in capsys.readouterr().err
+    assert "other: on the CPU alone; leave --device out" in capsys.readouterr().err

@@ -83,10 +83,15 @@ def test_turns_are_short_and_who_waits_stands_still_with_its_workers(worker: Pat
 
 def test_what_is_no_training_is_not_timed(worker: Path) -> None:
     aside = "tell(aside='validation'); time.sleep(2); tell(back='validation')"
-    at_once = 'print(\'{"aside": 1}\\n{"back": 1}\', file=answers, flush=True)'  # two messages in one reading
-    results = race([fake(worker, "a", aside), fake(worker, "b", at_once)], rounds=1, patience=20, tell=lambda _: None)
+    results = race([fake(worker, "a", aside)], rounds=1, patience=20, tell=lambda _: None)
     assert results["a"].seconds[0] < 2
-    assert results["b"].seconds[0] < 2
+
+
+def test_messages_that_come_in_one_reading_are_all_heard(worker: Path) -> None:
+    lines = r'{"aside": 1}\n{"back": 1}\n{"trained": 2}\n{"ready": "go"}'
+    second = f"print('{lines}', file=answers, flush=True); words.readline(); tell(accuracy=0.5); sys.exit()"
+    results = race([fake(worker, "a", second)], rounds=1, patience=5, tell=lambda _: None)
+    assert [result.accuracy for result in results.values()] == [0.5]
 
 
 def test_who_dies_is_left_out_and_its_last_words_are_shown(worker: Path) -> None:
