@@ -10,6 +10,7 @@ from train_smarter.data.base import Examples
 from train_smarter.error import UserError
 from train_smarter.model.base import FACTORIES, Classifier
 from train_smarter.model.dropout import Dropout
+from train_smarter.model.lstm import in_front
 
 # Two primes: neighbours' ids are spread over the rows of the pairs, whatever their number.
 FIRST, SECOND = 1_000_003, 7_919
@@ -103,9 +104,7 @@ class BagLSTM(Classifier):
         self.evidence.copy_(ratio[-self.outputs :].T)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        padding = tokens == 0  # (B, T)
-        tokens = tokens.gather(1, padding.argsort(stable=True, dim=1))  # words to the front, in their order
-        lengths = (~padding).sum(1).clamp(min=1)  # (B,)
+        tokens, lengths = in_front(tokens)
         weights = self.bag.weight * self.evidence
         bag = summed(self._held(tokens), weights) + self.bias
         lstm: Tensor = self.head(self.dropout(self._read(tokens, lengths)))

@@ -66,18 +66,16 @@ class LSTM(Classifier):
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
-        # Words to the front, in their order; what the LSTM makes of the padding behind them is never looked at.
-        padding = tokens == 0  # (B, T)
-        tokens = tokens.gather(1, padding.argsort(stable=True, dim=1)).T  # (T, B)
-        lengths = (~padding).sum(1).clamp(min=1)  # (B,)
-        logits: Tensor = self.head(self._pooled(self._read(tokens, lengths), lengths))
+        tokens, lengths = in_front(tokens)  # what the LSTM makes of the padding behind is never looked at
+        logits: Tensor = self.head(self._pooled(self._read(tokens.T, lengths), lengths))
         return logits
 
     def _read(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Tokens (T, B) -> every layer's reading of them, the last one's features (T, B, D)."""
         features: Tensor = self.embedding(tokens)  # (T, B, D)
-        position = torch.arange(tokens.shape[0], device=tokens.device)[:, None]  # (T, 1)
-        mirror = torch.where(position < lengths, lengths - 1 - position, position)[:, :, None]  # (T, B, 1)
+        if self.directions == 2:
+            position = torch.arange(tokens.shape[0], device=tokens.device)[:, None]  # (T, 1)
+            mirror = torch.where(position < lengths, lengths - 1 - position, position)[:, :, None]  # (T, B, 1)
         for directions in self.layers:
             assert isinstance(directions, nn.ModuleList)
             features = self.dropout(features)
@@ -100,3 +98,10 @@ class LSTM(Classifier):
         if self.pooling == "max":
             return features.masked_fill(beyond, -torch.inf).amax(0)
         return features.masked_fill(beyond, 0).sum(0) / lengths[:, None]
+
+
+def in_front(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens (B, T), 0 = padding -> the words in front, in their order (B, T), and how many (B,), at least 1."""
+    so_far = (tokens != 0).cumsum(1)  # (B, T), words up to here; padding adds its 0 to a place that a word has
+    moved = torch.zeros_like(tokens).scatter_add_(1, (so_far - 1).clamp_(min=0), tokens)
+    return moved, so_far[:, -1].clamp(min=1)
