@@ -40,8 +40,13 @@ PEERS = {
     "keras-torch": Peer("keras_fit", "(c) Keras 3 on PyTorch", ("keras",), "torch"),
     "stock": Peer("stock", "(d) Lightning as its documentation shows it"),
     "undiagnosed": Peer("ours", "the same without the diagnosis", overrides=["callbacks.diagnosis=null"]),
+    "compiled": Peer("ours", "the same by torch.compile", overrides=["model.compile=default"]),
 }
 CONTEST = ("ours", "bare", "tight", "plain", "keras-tensorflow", "keras-torch", "stock")
+PROCESSES = (
+    "`ours`, `bare` and `tight` run in a process as `train` sets it up (CPU threads, memory that is kept), the others "
+    "in one as Python starts it. "
+)
 # On a GPU, too: what ours costs in 32 bits and in mixed precision.
 MIXED = "ours bf16-mixed"
 PRECISIONS = {MIXED: Peer("ours", "the same in mixed precision", overrides=["trainer.precision=bf16-mixed"])}
@@ -68,6 +73,7 @@ RACES = {
         )
         for name, experiment in (("mlp", "mnist_mlp"), ("cnn", "cifar10_cnn"))
     },
+    "compile_cnn": Race("cifar10_cnn", {}, ("ours", "compiled"), adds=", and compiled"),
 }
 
 
@@ -140,8 +146,7 @@ def section(contest: Race, results: Mapping[str, Result], options: Options, says
     text = (
         f"`train experiment={name}` beside its peers: the same layers, initial weights, training examples, batch size, "
         f"optimizer, schedule and clipping; an epoch with all that is written and drawn in it, without its validation. "
-        f"`ours`, `bare` and `tight` run in a process as `train` sets it up (CPU threads, memory that is kept), the "
-        f"others in one as Python starts it. All processes are alive at once and take turns, "
+        f"{PROCESSES if 'tight' in contest.peers else ''}All processes are alive at once and take turns, "
         f"{'an epoch each' if options.device == 'cuda' else f'{TURN:g} s each until all have trained an epoch'}; "
         f"{options.rounds} rounds after one to warm up. Test accuracy is that of the last weights, after "
         f"{options.rounds + 1} epochs."

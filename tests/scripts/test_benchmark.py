@@ -24,7 +24,7 @@ def test_no_round_is_too_few(capsys: pytest.CaptureFixture[str], words: Sequence
 
 def test_the_list_names_every_section(capsys: pytest.CaptureFixture[str]) -> None:
     assert benchmark.main(["--list"]) == 0
-    races = ["cnn", "mlp", "lstm", "diagnosis_mlp", "diagnosis_cnn"]
+    races = ["cnn", "mlp", "lstm", "diagnosis_mlp", "diagnosis_cnn", "compile_cnn"]
     others = ["augment", "profile", "search", "start", "memory", "tokens", "growth"]
     assert capsys.readouterr().out.split() == races + others
 
