@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from train_smarter.error import UserError
-from train_smarter.model.lstm import LSTM
+from train_smarter.model.lstm import LSTM, in_front
 
 SHAPES = [{"bidirectional": b, "num_layers": n} for b in (False, True) for n in (1, 2)]
 POOLINGS = ["last", "max", "mean"]
@@ -38,6 +38,12 @@ def test_padding_does_not_reach_the_result(shape: dict[str, Any], pooling: str) 
         plain = model(padded(text))
         for left, right in ((0, 1), (0, 7), (1, 0), (7, 0), (3, 2)):
             torch.testing.assert_close(model(padded(text, left=left, right=right)), plain, atol=1e-6, rtol=0)
+
+
+def test_words_come_to_the_front_in_their_order_from_wherever_they_stand() -> None:
+    tokens, lengths = in_front(torch.tensor([[0, 5, 0, 0, 3, 5], [4, 0, 2, 0, 0, 0], [0, 0, 0, 0, 0, 0]]))
+    assert tokens.tolist() == [[5, 3, 5, 0, 0, 0], [4, 2, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]]
+    assert lengths.tolist() == [3, 2, 1]
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
