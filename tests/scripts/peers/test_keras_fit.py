@@ -1,4 +1,8 @@
-"""Runs where the group `benchmark` is installed, in a process of its own: Keras chooses its backend at the import."""
+"""Runs where the group `benchmark` is installed, in a process of its own: Keras chooses its backend at the import.
+
+The task comes first, as in a contestant's process: Triton and TensorFlow each bring an LLVM, and the process dies if
+TensorFlow's is the first one.
+"""
 
 import json
 import os
@@ -14,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[3]
 AGREE = """
 import json, sys
 import numpy as np, torch
-from peers import keras_fit
 from peers.task import Task, prepare
+from peers import keras_fit
 experiment, folder, *overrides = sys.argv[1:]
 parts = prepare(Task(experiment, 1, folder, overrides=overrides))
 model = keras_fit.compiled(parts)
