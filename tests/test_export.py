@@ -114,8 +114,8 @@ def test_every_model_gives_the_same_probabilities_from_its_file_at_any_batch_siz
     with export._quiet():
         file.write_bytes(exported(module, raw, format=kind, about={}))
         again = loaded(file, format=kind)
-    for size in (1, 2, 7, 50):
-        assert compare(again, module, raw[: 2 * size].split(size)).largest < 1e-5, f"{size} at once"
+    for size in (1, 2, 7, 50):  # within the tolerance of conf/export.yaml
+        assert compare(again, module, raw[: 2 * size].split(size)).largest < 1e-4, f"{size} at once"
     assert compare(again, lambda images: module(images.flip(0)), [raw]).largest > 1e-3, "it does not look at its input"
 
 

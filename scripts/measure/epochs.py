@@ -9,6 +9,7 @@ from pathlib import Path
 from measure.race import PATIENCE, TURN, Entry, Result, entry, new_folder, race
 from measure.section import NotMeasuredError, Options, Section
 from measure.table import Goal, ratios, table
+from train_smarter.build import fast_bf16
 
 HINT = "uv pip install -e '.[benchmark]' --constraint requirements.lock"
 
@@ -47,7 +48,7 @@ PROCESSES = (
     "`ours`, `bare` and `tight` run in a process as `train` sets it up (CPU threads, memory that is kept), the others "
     "in one as Python starts it. "
 )
-# On a GPU, too: what ours costs in 32 bits and in mixed precision.
+# On every GPU, and on a CPU that has bf16 where a race has goals for it.
 MIXED = "ours bf16-mixed"
 PRECISIONS = {MIXED: Peer("ours", "the same in mixed precision", overrides=["trainer.precision=bf16-mixed"])}
 
@@ -61,10 +62,16 @@ class Race:
     peers: Sequence[str] = CONTEST
     gpu_goals: Mapping[str, float] | None = None
     adds: str = ""
+    mixed_goals: Mapping[str, float] | None = None  # on a CPU, of ours in mixed precision
 
 
 RACES = {
-    "cnn": Race("cifar10_cnn", {"plain": 0.35, "tight": 1.05}, gpu_goals={"plain": 0.05, "tight": 1.2}),
+    "cnn": Race(
+        "cifar10_cnn",
+        {"plain": 0.35, "tight": 1.05},
+        gpu_goals={"plain": 0.05, "tight": 1.2},
+        mixed_goals={"ours": 1, "plain": 0.35},
+    ),
     "mlp": Race("mnist_mlp", {"tight": 1.3, "stock": 0.5}),
     "lstm": Race("imdb_lstm", {"tight": 1.05, "keras-tensorflow": 0.9, "keras-torch": 0.9}),
     **{
@@ -79,8 +86,8 @@ RACES = {
 
 def measure(name: str, options: Options) -> Section:
     """Runs a race and makes its section."""
-    contest, peers = RACES[name], dict(PEERS)
-    taking_part = {peer: peers[peer] for peer in contest.peers} | (PRECISIONS if options.device == "cuda" else {})
+    contest = RACES[name]
+    taking_part = {peer: PEERS[peer] for peer in contest.peers} | (PRECISIONS if mixed(contest, options) else {})
     left_out = {peer: lacking(it) for peer, it in taking_part.items() if lacking(it)}
     for peer, missing in left_out.items():
         print(f"  left out: {peer} needs {', '.join(missing)}: {HINT}")
@@ -93,6 +100,11 @@ def measure(name: str, options: Options) -> Section:
         # A GPU would go on with what it has been told before its process stands still.
         results = race(entries, rounds=options.rounds, turn=PATIENCE if options.device == "cuda" else TURN)
     return section(contest, results, options, {peer: it.says for peer, it in taking_part.items()})
+
+
+def mixed(contest: Race, options: Options) -> bool:
+    """Whether ours in mixed precision takes part."""
+    return options.device == "cuda" or (contest.mixed_goals is not None and fast_bf16())
 
 
 def lacking(peer: Peer) -> list[str]:
@@ -123,16 +135,13 @@ def section(contest: Race, results: Mapping[str, Result], options: Options, says
     name, ours = contest.experiment, results.get("ours")
     if ours is None:
         raise NotMeasuredError("our own process died")
-    wanted = (contest.gpu_goals or {}) if options.device == "cuda" else contest.goals
-    where = " on a GPU" if options.device == "cuda" else ""
-    goals = [
-        Goal(f"one epoch of `{name}`{where} against `{peer}`", most, ratios(ours.seconds, results[peer].seconds))
-        for peer, most in wanted.items()
-        if peer in results
-    ]
+    gpu = options.device == "cuda"
+    where = " on a GPU" if gpu else ""
+    what = f"one epoch of `{name}`{where}"
+    goals = reached(what, ours, (contest.gpu_goals if gpu else contest.goals) or {}, results)
     if MIXED in results:
-        what = f"one epoch of `{name}`{where} in mixed precision against 32 bits"
-        goals.append(Goal(what, 1, ratios(results[MIXED].seconds, ours.seconds)))
+        wanted = {"ours": 1.0} if gpu else contest.mixed_goals or {}
+        goals += reached(f"{what} in mixed precision", results[MIXED], wanted, results)
     rows = [
         [
             f"`{peer}`",
@@ -147,12 +156,25 @@ def section(contest: Race, results: Mapping[str, Result], options: Options, says
         f"`train experiment={name}` beside its peers: the same layers, initial weights, training examples, batch size, "
         f"optimizer, schedule and clipping; an epoch with all that is written and drawn in it, without its validation. "
         f"{PROCESSES if 'tight' in contest.peers else ''}All processes are alive at once and take turns, "
-        f"{'an epoch each' if options.device == 'cuda' else f'{TURN:g} s each until all have trained an epoch'}; "
+        f"{'an epoch each' if gpu else f'{TURN:g} s each until all have trained an epoch'}; "
         f"{options.rounds} rounds after one to warm up. Test accuracy is that of the last weights, after "
         f"{options.rounds + 1} epochs."
     )
     head = ("contestant", "what it is", "an epoch", "ours / its time", "test accuracy")
     return Section(f"One epoch of `{name}`{where}{contest.adds}", text, goals, [table(head, rows)])
+
+
+def reached(what: str, own: Result, goals: Mapping[str, float], results: Mapping[str, Result]) -> list[Goal]:
+    """A goal against each peer that came through."""
+    return [
+        Goal(
+            f"{what} against {'32 bits' if peer == 'ours' else f'`{peer}`'}",
+            most,
+            ratios(own.seconds, results[peer].seconds),
+        )
+        for peer, most in goals.items()
+        if peer in results
+    ]
 
 
 SECTIONS: dict[str, Callable[[Options], Section]] = {name: partial(measure, name) for name in RACES}

@@ -114,12 +114,12 @@ def build_trainer(cfg: DictConfig, loggers: list[Logger], callbacks: list[Callba
         **profiler,
     )
     assert isinstance(trainer, Trainer)
-    if trainer.strategy.root_device.type == "cpu" and "bf16" in str(trainer.precision) and not _fast_bf16():
+    if trainer.strategy.root_device.type == "cpu" and "bf16" in str(trainer.precision) and not fast_bf16():
         log.warning("this CPU only emulates bf16, which takes many times as long: trainer.precision=32-true")
     return trainer
 
 
-def _fast_bf16() -> bool:
+def fast_bf16() -> bool:
     """Whether the CPU has the instructions; of x86 processors, those before AVX-512 do not."""
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     return not x86 or torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "NO AVX", "AVX2")

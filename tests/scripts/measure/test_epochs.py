@@ -1,7 +1,7 @@
 import pytest
 
 from measure import epochs
-from measure.epochs import MIXED, PEERS, RACES, Peer, lacking, section
+from measure.epochs import MIXED, PEERS, RACES, Peer, lacking, mixed, section
 from measure.race import TURN, Entry, Result
 from measure.section import NotMeasuredError, Options
 
@@ -28,6 +28,31 @@ def test_on_a_gpu_the_goals_are_others() -> None:
         ("one epoch of `cifar10_cnn` on a GPU against `tight`", 1.2, 2),
         ("one epoch of `cifar10_cnn` on a GPU in mixed precision against 32 bits", 1, 0.5),
     ]
+
+
+def test_mixed_precision_has_goals_on_a_cpu_too() -> None:
+    results = {"ours": Result([2.0], 0.7), "plain": Result([4.0], 0.7), MIXED: Result([1.0], 0.7)}
+    made = section(RACE, results, Options(rounds=1), {**SAYS, MIXED: "mixed"})
+    assert [(goal.what, goal.most, goal.measured.median) for goal in made.goals[1:]] == [
+        ("one epoch of `cifar10_cnn` in mixed precision against 32 bits", 1, 0.5),
+        ("one epoch of `cifar10_cnn` in mixed precision against `plain`", 0.35, 0.25),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("race", "device", "fast", "there"),
+    [
+        ("cnn", "cpu", True, True),
+        ("cnn", "cpu", False, False),
+        ("mlp", "cpu", True, False),
+        ("mlp", "cuda", False, True),
+    ],
+)
+def test_mixed_precision_takes_part_where_it_is_no_emulation(
+    race: str, device: str, fast: bool, there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(epochs, "fast_bf16", lambda: fast)
+    assert mixed(RACES[race], Options(device=device)) is there
 
 
 def test_without_ours_there_is_nothing_to_compare() -> None:
@@ -60,4 +85,6 @@ def test_a_peer_lacks_only_what_is_not_installed() -> None:
 
 
 def test_every_race_knows_its_peers() -> None:
-    assert {peer for race in RACES.values() for peer in (*race.peers, *race.goals)} <= set(PEERS)
+    assert {peer for race in RACES.values() for peer in (*race.peers, *race.goals, *(race.mixed_goals or {}))} <= set(
+        PEERS
+    )
