@@ -18,7 +18,10 @@ from omegaconf import DictConfig, open_dict
 from PIL import Image
 
 from train_smarter.command import CONF, ROOT
+from train_smarter.process import spare_tensorflow
 
+# Beside the benchmark's peers TensorBoard would load TensorFlow, whose log handler closes the streams pytest reads.
+spare_tensorflow()
 # Tiny networks: a second thread only waits for the first, and on a busy machine for long.
 torch.set_num_threads(1)
 
