@@ -264,14 +264,14 @@ def test_a_fork_of_this_project_passes_its_own_tests(tmp_path: Path) -> None:
 
     # In the same environment, where it lies first on the path instead of being installed; an installation would also
     # say which plugins it has for Hydra.
-    said = tmp_path / "site" / f"{name}-0.dist-info"
-    said.mkdir(parents=True)
+    said = tmp_path / name / "src" / f"{name}-0.dist-info"
+    said.mkdir()
     (said / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0\n")
     plugins = ConfigParser()
     plugins.read_dict(tomllib.loads((tmp_path / name / "pyproject.toml").read_text())["project"]["entry-points"])
     with (said / "entry_points.txt").open("w") as file:
         plugins.write(file)
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / name / "src"), str(tmp_path / "site")])}
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / name / "src")}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=tmp_path / name, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
