@@ -1,6 +1,6 @@
 """How fast is this project beside what else there is? Every number is a ratio, measured side by side in one run.
 
-    python scripts/benchmark.py               # everything: some hours on two cores, most of them the search
+    python scripts/benchmark.py               # everything: some hours on two cores
     python scripts/benchmark.py cnn mlp       # some sections; --list names them all
     python scripts/benchmark.py lstm --rounds 3 --no-write
 
