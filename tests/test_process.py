@@ -60,6 +60,17 @@ def test_a_missing_gpu_is_said_to_be_missing() -> None:
     assert done.stdout.split() in (["False", "''"], ["True", "None"])
 
 
+@pytest.mark.parametrize(("before", "answers"), [("", ["0", "True", "True"]), ("torch", ["1", "False", "True"])])
+def test_the_first_import_of_torch_is_not_searched_for_garbage(before: str, answers: list[str]) -> None:
+    program = (
+        f"import gc, json, {before or 'sys'}; from train_smarter.process import importing; begun = []\n"
+        "gc.callbacks.append(lambda phase, info: begun.append(phase == 'start'))\n"
+        "with importing(): import torch; it = [[] for _ in range(10**5)]\n"
+        "print(min(sum(begun), 1), gc.get_freeze_count() > 10**5, gc.isenabled())"
+    )
+    assert printed(program) == answers
+
+
 def test_threads_are_set_if_they_are_given() -> None:
     program = "import torch; from train_smarter.process import prepare; prepare({}); print(torch.get_num_threads())"
     assert printed(program.format(3)) == ["3"]

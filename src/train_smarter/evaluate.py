@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from train_smarter import past, record
+from train_smarter import past, process, record
 from train_smarter.check import check
 from train_smarter.command import LOGS, command
 
@@ -28,14 +28,14 @@ def act(cfg: DictConfig) -> None:
     folder = Path(cfg.run)
     cfg = past.as_recorded(cfg, folder, "evaluate", "run", "split", "checkpoint")
     checkpoint = past.checkpoint(folder, cfg.checkpoint)
-    from train_smarter.build import build, restore
-    from train_smarter.callbacks.board import write_scalars
-    from train_smarter.process import prepare
-    from train_smarter.screen import results_table, show
+    with process.importing():
+        from train_smarter.build import build, restore
+        from train_smarter.callbacks.board import write_scalars
+        from train_smarter.screen import results_table, show
 
     # The training's callbacks and loggers stay out; its progress bar may show.
     cfg.logger, cfg.callbacks = {}, {"progress": cfg.get("callbacks", {}).get("progress")}
-    prepare(cfg.get("threads"))  # what older runs recorded has none
+    process.prepare(cfg.get("threads"))  # what older runs recorded has none
     run = build(cfg)
     step = restore(run.data, run.model, folder, checkpoint)
     results = evaluate(run, cfg.split)

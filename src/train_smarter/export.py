@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from train_smarter import past
+from train_smarter import past, process
 from train_smarter.check import COUNT, NOT_NEGATIVE, check
 from train_smarter.command import LOGS, command
 from train_smarter.error import UserError, nearest
@@ -59,11 +59,11 @@ def act(cfg: DictConfig) -> None:
     target = _target(cfg, folder)
     cfg = past.as_recorded(cfg, folder, "export", *OWN)
     checkpoint = past.checkpoint(folder, cfg.checkpoint)
-    from train_smarter.build import build_data, build_model, restore
-    from train_smarter.process import prepare
-    from train_smarter.screen import show
+    with process.importing():
+        from train_smarter.build import build_data, build_model, restore
+        from train_smarter.screen import show
 
-    prepare(cfg.get("threads"))
+    process.prepare(cfg.get("threads"))
     data, model = build_data(cfg), build_model(cfg)
     restore(data, model, folder, checkpoint)
     data.prepare_data()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from omegaconf import DictConfig, OmegaConf
 
-from train_smarter import past, record
+from train_smarter import past, process, record
 from train_smarter.check import check
 from train_smarter.command import LOGS, command
 from train_smarter.error import UserError, nearest
@@ -73,10 +73,10 @@ def act(cfg: DictConfig) -> None:
     check(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in CHOICES]))
     cfg = past.as_recorded(cfg, folder, "predict")
     checkpoint = past.checkpoint(folder, str(own.checkpoint))
-    from train_smarter.build import build_data, build_model, restore
-    from train_smarter.process import prepare
+    with process.importing():
+        from train_smarter.build import build_data, build_model, restore
 
-    prepare(cfg.get("threads"))
+    process.prepare(cfg.get("threads"))
     device = device_of(own.device)
     data = build_data(cfg)
     sources = None if own.split else data.sources(own.input)

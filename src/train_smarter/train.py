@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from train_smarter import past, record, study
+from train_smarter import past, process, record, study
 from train_smarter.check import check
 from train_smarter.command import LOGS, TYPED, command
 from train_smarter.interrupt import heeded, leash
@@ -80,13 +80,13 @@ def _finished(cfg: DictConfig, folder: Path) -> Any:
 
 def _trained(cfg: DictConfig, folder: Path, *, over: bool = False) -> None:
     """Builds, trains and concludes; `over`: training has ended in an earlier start of this run."""
-    from lightning import seed_everything
+    with process.importing():
+        from lightning import seed_everything
 
-    from train_smarter.build import build
-    from train_smarter.callbacks.journal import Journal
-    from train_smarter.process import prepare as prepare_process
+        from train_smarter.build import build
+        from train_smarter.callbacks.journal import Journal
 
-    prepare_process(cfg.threads)
+    process.prepare(cfg.threads)
     seed_everything(cfg.seed, verbose=False)
     journal = Journal(folder, over=over)
     trial = _trial(cfg)
