@@ -154,11 +154,12 @@ def test_optimizers_are_fused_unless_gradients_could_then_not_be_clipped(compose
     assert not compose(f"optimizer={optimizer}", "trainer.precision=16-mixed").optimizer.fused
 
 
-@pytest.mark.parametrize(("capability", "warned"), [("AVX2", True), ("AVX512", False)])
+@pytest.mark.parametrize(
+    ("capability", "warned"), [("avx2", True), ("avx512_f", True), ("avx512_bf16", False), ("bf16", False)]
+)
 def test_emulated_bf16_is_warned_of(
     compose: Compose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capability: str, warned: bool
 ) -> None:
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True, "amx_bf16": False})
     build(compose("trainer=cpu", "trainer.precision=bf16-mixed"))
     assert ("only emulates bf16" in caplog.text) == warned

@@ -19,6 +19,7 @@ MISTAKES = {
     "optimizer.lr=fast": ["optimizer.lr='fast'"],
     "trainer.max_epochs=abc": ["trainer.max_epochs='abc'"],
     "trainer.max_epochs=0": ["trainer.max_epochs=0", "-1"],
+    "trainer.max_steps=0": ["trainer.max_steps=0", "-1"],
     "model.dropout=1.5": ["model.dropout=1.5", "below 1"],
     "model.batch_norm=1": ["model.batch_norm=1", "true or false"],
     "seed=abc": ["seed='abc'"],

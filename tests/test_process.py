@@ -60,15 +60,25 @@ def test_a_missing_gpu_is_said_to_be_missing() -> None:
     assert done.stdout.split() in (["False", "''"], ["True", "None"])
 
 
-@pytest.mark.parametrize(("before", "answers"), [("", ["0", "True", "True"]), ("torch", ["1", "False", "True"])])
-def test_the_first_import_of_torch_is_not_searched_for_garbage(before: str, answers: list[str]) -> None:
+@pytest.mark.parametrize(("before", "frozen"), [("sys", True), ("train_smarter.build", False)])
+def test_what_a_run_is_built_of_is_loaded_without_a_search_for_garbage(before: str, frozen: bool) -> None:
     program = (
-        f"import gc, json, {before or 'sys'}; from train_smarter.process import importing; begun = []\n"
-        "gc.callbacks.append(lambda phase, info: begun.append(phase == 'start'))\n"
-        "with importing(): import torch; it = [[] for _ in range(10**5)]\n"
-        "print(min(sum(begun), 1), gc.get_freeze_count() > 10**5, gc.isenabled())"
+        f"import gc, {before}; from train_smarter.process import load; begun = []\n"
+        "gc.callbacks.append(lambda phase, info: begun.append(phase)); load(); searched = len(begun)\n"
+        "it = [[] for _ in range(10**5)]\n"
+        "print(searched, gc.get_freeze_count() > 10**5, len(begun) > searched)"
     )
-    assert printed(program) == answers
+    assert printed(program) == ["0", str(frozen), "True"]
+
+
+def test_scipy_is_spared_but_for_those_who_use_it() -> None:
+    program = (
+        "import sys; from train_smarter.process import load, spared_scipy; load()\n"
+        "print('torchmetrics' in sys.modules, 'scipy.signal' in sys.modules, 'scipy.stats' in sys.modules)\n"
+        "with spared_scipy(): from scipy.signal import hamming, square; print(hamming, square(1))\n"
+        "import scipy.signal; print(scipy.signal.windows.hamming(1))"
+    )
+    assert printed(program) == ["True", "False", "False", "None", "1.0", "[1.]"]
 
 
 def test_threads_are_set_if_they_are_given() -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import pickle
-import platform
 import re
 import warnings
 from collections.abc import Mapping
@@ -40,6 +39,7 @@ for note in (
     ".*The dirpath has changed from.*",  # `ckpt_path` goes on in a folder of its own
     ".*Checkpoint directory .* exists and is not empty.*",  # a run goes on in its own
     ".*your dataloader is not resumable.*",  # data/base.py leaves out what is done
+    ".*could not find the monitored key.*",  # no validation yet: `train` tells that no checkpoint was kept
     ".*isinstance.treespec, LeafSpec.*is deprecated.*",
 ):
     warnings.filterwarnings("ignore", note)
@@ -120,9 +120,9 @@ def build_trainer(cfg: DictConfig, loggers: list[Logger], callbacks: list[Callba
 
 
 def fast_bf16() -> bool:
-    """Whether the CPU has the instructions; of x86 processors, those before AVX-512 do not."""
-    x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return not x86 or torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "NO AVX", "AVX2")
+    """Whether the CPU multiplies bf16 itself; the first processors with AVX-512 do not yet."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last one is ARM's
 
 
 def restore(data: Data, model: Classifier, folder: Path, checkpoint: Path) -> int:

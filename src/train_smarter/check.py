@@ -79,6 +79,7 @@ RULES: dict[str, Rule] = {
     "scheduler.interval": (lambda v: v in ("step", "epoch"), "step or epoch"),
     "scheduler.warmup": (lambda v: _whole(v) and v >= 0, "a whole number of at least 0"),
     "trainer.max_epochs": _or_null((lambda v: _whole(v) and v >= -1 and v != 0, "a whole number of at least 1, or -1")),
+    "trainer.max_steps": (lambda v: _whole(v) and v >= -1 and v != 0, "a whole number of at least 1, or -1"),
     "trainer.accumulate_grad_batches": COUNT,
     "trainer.gradient_clip_val": _or_null(POSITIVE),
     "trainer.log_every_n_steps": COUNT,

@@ -28,10 +28,10 @@ def act(cfg: DictConfig) -> None:
     folder = Path(cfg.run)
     cfg = past.as_recorded(cfg, folder, "evaluate", "run", "split", "checkpoint")
     checkpoint = past.checkpoint(folder, cfg.checkpoint)
-    with process.importing():
-        from train_smarter.build import build, restore
-        from train_smarter.callbacks.board import write_scalars
-        from train_smarter.screen import results_table, show
+    process.load()
+    from train_smarter.build import build, restore
+    from train_smarter.callbacks.board import write_scalars
+    from train_smarter.screen import results_table, show
 
     # The training's callbacks and loggers stay out; its progress bar may show.
     cfg.logger, cfg.callbacks = {}, {"progress": cfg.get("callbacks", {}).get("progress")}

@@ -59,9 +59,9 @@ def act(cfg: DictConfig) -> None:
     target = _target(cfg, folder)
     cfg = past.as_recorded(cfg, folder, "export", *OWN)
     checkpoint = past.checkpoint(folder, cfg.checkpoint)
-    with process.importing():
-        from train_smarter.build import build_data, build_model, restore
-        from train_smarter.screen import show
+    process.load()
+    from train_smarter.build import build_data, build_model, restore
+    from train_smarter.screen import show
 
     process.prepare(cfg.get("threads"))
     data, model = build_data(cfg), build_model(cfg)

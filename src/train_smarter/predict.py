@@ -73,8 +73,8 @@ def act(cfg: DictConfig) -> None:
     check(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in CHOICES]))
     cfg = past.as_recorded(cfg, folder, "predict")
     checkpoint = past.checkpoint(folder, str(own.checkpoint))
-    with process.importing():
-        from train_smarter.build import build_data, build_model, restore
+    process.load()
+    from train_smarter.build import build_data, build_model, restore
 
     process.prepare(cfg.get("threads"))
     device = device_of(own.device)

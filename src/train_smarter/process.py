@@ -1,5 +1,6 @@
 """What a process is set to before it trains, so that a step costs what its network costs."""
 
+import atexit
 import ctypes
 import gc
 import os
@@ -7,29 +8,62 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 # glibc's numbers for mallopt (malloc.h), and bytes.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 KEPT, LARGE = 2**30, 2**26
 
 
-@contextmanager
-def importing() -> Iterator[None]:
-    """To be put around a process's first import of torch and Lightning: Python collects no garbage meanwhile.
+def load() -> None:
+    """Imports torch, Lightning and what builds a run; to be called before anything else imports them.
 
-    It would search half a million new objects that all stay, again and again: a tenth of a run's time until its
-    first step. Once they are there, they are left out of later searches.
+    Without what would double the seconds that this takes beside torch itself: searches for garbage among half a million
+    new objects, all of which stay, and a part of SciPy that nothing here uses.
     """
-    if not gc.isenabled() or "torch" in sys.modules:  # a later run in this process would freeze what is garbage by now
-        yield
+    if f"{__package__}.build" in sys.modules:  # of an earlier run in this process: what is garbage by now would stay
         return
     gc.disable()
     try:
+        with spared_scipy():
+            import train_smarter.build  # noqa: F401
+    finally:
+        gc.freeze()  # left out of later searches, too
+        gc.enable()
+        atexit.register(gc.unfreeze)  # else libraries bound by nanobind tell at the end that all of theirs has leaked
+
+
+@contextmanager
+def spared_scipy() -> Iterator[None]:
+    """Has torchmetrics, imported within, leave scipy.signal unloaded, of which it asks whether there is a `hamming`.
+
+    To load it takes half as long as torch.
+    """
+    name = "scipy.signal"
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = stand_in = StandIn(name)
+    try:
         yield
     finally:
-        gc.freeze()
-        gc.enable()
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
+
+
+class StandIn(ModuleType):
+    """Is imported in place of the module of its name, which it loads when anything but `hamming` is asked for."""
+
+    hamming = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__path__":  # torch looks through all modules for their files
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(import_module(self.__name__), name)
 
 
 def prepare(threads: int | None = None) -> None:

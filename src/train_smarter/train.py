@@ -80,11 +80,10 @@ def _finished(cfg: DictConfig, folder: Path) -> Any:
 
 def _trained(cfg: DictConfig, folder: Path, *, over: bool = False) -> None:
     """Builds, trains and concludes; `over`: training has ended in an earlier start of this run."""
-    with process.importing():
-        from lightning import seed_everything
+    from lightning import seed_everything
 
-        from train_smarter.build import build
-        from train_smarter.callbacks.journal import Journal
+    from train_smarter.build import build
+    from train_smarter.callbacks.journal import Journal
 
     process.prepare(cfg.threads)
     seed_everything(cfg.seed, verbose=False)
@@ -185,15 +184,17 @@ def _recorded(cfg: DictConfig, folder: Path) -> Iterator[None]:
     """The run's record, from its start to its end; rank 0 writes it alone."""
     if cfg.seed is None:  # a new one each run, the same in each of its processes
         cfg.seed = zlib.crc32(str(folder).encode())
-    if record.rank() != 0:
+    first, trial = record.rank() == 0, study.ticket() is not None
+    if not first:
         _log_warnings_alone()
-        yield
-        return
-    trial = study.ticket() is not None
-    if trial:
+    elif trial:
         _keep_console_quiet()
     else:
         show(config_tree(cfg))
+    process.load()
+    if not first:
+        yield
+        return
     notes = record.Record(folder, cfg, command=TYPED, overrides=past.overrides())
     try:
         yield
