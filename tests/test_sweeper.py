@@ -121,6 +121,12 @@ def test_a_failing_trial_is_kept_with_its_traceback_and_the_search_goes_on(typed
     assert "FloatingPointError" in read_json(sweep / str(failed[0].number) / "record.json")["error"]
 
 
+def test_a_trial_that_ends_before_its_first_validation_says_so(typed: Typed) -> None:
+    code, told = typed(*SEARCH, *FAST, *SPACE, "trainer.max_steps=1", "hydra.sweeper.n_trials=1")
+    assert code == 1, told
+    assert "failed: ValueError: the objective was never measured: the run ended before its first validation" in told
+
+
 def test_trials_that_another_launcher_runs_together_fail_each_for_itself_if_it_breaks(
     typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,6 +105,17 @@ def test_the_best_checkpoint_is_the_one_tested(compose: Compose) -> None:
     assert results["best_epoch"] is not None
 
 
+def test_a_run_that_ends_before_its_first_validation_is_evaluated_as_it_is(
+    compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="train_smarter")
+    assert act(compose(*SHORT, "trainer.max_steps=2")) is None
+    assert "no checkpoint was kept: the weights of the last step are evaluated" in caplog.text
+    results = read_json(tmp_path / "run" / "results.json")
+    assert (results["best"], results["epochs"]) == (None, 1)
+    assert 0 < results["test/accuracy"] < 1
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(compose: Compose, tmp_path: Path) -> None:
     found = []
     for number, seed in enumerate((7, 7, 8)):

@@ -461,6 +461,8 @@ class OptunaSweeper(Sweeper):
 
 def _numbers(returned: Any) -> list[float]:
     """What a job returned, for each objective."""
+    if returned is None:
+        raise ValueError("the objective was never measured: the run ended before its first validation")
     values = [float(one) for one in (returned if isinstance(returned, list | tuple) else [returned])]
     if not all(map(math.isfinite, values)):
         raise FloatingPointError(f"the objective is {returned}")
