@@ -9,18 +9,24 @@ from measure.process import Measured
 from measure.section import Options
 
 
-def test_starts_are_measured_in_pairs_of_alternating_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_starts_are_measured_in_rounds_of_alternating_order(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
+    took = {"train --cfg": 0.6, "bare --cfg": 0.5, "train step": 7, "imports": 5}
 
     def run(command: Sequence[str]) -> Measured:
-        ran.append("ours" if "-m" in command else "bare")
-        return Measured(0.6 if "-m" in command else 0.5, 0)
+        which = "train" if "train_smarter.train" in command else "bare" if "--cfg" in command else "imports"
+        ran.append(which if which == "imports" else f"{which} {'--cfg' if '--cfg' in command else 'step'}")
+        return Measured(took[ran[-1]], 0)
 
     monkeypatch.setattr(start, "run", run)
     section = start.start(Options(rounds=2))
-    assert ran[:4] == ["bare", "ours", "ours", "bare"]
-    assert len(ran) == 2 * (start.LEAST + 1)
-    assert [goal.row()[1:] for goal in section.goals] == [["at most 1.2", "1.20 (1.20 to 1.20)", "yes"]]
+    assert ran[:8] == [*took, *reversed(took)]
+    assert len(ran) == 4 * (start.LEAST + 1)
+    assert [goal.row()[1:] for goal in section.goals] == [
+        ["at most 1.2", "1.20 (1.20 to 1.20)", "yes"],
+        ["at most 1.2", "1.40 (1.40 to 1.40)", "**no**"],
+    ]
+    assert "| run of one step | 7.00" in section.tables[0]
 
 
 def test_memory_is_counted_above_the_imports(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +53,7 @@ def test_the_bare_program_composes_the_same_config(tmp_path: Path) -> None:
 
 def test_every_module_of_the_bare_imports_is_there() -> None:
     before, _, names = start.IMPORTS.rpartition("; import ")
-    assert before.endswith("spare_tensorflow()")  # as a run does; else the baseline alone would hold it
+    assert before.endswith("spare_tensorflow(); load()")  # as a run does; else the baseline alone would hold it
     modules = names.split(", ")
     assert "train_smarter.train" in modules
     assert all(name.replace(".", "").replace("_", "").isalnum() for name in modules)
