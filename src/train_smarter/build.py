@@ -115,7 +115,7 @@ def build_trainer(cfg: DictConfig, loggers: list[Logger], callbacks: list[Callba
     )
     assert isinstance(trainer, Trainer)
     if trainer.strategy.root_device.type == "cpu" and "bf16" in str(trainer.precision) and not fast_bf16():
-        log.warning("this CPU only emulates bf16, which takes many times as long: trainer.precision=32-true")
+        log.warning("this CPU only emulates bf16, which is slower than 32 bits: trainer.precision=32-true")
     return trainer
 
 
