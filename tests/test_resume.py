@@ -152,6 +152,19 @@ def test_a_finished_run_says_so_and_stays_as_it_is(
     assert {path: path.stat().st_mtime_ns for path in past_run.rglob("*")} == before
 
 
+def test_a_run_that_its_steps_ended_is_told_how_to_go_on_and_does(
+    start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start("a", *SHORT, "trainer.max_steps=2")
+    start("a", again=True)
+    told = capsys.readouterr().out
+    assert "a is done: val/accuracy None after 1 epochs" in told
+    assert "trainer.max_steps=4" in told
+    assert "trainer.max_epochs" not in told.rpartition("for more, type")[2]
+    start("a", "trainer.max_steps=4", again=True)
+    assert torch.load(tmp_path / "a" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
+
+
 def test_a_finished_run_goes_on_for_more_epochs(start: Start, tmp_path: Path, equal: Equal) -> None:
     start("a", *SHORT)
     start("a", "trainer.max_epochs=4", again=True)

@@ -41,6 +41,7 @@ Rule = tuple[Callable[[Any], bool], str]
 COUNT: Rule = (lambda v: _whole(v) and v >= 1, "a whole number of at least 1")
 SHARE: Rule = (lambda v: _number(v) and 0 <= v < 1, "a number from 0 to below 1")
 PIECE: Rule = (lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1")
+LIMIT: Rule = (lambda v: _whole(v) and v >= -1 and v != 0, "a whole number of at least 1, or -1")
 SWITCH: Rule = (lambda v: isinstance(v, bool), "true or false")
 POSITIVE: Rule = (lambda v: _number(v) and v > 0, "a number above 0")
 SEED: Rule = (lambda v: _whole(v) and 0 <= v < 2**32, "a whole number from 0 to 4294967295")
@@ -78,8 +79,8 @@ RULES: dict[str, Rule] = {
     "optimizer.weight_decay": NOT_NEGATIVE,
     "scheduler.interval": (lambda v: v in ("step", "epoch"), "step or epoch"),
     "scheduler.warmup": (lambda v: _whole(v) and v >= 0, "a whole number of at least 0"),
-    "trainer.max_epochs": _or_null((lambda v: _whole(v) and v >= -1 and v != 0, "a whole number of at least 1, or -1")),
-    "trainer.max_steps": (lambda v: _whole(v) and v >= -1 and v != 0, "a whole number of at least 1, or -1"),
+    "trainer.max_epochs": _or_null(LIMIT),
+    "trainer.max_steps": LIMIT,
     "trainer.accumulate_grad_batches": COUNT,
     "trainer.gradient_clip_val": _or_null(POSITIVE),
     "trainer.log_every_n_steps": COUNT,

@@ -462,7 +462,10 @@ class OptunaSweeper(Sweeper):
 def _numbers(returned: Any) -> list[float]:
     """What a job returned, for each objective."""
     if returned is None:
-        raise ValueError("the objective was never measured: the run ended before its first validation")
+        raise ValueError(
+            "the objective was never measured: the run ended before its first validation; give it more "
+            "trainer.max_steps, or validate sooner: trainer.val_check_interval=0.1"
+        )
     values = [float(one) for one in (returned if isinstance(returned, list | tuple) else [returned])]
     if not all(map(math.isfinite, values)):
         raise FloatingPointError(f"the objective is {returned}")

@@ -70,10 +70,12 @@ def _objective(cfg: DictConfig, folder: Path) -> Any:
 def _finished(cfg: DictConfig, folder: Path) -> Any:
     results = record.read_json(folder / "results.json")
     best: float | None = results.get("best")
-    verb = "rerun" if planned(cfg) else "resume"
+    verb, steps = "rerun" if planned(cfg) else "resume", cfg.trainer.get("max_steps") or -1
+    epochs = int(results.get("epochs") or 0)
+    more = f"trainer.max_steps={2 * steps}" if steps > 0 else f"trainer.max_epochs={epochs + 10}"
     show(
-        f"{folder.name} is done: {results.get('monitor')} {best} after {results.get('epochs')} epochs; for more, type",
-        f"train {verb}={past.named(folder, LOGS)} trainer.max_epochs={int(results.get('epochs') or 0) + 10}",
+        f"{folder.name} is done: {results.get('monitor')} {best} after {epochs} epochs; for more, type",
+        f"train {verb}={past.named(folder, LOGS)} {more}",
     )
     return _objective(cfg, folder)
 

@@ -52,6 +52,11 @@ def test_advice_is_what_this_config_has_and_does_not_say_already(name: str, advi
     assert of(name) == advised
 
 
+def test_a_run_that_its_steps_ended_needs_more_of_them() -> None:
+    short = {**CONFIG, "trainer": {**CONFIG["trainer"], "max_steps": 100}}
+    assert of("training_too_short", short) == ["trainer.max_steps=300", "optimizer.lr=0.003"]
+
+
 def test_a_rate_that_is_far_off_is_set_to_the_usual_one_of_its_optimizer_else_a_tenth_or_ten_times() -> None:
     assert of("learning_rate_too_high", lr=10.0) == ["optimizer.lr=0.001"]
     assert of("learning_rate_too_high", lr=0.002) == ["optimizer.lr=0.0002"]

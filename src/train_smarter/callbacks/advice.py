@@ -125,9 +125,11 @@ def _underfitting(settings: Settings) -> list[tuple[str, Any]]:
 
 
 def _training_too_short(settings: Settings) -> list[tuple[str, Any]]:
-    epochs, rate = settings.get("trainer.max_epochs"), settings.get("optimizer.lr")
+    epochs, steps = settings.get("trainer.max_epochs"), settings.get("trainer.max_steps") or -1
+    rate = settings.get("optimizer.lr")
     return [
-        ("trainer.max_epochs", max(10, 3 * epochs) if epochs and epochs > 0 else None),
+        ("trainer.max_steps", 3 * steps if steps > 0 else None),
+        ("trainer.max_epochs", max(10, 3 * epochs) if epochs and epochs > 0 and steps < 0 else None),
         ("optimizer.lr", 3 * rate if rate else None),
     ]
 
