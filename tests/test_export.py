@@ -304,7 +304,7 @@ def bare(compose: Compose, tmp_path: Path) -> Path:
         ("output=model.pt2", "output=model.pt2: a file of format=onnx ends in .onnx; type output=model.pt2/model.onnx"),
         ("output=", "output=: a file of format=onnx ends in .onnx; type output=model.onnx"),
         ("output=models", "output=models: a file of format=onnx ends in .onnx; type output=models/model.onnx"),
-        ("checkpoint=first", "checkpoint=first: {} has no checkpoint; a file is taken, too"),
+        ("checkpoint=first", "checkpoint=first: {} has no checkpoint; type checkpoint=<file>"),
     ],
 )
 def test_a_wrong_word_is_answered_with_the_right_ones(bare: Path, act: Act, word: str, message: str) -> None:

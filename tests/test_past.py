@@ -420,7 +420,7 @@ def test_a_checkpoint_is_a_name_or_a_file(tmp_path: Path) -> None:
         (tmp_path / "checkpoints" / f"{name}.ckpt").touch()
     assert checkpoint(tmp_path, "last") == tmp_path / "checkpoints" / "last.ckpt"
     assert checkpoint(tmp_path, str(tmp_path / "checkpoints" / "best.ckpt")).name == "best.ckpt"
-    with pytest.raises(UserError, match="has best, last; a file is taken, too"):
+    with pytest.raises(UserError, match="has best, last; type checkpoint=best or checkpoint=<file>"):
         checkpoint(tmp_path, "first")
     with pytest.raises(UserError, match="has no checkpoint"):
         checkpoint(tmp_path / "nowhere", "best")

@@ -254,7 +254,8 @@ def checkpoint(folder: Path, name: str) -> Path:
     path = named if named.is_file() else Path(os.path.expanduser(name))  # noqa: PTH111
     if not path.is_file():
         there = sorted(file.stem for file in (folder / "checkpoints").glob("*.ckpt"))
-        raise UserError(f"checkpoint={name}: {folder} has {', '.join(there) or 'no checkpoint'}; a file is taken, too")
+        way = "type " + " or ".join(f"checkpoint={one}" for one in (*there[:1], "<file>"))
+        raise UserError(f"checkpoint={name}: {folder} has {', '.join(there) or 'no checkpoint'}; {way}")
     return path.resolve()
 
 
