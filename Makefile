@@ -2,7 +2,7 @@
 # Written for GNU make 3.81 and a POSIX shell, which macOS still ships.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup train test slow gpu lint types format tensorboard lock clean
+.PHONY: help setup train test slow gpu lint types format tensorboard lock audit clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -64,6 +64,9 @@ lock: $(READY) ## write requirements.lock anew after an edit of pyproject.toml; 
 		--universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" -o requirements.lock --quiet $(ARGS)
 
+audit: $(READY) ## look for known vulnerabilities of what requirements.lock names (needs the advisory database)
+	$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict $(ARGS)
+
 clean: ## remove caches and build leftovers; .venv, data/ and logs/ stay
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache
 	find src tests scripts -name __pycache__ -prune -exec rm -rf {} +
@@ -95,5 +98,5 @@ $(BIN)/python:
 
 $(READY): requirements.lock pyproject.toml | $(BIN)/python
 	@$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
-	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@

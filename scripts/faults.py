@@ -88,7 +88,7 @@ def composed(words: Sequence[str]) -> DictConfig:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 
-    from train_smarter.command import CONF
+    from train_smarter.paths import CONF
 
     GlobalHydra.instance().clear()
     hydra.initialize_config_dir(str(CONF))

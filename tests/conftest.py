@@ -17,7 +17,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 from PIL import Image
 
-from train_smarter.command import CONF, ROOT
+import train_smarter.resolvers  # noqa: F401
+from train_smarter.paths import CONF, ROOT
 from train_smarter.process import spare_tensorflow
 
 # Beside the benchmark's peers TensorBoard would load TensorFlow, whose log handler closes the streams pytest reads.

@@ -1,11 +1,14 @@
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from train_smarter.command import CONF, _absolute
+from train_smarter.command import _absolute
+from train_smarter.paths import CONF
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -98,3 +101,33 @@ def test_a_refused_run_takes_nothing_of_the_users_away(command: Command, tmp_pat
 @pytest.mark.parametrize("group", ["callbacks", "debug", "experiment", "logger", "scheduler"])
 def test_a_group_that_may_be_empty_has_a_none(group: str) -> None:
     assert (CONF / group / "none.yaml").is_file()
+
+
+@pytest.mark.parametrize("kind", ["mistake", "error", "warning"])
+def test_nothing_that_a_command_prints_steers_a_terminal(kind: str, tmp_path: Path) -> None:
+    """Not even the traceback of a fault, or a library's warning."""
+    raised = {"mistake": "raise UserError(text)", "error": "raise ValueError(text)", "warning": "warnings.warn(text)"}
+    program = f"""
+import warnings
+from train_smarter.command import command
+from train_smarter.error import UserError
+def act(cfg):
+    text = "\\x1b[31mred\\x9b"
+    {raised[kind]}
+command("report", act)
+"""
+    (tmp_path / "program.py").write_text(program)
+    done = subprocess.run([sys.executable, tmp_path / "program.py"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "\\x1b[31mred\\x9b" in done.stderr) == ({"mistake": 2, "error": 1}.get(kind, 0), True)
+    assert "\x1b" not in done.stderr + done.stdout
+
+
+def test_on_a_login_node_of_a_cluster_a_run_says_nothing_of_srun(
+    compose: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from train_smarter.build import build
+
+    (tmp_path / "srun").write_text("#!/bin/sh\n")
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    build(compose("trainer=cpu"))  # a warning would be an error here

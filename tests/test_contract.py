@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 
 from train_smarter.build import build
 from train_smarter.check import check
-from train_smarter.command import CONF
 from train_smarter.data.base import SPLITS
 from train_smarter.error import UserError
+from train_smarter.paths import CONF
 from train_smarter.record import read_json
 from train_smarter.train import act
 

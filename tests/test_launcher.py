@@ -24,11 +24,11 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
 from train_smarter import launcher
-from train_smarter.command import CONF, ROOT
 from train_smarter.error import UserError
 from train_smarter.interrupt import LEASH
 from train_smarter.launcher import JobFailedError, JobKilledError, ProcessLauncher, gpus, places
 from train_smarter.past import quoted
+from train_smarter.paths import CONF, ROOT
 from train_smarter.record import process_start, read_json
 
 CONFIG = """

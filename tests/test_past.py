@@ -320,12 +320,53 @@ def test_a_search_goes_on_with_the_words_that_it_began_with(tmp_path: Path) -> N
         "hydra.callbacks.x._target_=os.system",
         "hydra.searchpath=[file:///tmp]",
         "hydra/launcher=process\n--config-dir=/tmp",
+        "hydra/launcher=submitit_slurm",
+        "hydra.sweeper.direction=${oc.env:SECRET}",
+        "hydra.sweeper.n_trials=${oc.env:SECRET}",
     ],
 )
 def test_a_strangers_search_sets_nothing_else(tmp_path: Path, word: str) -> None:
     folder = multirun(tmp_path / "train" / "multiruns" / "a", 0.5)
     search(folder, word)
     with pytest.raises(UserError, match="is not taken over"):
+        returning(["-m", "resume=a"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "callbacks.checkpoint.dirpath=/elsewhere",
+        "callbacks.checkpoint.dirpath=choice(/elsewhere,/x)",
+        "data.urls=[http://x]",
+        "logger=wandb",
+    ],
+)
+def test_a_strangers_multirun_names_no_place_and_no_address_unless_they_are_typed(tmp_path: Path, word: str) -> None:
+    folder = multirun(tmp_path / "train" / "multiruns" / "a", 0.5)
+    hydra = {"overrides": {"task": ["model=mlp", word], "hydra": []}}
+    OmegaConf.save(OmegaConf.create({"hydra": hydra}), folder / "multirun.yaml")
+    with pytest.raises(UserError, match="is not taken over: it names a file"):
+        returning(["-m", "resume=a"], tmp_path)
+    typed = "logger=csv" if word == "logger=wandb" else f"{word.partition('=')[0]}=mine"
+    words = returning(["-m", "resume=a", typed], tmp_path)
+    assert typed in words
+    assert word not in words
+
+
+def test_data_that_only_a_multiruns_folder_names_are_not_downloaded_to(tmp_path: Path) -> None:
+    folder = multirun(tmp_path / "train" / "multiruns" / "a", 0.5)
+    hydra = {"overrides": {"task": ["data.dir=/elsewhere"], "hydra": []}}
+    OmegaConf.save(OmegaConf.create({"hydra": hydra}), folder / "multirun.yaml")
+    assert returning(["-m", "resume=a"], tmp_path)[:2] == ["data.dir=/elsewhere", "++data.download=false"]
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "a: 1", "hydra: x", "hydra: {overrides: 3}", "hydra: {overrides: {task: ['${oc.env:HOME}']}}"]
+)
+def test_a_damaged_multirun_is_answered(tmp_path: Path, content: str) -> None:
+    folder = multirun(tmp_path / "train" / "multiruns" / "a", 0.5)
+    (folder / "multirun.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"multirun\.yaml"):
         returning(["-m", "resume=a"], tmp_path)
 
 

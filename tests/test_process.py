@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from train_smarter.command import ROOT
+from train_smarter.paths import ROOT
 
 # Takes 140 MB in pieces and frees them, as a step does, ten times, and prints how many new pages that took.
 STEPS = """

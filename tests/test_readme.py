@@ -10,7 +10,7 @@ import pytest
 from omegaconf import DictConfig
 
 from train_smarter.check import check
-from train_smarter.command import CONF, ROOT
+from train_smarter.paths import CONF, ROOT
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Compose = Callable[..., DictConfig]

@@ -11,9 +11,9 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from train_smarter import report
-from train_smarter.command import CONF
 from train_smarter.error import UserError
 from train_smarter.past import find
+from train_smarter.paths import CONF
 from train_smarter.record import write_json
 
 Compose = Callable[..., DictConfig]

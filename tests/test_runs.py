@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from train_smarter.command import CONF, ROOT
+from train_smarter.paths import CONF, ROOT
 from train_smarter.record import read_json, status
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

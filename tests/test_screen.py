@@ -5,7 +5,7 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from train_smarter.screen import config_tree, diagnosis_lines, list_table, printable, results_table, show
+from train_smarter.screen import config_tree, diagnosis_lines, list_table, results_table, show
 
 SCORES = ("loss", "accuracy", "precision", "recall", "f1")
 
@@ -66,10 +66,6 @@ def test_a_list_is_aligned_and_never_wraps() -> None:
         "日本  22",
     ]
     assert list_table([("a", "b")]) == "a  b"
-
-
-def test_what_steers_a_terminal_is_spelled_out() -> None:
-    assert printable("é 日本\x1b[2J\n\t\udcff") == r"é 日本\x1b[2J\n\t\udcff"
 
 
 def test_a_diagnosis_is_a_line_for_each_finding_and_one_with_what_to_type() -> None:

@@ -19,7 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from train_smarter import study, sweeper
-from train_smarter.command import CONF, ROOT
+from train_smarter.paths import CONF, ROOT
 from train_smarter.record import read_json, status
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -105,6 +105,47 @@ def test_a_search_that_cannot_begin_is_answered_and_leaves_nothing(
     assert answer.lower() in told.lower()
     assert "Traceback" not in told
     assert not list(tmp_path.glob("train/*/*"))
+
+
+# ---- a study from a stranger
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("++hydra.job.env_set.PATH", "{outside}"),  # S3: a program of that name would be run
+        ("hydra.sweep.dir", "{outside}"),  # S4
+        ("paths.run", "{outside}"),
+        ("callbacks.last.dirpath", "{outside}"),
+    ],
+)
+def test_a_waiting_trial_sets_nothing_but_what_is_searched(typed: Typed, tmp_path: Path, key: str, value: str) -> None:
+    assert typed(*SEARCH, *FAST, *SPACE, "hydra.sweeper.n_trials=1")[0] == 0
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "git").write_text(f"#!/bin/sh\ntouch {outside}/ran\n")
+    (outside / "git").chmod(0o755)
+    journal = JournalStorage(JournalFileBackend(str(tmp_path / "train" / "multiruns" / "s" / "study.log")))
+    planted = optuna.load_study(study_name="s", storage=journal)
+    params = {**trials(tmp_path)[0].params, key: value.format(outside=outside)}
+    distributions = {
+        **trials(tmp_path)[0].distributions,
+        key: optuna.distributions.CategoricalDistribution([params[key]]),
+    }
+    planted.add_trial(optuna.create_trial(state=TrialState.WAITING, params=params, distributions=distributions))
+    code, told = typed("-m", "resume=last", "hydra.sweeper.n_trials=2")
+    assert code == 2, told
+    assert "study s is refused" in told
+    assert [path.name for path in outside.iterdir()] == ["git"]
+    assert folders(tmp_path) == ["0"], "a trial was run"
+
+
+def test_a_point_in_line_outside_of_the_search_space_is_not_run(typed: Typed, tmp_path: Path) -> None:
+    assert typed(*SEARCH, *FAST, *SPACE, "hydra.sweeper.n_trials=1")[0] == 0
+    journal = JournalStorage(JournalFileBackend(str(tmp_path / "train" / "multiruns" / "s" / "study.log")))
+    optuna.load_study(study_name="s", storage=journal).enqueue_trial({"data.batch_size": 10**9})
+    code, told = typed("-m", "resume=last", "hydra.sweeper.n_trials=2")
+    assert (code, "data.batch_size=1000000000, which is not a value" in told) == (2, True), told
 
 
 def test_a_failing_trial_is_kept_with_its_traceback_and_the_search_goes_on(typed: Typed, tmp_path: Path) -> None:

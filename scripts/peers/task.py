@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from train_smarter.build import build
 from train_smarter.check import check
-from train_smarter.command import CONF
 from train_smarter.data.base import Batches, Data, SplitName
 from train_smarter.data.image import ImageData
+from train_smarter.paths import CONF
 
 if TYPE_CHECKING:
     from lightning import Trainer

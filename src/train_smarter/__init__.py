@@ -27,10 +27,10 @@ def load(run: str | Path = "last", *, checkpoint: str = "best") -> tuple[Classif
     """
     from train_smarter import past
     from train_smarter.build import build_data, build_model, restore
-    from train_smarter.command import LOGS
+    from train_smarter.paths import LOGS
 
     folder = past.find_run(str(run), LOGS)
-    cfg = past.recorded(folder)
+    cfg = past.config_outside_hydra(folder)
     data, model = build_data(cfg), build_model(cfg)
     restore(data, model, folder, past.checkpoint(folder, checkpoint))
     return model, data

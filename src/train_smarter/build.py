@@ -20,11 +20,12 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import PassThroughProfiler
 from omegaconf import DictConfig, OmegaConf
 
+import train_smarter.resolvers  # noqa: F401 (a config is resolved here)
 from train_smarter.data.base import Data
 from train_smarter.error import UserError
 from train_smarter.model.base import Classifier
-from train_smarter.past import texts
 from train_smarter.record import read_json
+from train_smarter.trust import check_targets
 
 log = logging.getLogger(__name__)
 
@@ -41,27 +42,9 @@ for note in (
     ".*your dataloader is not resumable.*",  # data/base.py leaves out what is done
     ".*could not find the monitored key.*",  # no validation yet: `train` tells that no checkpoint was kept
     ".*isinstance.treespec, LeafSpec.*is deprecated.*",
+    ".*`srun` command is available.*",  # a login node of a cluster: the run is one process all the same
 ):
     warnings.filterwarnings("ignore", note)
-
-
-# All that a config may call by `_target_`, by the names under which it is defined (torch.nn.functional.torch.hub is not
-# torch.nn's); narrow on purpose: torch.utils.collect_env.run would run a shell command.
-# A fork adds the prefixes of its own packages here.
-TRUSTED = (
-    "train_smarter.data.*",
-    "train_smarter.model.*",
-    "train_smarter.callbacks.*",
-    "torch.optim.*",
-    "torch.nn.*",
-    "torchmetrics.*",
-    "lightning.pytorch.Trainer",
-    "lightning.pytorch.callbacks.*",
-    "lightning.pytorch.loggers.*",
-    "lightning.pytorch.strategies.*",
-    "lightning.pytorch.profilers.*",
-    "lightning.pytorch.plugins.*",
-)
 
 
 @dataclass
@@ -86,13 +69,16 @@ def build(cfg: DictConfig, *extra: Callback) -> Run:
 
 def build_data(cfg: DictConfig) -> Data:
     data = _make(cfg, "data")
-    assert isinstance(data, Data), f"data._target_ is to be a {Data.__qualname__}, not {type(data).__name__}"
+    if not isinstance(data, Data):
+        raise UserError(f"data._target_={cfg.data._target_} is not a subclass of {Data.__module__}.{Data.__qualname__}")
     return data
 
 
 def build_model(cfg: DictConfig) -> Classifier:
     model = _make(cfg, "model")
-    assert isinstance(model, Classifier), f"model._target_ is to be a Classifier, not {type(model).__name__}"
+    if not isinstance(model, Classifier):
+        kind = f"{Classifier.__module__}.{Classifier.__qualname__}"
+        raise UserError(f"model._target_={cfg.model._target_} is not a subclass of {kind}")
     return model
 
 
@@ -212,11 +198,9 @@ def _make(cfg: DictConfig, key: str, **given: Any) -> Any:
         node = node[name]
     # Hydra would copy the whole config of a node for each part, a dozen times a run.
     part = OmegaConf.to_container(node, resolve=True)
-    _refuse_functions(part, key)
+    allowed = execution_whitelist(check_targets(part, key), reset=True)
     try:
-        return instantiate(
-            part, _convert_="all", _execution_whitelist_=execution_whitelist(TRUSTED, reset=True), **given
-        )
+        return instantiate(_escaped(part), _convert_="all", _execution_whitelist_=allowed, **given)
     except Exception as error:
         cause = _root(error)
         if isinstance(cause, UserError):
@@ -229,12 +213,13 @@ def _make(cfg: DictConfig, key: str, **given: Any) -> Any:
         raise UserError(f"{key}: {_gist(cause)} (in {node.get('_target_')}){hint}") from error
 
 
-def _refuse_functions(part: Any, key: str) -> None:
-    """Of this package, a config makes objects and calls nothing else: a download, say, goes where it is told to."""
-    for path, text in texts(part, key):
-        ours = path.endswith("._target_") and text.startswith(f"{__package__}.")
-        if ours and not text.rpartition(".")[2][:1].isupper():
-            raise UserError(f"{path}={text} is no class, and is refused")
+def _escaped(node: Any) -> Any:
+    """A resolved config in which text that looks like an interpolation is text: Hydra resolves a config once more."""
+    if isinstance(node, dict):
+        return {key: _escaped(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_escaped(value) for value in node]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", node) if isinstance(node, str) else node
 
 
 def _root(error: BaseException) -> BaseException:

@@ -75,6 +75,7 @@ RULES: dict[str, Rule] = {
     "model.batch_norm": SWITCH,
     "model.compile": _or_null((lambda v: v in COMPILE_MODES, "one of " + ", ".join(COMPILE_MODES))),
     "data.on_device": _or_null(SWITCH),
+    "data.download": SWITCH,
     "optimizer.lr": POSITIVE,
     "optimizer.weight_decay": NOT_NEGATIVE,
     "scheduler.interval": (lambda v: v in ("step", "epoch"), "step or epoch"),

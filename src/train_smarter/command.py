@@ -5,43 +5,38 @@ import os
 import re
 import shlex
 import sys
+import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, InstantiationException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from train_smarter.error import UserError, nearest
 from train_smarter.past import quoted
+from train_smarter.paths import CONF
 from train_smarter.record import forget
+from train_smarter.sanitize import printable_lines
 
-ROOT = Path(__file__).resolve().parents[2]
-CONF = ROOT / "conf"
-LOGS = ROOT / "logs"  # where runs lie, unless paths.logs says otherwise
 TYPED = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])  # before a past run's words are put in between
 
 # What Hydra itself may call in its own part of the config; what a run is built of stands in build.py.
-TRUSTED = ("train_smarter.record.NewRun", "logging.StreamHandler", "logging.FileHandler")
+TRUSTED = (
+    "train_smarter.record.NewRun",
+    "train_smarter.sanitize.Formatter",
+    "logging.StreamHandler",
+    "logging.FileHandler",
+)
 
 # Values that are files or folders.
 PATHS = ("ckpt_path", "data.dir", "model.pretrained", "paths.data", "paths.logs")
-
-
-def _count_classes(folder: str) -> int:
-    from train_smarter.data.folder import class_names
-
-    return len(class_names(folder))
-
-
-OmegaConf.register_resolver("project_root", lambda: str(ROOT), replace=True)
-OmegaConf.register_resolver("count_classes", _count_classes, replace=True)
-# A fused optimizer takes 16-mixed's loss scaling off by itself, after the moment at which gradients are clipped.
-OmegaConf.register_resolver("fused", lambda precision: precision != "16-mixed", replace=True)
 
 
 def command(
@@ -53,6 +48,7 @@ def command(
     stderr, exit code 2, no traceback.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the message is ours to print
+    _print_safely()
     try:
         _refuse_what_is_no_choice(sys.argv[1:])
         sys.argv[1:] = [_absolute(word) for word in words(sys.argv[1:])]
@@ -65,6 +61,21 @@ def command(
         _answer(error)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _print_safely() -> None:
+    """Has Python escape control characters in what it prints itself: warnings, and the traceback of an error."""
+    if getattr(sys.excepthook, "__module__", "") == __name__:
+        return
+    spelled = warnings.formatwarning
+
+    def formatwarning(*given: Any, **named: Any) -> str:
+        return printable_lines(spelled(*given, **named))
+
+    def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        print(printable_lines("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)  # noqa: T201
+
+    warnings.formatwarning, sys.excepthook = formatwarning, excepthook
 
 
 def _answering(act: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
@@ -84,7 +95,7 @@ def _answering(act: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
 
 
 def _answer(error: Exception) -> NoReturn:
-    print(_message(error), file=sys.stderr)  # noqa: T201 (a command's answer)
+    print(printable_lines(_message(error)), file=sys.stderr)  # noqa: T201 (a command's answer)
     sys.exit(2)
 
 

@@ -10,7 +10,8 @@ from omegaconf import DictConfig
 
 from train_smarter import past, process, record
 from train_smarter.check import check
-from train_smarter.command import LOGS, command
+from train_smarter.command import command
+from train_smarter.paths import LOGS
 
 if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
     from train_smarter.build import Run
@@ -33,8 +34,6 @@ def act(cfg: DictConfig) -> None:
     from train_smarter.callbacks.board import write_scalars
     from train_smarter.screen import results_table, show
 
-    # The training's callbacks and loggers stay out; its progress bar may show.
-    cfg.logger, cfg.callbacks = {}, {"progress": cfg.get("callbacks", {}).get("progress")}
     process.prepare(cfg.get("threads"))  # what older runs recorded has none
     run = build(cfg)
     step = restore(run.data, run.model, folder, checkpoint)
@@ -50,13 +49,15 @@ def evaluate(run: Run, splits: Sequence[SplitName], *, ckpt_path: str | None = N
     """Clean metrics of each split: no augmentation, no dropout.
 
     Returns:
-        `test/accuracy` and the like for each split, and `confusion`: rows of the (K, K) counts by split.
+        `test/accuracy` and the like for each split, and `confusion`: rows of the (K, K) counts by split, if there are
+        any.
     """
     run.data.splits = tuple(splits)
     run.trainer.test(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True, verbose=False)
     tested = run.model.tested
     metrics = {f"{split}/{name}": value for split, tally in tested.items() for name, value in tally.result().items()}
-    return {**metrics, "confusion": {split: tally.total.tolist() for split, tally in tested.items()}}
+    counted = {split: tally.total.tolist() for split, tally in tested.items() if hasattr(tally, "total")}
+    return {**metrics, **({"confusion": counted} if counted else {})}
 
 
 if __name__ == "__main__":

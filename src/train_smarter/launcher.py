@@ -105,7 +105,7 @@ class ProcessLauncher(Launcher):
         place = self._places.get()
         try:
             code, told = self._process(
-                [sys.executable, "-m", f"{__package__}.{self.config.hydra.job.name}", *words],
+                [sys.executable, "-P", "-m", f"{__package__}.{self.config.hydra.job.name}", *words],
                 folder / "console.txt",
                 place,
             )

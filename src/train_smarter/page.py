@@ -18,10 +18,11 @@ from markupsafe import Markup
 from omegaconf import OmegaConf
 
 from train_smarter import past, plot, record, report, trials
-from train_smarter.command import LOGS
 from train_smarter.error import UserError
+from train_smarter.paths import LOGS
 from train_smarter.report import Content
-from train_smarter.screen import SHOWN, printable, show, took
+from train_smarter.sanitize import printable
+from train_smarter.screen import SHOWN, show, took
 from train_smarter.trials import Trial, Trials
 
 if TYPE_CHECKING:

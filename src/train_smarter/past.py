@@ -7,24 +7,34 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import train_smarter.resolvers  # noqa: F401 (a config is composed, and resolved, here)
 from train_smarter.error import UserError, nearest
+from train_smarter.paths import CONF
 from train_smarter.record import read_json
-
-# Words that name a past run, taken literally, whatever they hold.
-NAMING = ("run", "resume", "rerun", "against")
-
+from train_smarter.sanitize import printable
+from train_smarter.trust import (
+    NAMING,
+    check_config,
+    check_folder,
+    choices,
+    keys,
+    name_data,
+    rebased,
+    split_overrides,
+)
 
 # ---- finding it
 
@@ -57,7 +67,10 @@ def find(reference: str, logs: Path, *, key: str = "run", kinds: Sequence[str] =
 def find_run(reference: str, logs: Path, *, key: str = "run") -> Path:
     """The same, of one run: of a multirun its best trial, which is said."""
     folder = find(reference, logs, key=key)
-    return folder if is_run(folder) else best_job(folder)
+    if is_run(folder):
+        return folder
+    check_folder(folder)  # one of its trials may be a link
+    return best_job(folder)
 
 
 def named(folder: Path, logs: Path) -> str:
@@ -89,8 +102,10 @@ def best_job(multirun: Path) -> Path:
                 values[job] = results["best"]
     if not values:
         raise UserError(f"{multirun} is a multirun in which no trial is done: give one of its folders")
-    best = (min if str(recorded(next(iter(values))).get("mode")) == "min" else max)(values, key=lambda job: values[job])
-    print(f"{multirun.name} is a multirun; its best trial is {best.name}, with {values[best]:.4f}", file=sys.stderr)  # noqa: T201
+    mode = OmegaConf.to_container(recorded(next(iter(values))), resolve=False).get("mode")  # type: ignore[union-attr]
+    best = (min if mode == "min" else max)(values, key=lambda job: values[job])
+    told = f"{multirun.name} is a multirun; its best trial is {best.name}, with {values[best]:.4f}"
+    print(printable(told), file=sys.stderr)  # noqa: T201
     return best
 
 
@@ -126,16 +141,25 @@ def past_overrides(folder: Path) -> list[str]:
     Raises:
         UserError: one of them is none, or sets something of Hydra's own: they are put on a command line.
     """
-    path = next(
-        (kept / "overrides.yaml" for kept in reversed(_kept(folder)) if (kept / "overrides.yaml").exists()), None
-    )
-    if path is None:
-        return []
-    words = [str(override) for override in loaded(path)]
+    path, words = _saved_overrides(folder)
     searched = [word for word in words if word.startswith("search=")]
     if searched:  # a trial is to be one run again: what the search had chosen is chosen without it
         words = [*choices_of(folder), *(word for word in words if word not in searched)]
-    return harmless(words, path)
+    return split_overrides(words, path).safe
+
+
+def _saved_overrides(folder: Path) -> tuple[Path, list[str]]:
+    """The file that has them, and all that it holds, interpolations as they are written."""
+    for kept in reversed(_kept(folder)):
+        if (path := kept / "overrides.yaml").exists():
+            content: Any = OmegaConf.to_container(loaded(path), resolve=False)
+            if not isinstance(content, list):
+                raise UserError(f"{path} is not a list of overrides")
+            return path, [str(word) for word in content]
+    path = folder / "record.json"  # the only one where .hydra is gone
+    content = read_json(path) if path.is_file() else {}
+    words = content.get("overrides") if isinstance(content, dict) else None
+    return path, [str(word) for word in words] if isinstance(words, list) else []
 
 
 def choices_of(folder: Path) -> list[str]:
@@ -145,21 +169,6 @@ def choices_of(folder: Path) -> list[str]:
     chosen: Any = hydra.get("hydra", {}).get("runtime", {}).get("choices", {}) if isinstance(hydra, dict) else {}
     groups = ("experiment", "data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger")
     return [f"{group}={chosen[group]}" for group in groups if isinstance(chosen.get(group), str)]
-
-
-def harmless(words: Sequence[str], path: Path) -> list[str]:
-    """Recorded overrides that may stand on a command line again, without those that named a run."""
-    kept = []
-    for word in words:
-        try:
-            key = OverridesParser.create().parse_override(word).key_or_group
-        except HydraException:
-            key = "hydra"
-        if word.startswith("-") or re.match(r"hydra\b", key):
-            raise UserError(f"{path}: {word!r} is refused: a run's overrides set nothing but its own config")
-        if key not in NAMING:
-            kept.append(word)
-    return kept
 
 
 def _kept(folder: Path) -> list[Path]:
@@ -188,36 +197,52 @@ def as_recorded(cfg: DictConfig, folder: Path, verb: str, *own: str) -> DictConf
         own: keys that are the verb's, not the run's.
     """
     then = past_overrides(folder)
-    naming = [word for word in overrides() if word.partition("=")[0] in NAMING]
+    given = _without(overrides(), then)
+    naming = [word for word in given if word.partition("=")[0] in NAMING]
+    typed = [word for word in given if word not in naming]
     before = compose(verb, [*then, *naming])
-    past = recorded(folder)
-    past.paths.run = cfg.paths.run
-    typed = [word.lstrip("+").partition("=")[0] for word in overrides() if word not in then]
-    _refuse_outside(past, folder, Path(cfg.paths.run), typed)
-    parts = [OmegaConf.to_container(config, resolve=False) for config in (past, before, cfg)]
-    return DictConfig(updated(*parts) | {key: parts[2][key] for key in own})  # type: ignore[index, call-overload]
+    saved = rebased(recorded(folder), folder)
+    parts = [OmegaConf.to_container(config, resolve=False) for config in (saved, before, cfg)]
+    merged = DictConfig(updated(*parts) | {key: parts[2][key] for key in own})  # type: ignore[index, call-overload]
+    if verb != "train":  # the training's loggers and callbacks have no part in it
+        merged.logger, merged.callbacks = {}, _progress_bar(merged)
+    today = _today(verb, [*choices(then), *naming], typed)
+    return check_config(merged, today=today, typed=keys(typed), folder=folder, home=Path(cfg.paths.run))
 
 
-def _refuse_outside(past: DictConfig, folder: Path, run: Path, typed: Sequence[str]) -> None:
-    """A run writes into its own folder: a recorded path elsewhere counts only if the user types it again."""
-    for group in ("callbacks", "logger", "trainer"):
-        for path, value in texts(OmegaConf.to_container(past[group], resolve=True) if past.get(group) else {}, group):
-            leads = value[:1] in ("/", "~", "\\") or ".." in Path(value).parts
-            inside = any(Path(value).resolve().is_relative_to(home.resolve()) for home in (folder, run))
-            if leads and not inside and path not in typed:
-                raise UserError(
-                    f"{folder}: its {path}={value} leads out of the run's folder, and is not taken over: if you mean "
-                    f"it, type {path}=... yourself"
-                )
+def config_outside_hydra(folder: Path) -> DictConfig:
+    """The run's recorded config for a program that composes none: a notebook, say."""
+    other = GlobalHydra.instance()  # that of the program, which may use Hydra, too
+    theirs, other.hydra = other.hydra, None
+    try:
+        with initialize_config_dir(str(CONF)):
+            today = compose("train", choices(past_overrides(folder)))
+    finally:
+        GlobalHydra.instance().hydra = theirs
+    return check_config(recorded(folder), today=today, typed=[], folder=folder, home=folder)
 
 
-def texts(node: Any, path: str) -> Iterator[tuple[str, str]]:
-    """The texts of a config, with the path to each."""
-    if isinstance(node, dict | list):
-        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-            yield from texts(value, f"{path}.{key}")
-    elif isinstance(node, str):
-        yield path, node
+def _without(words: Sequence[str], others: Sequence[str]) -> list[str]:
+    """The words, each of the others taken away once."""
+    rest = list(words)
+    for word in others:
+        if word in rest:
+            rest.remove(word)
+    return rest
+
+
+def _progress_bar(cfg: DictConfig) -> dict[str, Any]:
+    node = cfg._get_node("callbacks")
+    shown = node._get_node("progress") if isinstance(node, DictConfig) and "progress" in node.keys() else None  # noqa: SIM118
+    return {"progress": shown}
+
+
+def _today(verb: str, chosen: Sequence[str], typed: Sequence[str]) -> DictConfig:
+    """What conf/ and the command line make of a run's choices."""
+    try:
+        return compose(verb, [*chosen, *typed])
+    except (HydraException, OmegaConfBaseException):  # they change what only the saved config has
+        return compose(verb, [*chosen, *choices(typed)])
 
 
 def flat(node: Any, path: str = "") -> dict[str, Any]:
@@ -231,7 +256,9 @@ def flat(node: Any, path: str = "") -> dict[str, Any]:
 
 def overrides() -> list[str]:
     """The overrides that this run was started with."""
-    return [str(override) for override in HydraConfig.get().overrides.task] if HydraConfig.initialized() else []
+    if not HydraConfig.initialized():
+        return []
+    return [str(word) for word in OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)]  # type: ignore[union-attr]
 
 
 def updated(recorded: Any, before: Any, after: Any) -> Any:
@@ -278,6 +305,7 @@ def reading(argv: Sequence[str], verb: str, logs: Path, *, literal: Sequence[str
     if len(given) != 1 or not given[0]:
         raise UserError(f"{verb} needs one run: type {verb} run=last, or {verb} run=<folder>")
     folder = find_run(given[0], typed_logs(own, logs))
+    check_folder(folder)
     places = [f"run={quoted(folder)}", f"hydra.run.dir={quoted(folder / verb)}", "hydra.output_subdir=null"]
     return [*past_overrides(folder), *places, *literally(own, literal)]
 
@@ -300,10 +328,12 @@ def returning(argv: Sequence[str], logs: Path) -> list[str]:
     home = typed_logs(own, logs)
     if rerun:
         folder = find_run(rerun[0], home, key="rerun")
+        check_folder(folder)
         return [*past_overrides(folder), f"rerun={quoted(folder)}", *own]
     if {"-m", "--multirun"} & set(argv):
         return _multirun_again(find(resumed[0], home, key="resume", kinds=("multiruns",)), own)
     folder = find(resumed[0], home, key="resume")
+    check_folder(folder)
     if not is_run(folder):
         raise UserError(f"resume={resumed[0]} is a multirun: type train -m resume={folder.name}")
     places = [f"resume={quoted(folder)}", f"hydra.run.dir={quoted(folder)}", "hydra.output_subdir=null"]
@@ -314,32 +344,54 @@ def _multirun_again(folder: Path, own: Sequence[str]) -> list[str]:
     """The words of a multirun: each job of a grid finds out what is left to do, and of a search its study does."""
     if not (folder / "multirun.yaml").is_file():
         raise UserError(f"resume={folder} is one run, no multirun: type it without -m")
+    check_folder(folder)
     file = folder / "multirun.yaml"
-    then = loaded(file).hydra
-    hydra = [str(word) for word in then.overrides.get("hydra", [])]
-    words = [*harmless([str(word) for word in then.overrides.task], file), *_about_multiruns(hydra, file)]
+    hydra = _hydra_part(file)
+    saved = hydra.get("overrides") or {}
+    words, unsafe = split_overrides(saved.get("task") or [], file)
+    typed = [*keys(own), *(word.partition("=")[0] for word in choices(own))]
+    if refused := [word for key, word in unsafe if key not in typed]:
+        raise UserError(
+            f"{file}: {refused[0]!r} is not taken over: it names a file, a folder, an address or a logger; if you mean "
+            "it, type it yourself"
+        )
+    if name_data(words):
+        words.append("++data.download=false")  # a folder that only the file names is read, and not written to
+    about = _about_multiruns([str(word) for word in saved.get("hydra") or []], file, own)
     places = [f"hydra.sweep.dir={quoted(folder)}"]
-    if "OptunaSweeper" not in str(then.get("sweeper")):  # a study knows which of its trials have ended
+    if "OptunaSweeper" not in str(hydra.get("sweeper")):  # a study knows which of its trials have ended
         places = [f"resume={quoted(folder)}", *places, "hydra.output_subdir=null"]
-    return [*words, *places, *own]
+    return [*words, *about, *places, *own]
+
+
+def _hydra_part(file: Path) -> dict[str, Any]:
+    """Hydra's part of a multirun's config, interpolations as they are written."""
+    content: Any = OmegaConf.to_container(loaded(file), resolve=False)
+    hydra = content.get("hydra") if isinstance(content, dict) else None
+    parts = [hydra.get("overrides")] if isinstance(hydra, dict) else [None]
+    if not isinstance(hydra, dict) or not isinstance(parts[0], dict):
+        raise UserError(f"{file} is not a multirun's config: type the multirun's own command again to go on")
+    return hydra
 
 
 # Of Hydra's own part, what a multirun takes over from its folder, though that may be a stranger's.
 TAKEN_OVER = re.compile(
-    r"hydra/(launcher|sweeper|sweeper/sampler|sweeper/pruner)=\w+"
-    r"|hydra\.sweeper\.(study_name|direction|n_trials|n_jobs|max_failures|max_failure_rate)=[^$]*"
+    r"hydra/launcher=(basic|process)"
+    r"|hydra/(sweeper|sweeper/sampler|sweeper/pruner)=\w+"
+    r"|hydra\.sweeper\.(study_name=[^$]*|(n_trials|n_jobs|max_failures|max_failure_rate)=[\w.+-]*)"
+    r"|hydra\.sweeper\.direction=[\[\]\w, ]*"
     r"|hydra\.sweeper\.(sampler|pruner)\.[a-z]\w*=[\w.+-]+"
     r"|hydra\.launcher\.n_jobs=\d+"
 )
 
 
-def _about_multiruns(words: Sequence[str], file: Path) -> list[str]:
+def _about_multiruns(words: Sequence[str], file: Path, typed: Sequence[str]) -> list[str]:
     """How a multirun was to search and to be launched."""
     kept = [word for word in words if not re.match(r"\+*hydra\.(mode|sweep\.dir|output_subdir)=", word)]
     for word in kept:
-        if not TAKEN_OVER.fullmatch(word):
+        if not TAKEN_OVER.fullmatch(word) and word not in typed:
             raise UserError(f"{file}: {word!r} is not taken over; type the multirun's own command again to go on")
-    return kept
+    return [word for word in kept if word not in typed]
 
 
 def typed_logs(words: Sequence[str], logs: Path) -> Path:

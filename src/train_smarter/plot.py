@@ -19,7 +19,7 @@ from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from train_smarter.screen import printable
+from train_smarter.sanitize import printable
 
 INK = "#010203"  # stands for the page's own colour of text, dark or light
 # Told apart by colour-blind eyes, and legible on white and on black.
@@ -64,7 +64,8 @@ def plot(draw: Callable[..., Drawn]) -> Callable[..., Markup]:
 
     @functools.wraps(draw)
     def drawn(*args: Any, name: str, alt: str, **options: Any) -> Markup:
-        with rc_context(STYLE | {"svg.hashsalt": name}), warnings.catch_warnings():
+        # Never LaTeX: a matplotlibrc in the current folder, which may be a stranger's, could ask for it.
+        with rc_context(STYLE | {"svg.hashsalt": name, "text.usetex": False}), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the page has more of them
             figure, titles = draw(*args, **options)
             file = StringIO()

@@ -21,8 +21,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from train_smarter import past, process, record
 from train_smarter.check import check
-from train_smarter.command import LOGS, command
+from train_smarter.command import command
 from train_smarter.error import UserError, nearest
+from train_smarter.paths import LOGS
+from train_smarter.sanitize import csv_cell, printable
 
 if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
     import torch
@@ -230,11 +232,6 @@ def nothing(given: str | None, batches: Any) -> str:
     return f"input={given}: nothing is there to predict"
 
 
-def printable(thing: object) -> str:
-    """A name as any file can hold it: names of files may be of bytes that no encoding knows."""
-    return str(thing).encode("utf8", "backslashreplace").decode()
-
-
 # ---- predicting
 
 
@@ -280,7 +277,7 @@ def _outputs(data: Data, model: Classifier, batch: Batch, device: torch.device) 
 
 
 class CSVTable:
-    """A row for each prediction, under the names of the columns."""
+    """A row for each prediction, under the names of the columns; no cell is a spreadsheet's formula."""
 
     def __init__(self, file: TextIO, names: Sequence[str]) -> None:
         self.writer, self.names, self.begun = csv.writer(file, lineterminator="\n"), names, False
@@ -288,10 +285,16 @@ class CSVTable:
     def add(self, predictions: Sequence[Prediction]) -> None:
         if not self.begun:
             columns = [*predictions[0].told, "prediction", "probability"]
-            self.writer.writerow(columns + [f"p({name})" if name in columns else name for name in self.names])
+            names = [csv_cell(f"p({name})" if name in columns else name) for name in self.names]
+            self.writer.writerow(columns + names)
             self.begun = True
         self.writer.writerows(
-            [*one.told.values(), one.name, f"{one.probability:.7g}", *(f"{p:.7g}" for p in one.probabilities)]
+            [
+                *map(csv_cell, one.told.values()),
+                csv_cell(one.name),
+                f"{one.probability:.7g}",
+                *(f"{p:.7g}" for p in one.probabilities),
+            ]
             for one in predictions
         )
 

@@ -22,6 +22,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from train_smarter.error import UserError
+from train_smarter.sanitize import csv_cell
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "optuna", "numpy")
 HEARTBEAT = 60  # seconds
@@ -233,6 +234,8 @@ def status(folder: Path) -> str:
 
 def process_start(process: int | None) -> str | None:
     """When a process of this machine began, in whatever words the system has for it; None: there is none."""
+    if not isinstance(process, int):  # as a damaged record may say
+        return None
     stat = Path(f"/proc/{process}/stat")
     try:
         if Path("/proc/self/stat").exists():
@@ -315,6 +318,7 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
     """Adds a row to a CSV file; the first row decides the columns."""
     new = not path.exists()
     columns = list(row) if new else path.read_text(encoding="utf8").partition("\n")[0].split(",")
+    row = {name: csv_cell(value) for name, value in row.items()}
     with path.open("a", newline="", encoding="utf8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         if new:

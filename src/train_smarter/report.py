@@ -20,9 +20,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from train_smarter import past, record
-from train_smarter.command import LOGS, command
+from train_smarter.command import command
 from train_smarter.error import UserError, nearest
-from train_smarter.screen import SHOWN, list_table, printable, results_table, show, took
+from train_smarter.paths import LOGS
+from train_smarter.sanitize import printable
+from train_smarter.screen import SHOWN, list_table, results_table, show, took
+from train_smarter.trust import check_folder
 
 Content = dict[str, Any]  # as in a JSON file; what `format=json` prints
 View = tuple[Any, list[Any]]  # that, and what the terminal shows instead
@@ -88,6 +91,7 @@ def act(cfg: DictConfig) -> None:
         return
     show(*things)
     if folder is not None:
+        check_folder(folder)
         show(f"\npage: {_written(folder, cfg.output)}")
 
 

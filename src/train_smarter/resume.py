@@ -20,6 +20,8 @@ HARMLESS = (
     "data.on_device",
     "data.dir",
     "data.urls",
+    "data.md5",
+    "data.download",
     "model.compile",
     "trainer.max_epochs",
     "trainer.max_steps",

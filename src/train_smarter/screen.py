@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from train_smarter.sanitize import printable, printable_lines
+
 SHOWN = ("loss", "accuracy", "precision", "recall", "f1")
 
 
@@ -33,7 +35,8 @@ def results_table(results: Mapping[str, Any], splits: Sequence[str]) -> Table:
     """A row for each metric, a column for each split; results are keyed as `test/accuracy`."""
     table = Table("metric", *splits)
     for name in SHOWN:
-        table.add_row(name, *(f"{results[f'{split}/{name}']:.4f}" for split in splits))
+        values = [results.get(f"{split}/{name}") for split in splits]
+        table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in values))
     return table
 
 
@@ -52,7 +55,7 @@ def diagnosis_lines(findings: Sequence[Mapping[str, Any]], run: str) -> list[str
 
 def finding_line(finding: Mapping[str, Any]) -> str:
     place = f" ({finding['where']})" if finding.get("where") else ""
-    return f"{finding['severity']}: {finding['name'].replace('_', ' ')}: {finding['evidence']}{place}"
+    return printable(f"{finding['severity']}: {finding['name'].replace('_', ' ')}: {finding['evidence']}{place}")
 
 
 def list_table(rows: Iterable[Sequence[object]], *columns: str) -> str:
@@ -73,11 +76,7 @@ def took(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def printable(thing: object) -> str:
-    """Text from a folder that may be a stranger's, on one line and without what steers a terminal."""
-    return "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in str(thing))
-
-
 def show(*things: Any) -> None:
-    """Prints on standard output, coloured where it is a terminal."""
-    Console(soft_wrap=True, markup=False, emoji=False).print(*things, sep="\n", highlight=False)
+    """Print on standard output, coloured where it is a terminal; control characters in text are escaped."""
+    safe = [printable_lines(thing) if isinstance(thing, str) else thing for thing in things]
+    Console(soft_wrap=True, markup=False, emoji=False).print(*safe, sep="\n", highlight=False)

@@ -190,6 +190,10 @@ class Study:
         """
         with self.locked():
             noted = self.optuna.user_attrs.get("search")
+            if noted is not None and not (isinstance(noted, dict) and all(isinstance(p, dict) for p in noted.values())):
+                raise UserError(
+                    f"study {self.name} is damaged: begin a new one, hydra.sweeper.study_name={self.name}_2"
+                )
             if noted is None:
                 self.optuna.set_user_attr("files", files)
                 self.optuna.set_user_attr("search", search)
@@ -298,10 +302,11 @@ class Study:
     def _alive(self, trial: FrozenTrial) -> bool:
         """Whether the search that runs a trial is alive; of another machine, its run's record tells."""
         owner = trial.user_attrs.get("owner")
-        if owner is None:  # it is set before the lock is let go of
+        if not isinstance(owner, dict):  # it is set before the lock is let go of
             return False
-        if owner["host"] == platform.node():
-            return bool(record.process_start(owner["process"]) == owner["start"])
+        if owner.get("host") == platform.node():
+            start = record.process_start(owner.get("process"))
+            return start is not None and start == owner.get("start")
         begun = trial.datetime_start or datetime.now()
         young = (datetime.now() - begun).total_seconds() < 5 * record.HEARTBEAT
         return young or record.status(self.folder / str(trial.number)) == "running"

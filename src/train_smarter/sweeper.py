@@ -36,6 +36,7 @@ from train_smarter.interrupt import heeded
 from train_smarter.launcher import JobFailedError, JobKilledError, ProcessLauncher
 from train_smarter.record import objective, read_json, rows, troubles
 from train_smarter.screen import show, took
+from train_smarter.trust import check_folder, check_trials, fits
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 TRUSTED = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*", "optuna.pruners.*")
 MISTAKES = (UserError, CompactHydraException, OmegaConfBaseException)
 # Words that change nothing of what a trial comes to.
-HARMLESS = ("paths.", "threads", "tags", "logger", "data.dir", "data.on_device", "callbacks.progress")
+HARMLESS = ("paths.", "threads", "tags", "logger", "data.dir", "data.download", "data.on_device", "callbacks.progress")
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Space:
     deleted: Sequence[str]
 
     def overrides(self, params: Mapping[str, Any]) -> list[str]:
+        """Words for a job; `params` are the values that were drawn."""
         typed = {**params, **self.fixed}
         return [*(f"{key}={_word(value)}" for key, value in typed.items()), *self.deleted]
 
@@ -137,6 +139,8 @@ class OptunaSweeper(Sweeper):
         """
         space = self._space([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
         new = not self.folder.exists()
+        if not new:
+            check_folder(self.folder)
         self.study = self._open(space)
         with heeded():
             try:
@@ -206,6 +210,7 @@ class OptunaSweeper(Sweeper):
             )
         directions = dict(zip(self._objectives(), self.directions, strict=True))
         self.study.begin(space.told(directions), self._files())
+        check_trials(self.study.trials, space.drawn, more=bool(self.custom_search_space), study=self.study_name)
         part = self.folder / "multirun.yaml.part"
         OmegaConf.save(self.cfg, part)
         part.replace(self.folder / "multirun.yaml")
@@ -262,9 +267,12 @@ class OptunaSweeper(Sweeper):
             trusted = execution_whitelist((self.custom_search_space,), reset=True)
             draw = instantiate({"_target_": self.custom_search_space, "_partial_": True}, _execution_whitelist_=trusted)
             draw(self.cfg, trial)
+        for key, value in trial.params.items():  # one that waited had a value already, which Optuna only warns of
+            if not fits(trial.distributions[key], value):
+                raise UserError(f"study {self.study_name} is refused: it has {key}={value!r} for trial {trial.number}")
 
     def _files(self) -> dict[str, int]:
-        from train_smarter.command import CONF
+        from train_smarter.paths import CONF
 
         return study.fingerprints(CONF, Path(__file__).parent)
 
@@ -428,7 +436,9 @@ class OptunaSweeper(Sweeper):
         assert best is not None
         show(f"best: {self._objectives()[0]} {best.value:.4f} in trial {best.number}: {_params(best)}")
         if self.cfg.get("test", True) and (results := _tested(self.folder / str(best.number))):
-            told = f"test/accuracy {results['test/accuracy']:.4f}, test/f1 {results['test/f1']:.4f}"
+            told = ", ".join(
+                f"{name} {results[name]:.4f}" for name in ("test/accuracy", "test/f1", "test/loss") if name in results
+            )
             show(f"its checkpoint on the test split, which no trial has seen: {told}")
 
     def _tell_what_to_type(self, ended: int) -> None:
@@ -454,7 +464,7 @@ class OptunaSweeper(Sweeper):
         return "the same command" if self.storage else f"train -m resume={self._named()}"
 
     def _named(self) -> str:
-        from train_smarter.command import LOGS
+        from train_smarter.paths import LOGS
 
         return past.named(self.folder, LOGS)
 
@@ -474,7 +484,7 @@ def _numbers(returned: Any) -> list[float]:
 
 def _launch_processes(config: DictConfig) -> None:
     """What hydra/launcher=process does, in a config that has been composed."""
-    from train_smarter.command import CONF
+    from train_smarter.paths import CONF
 
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.launcher = OmegaConf.load(CONF / "hydra" / "launcher" / "process.yaml")
@@ -515,7 +525,7 @@ def _tested(folder: Path) -> dict[str, Any]:
     """The winner's metrics on the test split, asked for once; empty where its checkpoint is gone."""
     results = folder / "evaluate" / "results.json"
     if not results.is_file():
-        command = [sys.executable, "-m", f"{__package__}.evaluate", f"run={folder}", "split=[test]"]
+        command = [sys.executable, "-P", "-m", f"{__package__}.evaluate", f"run={folder}", "split=[test]"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             show(f"the winner could not be tested: {study.gist(done.stderr)}")

@@ -18,8 +18,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from train_smarter import past, process, record, study
 from train_smarter.check import check
-from train_smarter.command import LOGS, TYPED, command
+from train_smarter.command import TYPED, command
 from train_smarter.interrupt import heeded, leash
+from train_smarter.paths import LOGS
 from train_smarter.resume import planned, prepare, returned
 from train_smarter.screen import config_tree, diagnosis_lines, results_table, show
 

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +129,31 @@ def test_another_kind_of_model_is_left_alone(tmp_path: Path) -> None:
     callback.on_test_batch_end(trainer, LightningModule(), torch.zeros(1), (torch.zeros(1), torch.zeros(1)), 0)
     callback.on_test_end(trainer, LightningModule())
     assert not list(tmp_path.iterdir())
+
+
+class Several(Given):
+    """A subclass for another kind of task, with a loss of its own."""
+
+    def _step(self, batch: Any, tally: Any) -> tuple[Tensor, Tensor]:
+        logits = self(batch[0])
+        loss = logits.sum()
+        tally.add(loss, torch.zeros(len(logits), dtype=torch.long), torch.zeros(len(logits), dtype=torch.long))
+        return loss, logits
+
+
+@pytest.mark.parametrize(
+    ("model", "labels", "why"),
+    [
+        (Several(num_classes=3), torch.ones(4, 3, dtype=torch.long), "labels are torch.int64 of shape"),
+        (Several(num_classes=3), torch.ones(4), "labels are torch.float32 of shape"),
+        (Several(num_classes=4), torch.ones(4, dtype=torch.long), "outputs are .*, not logits of shape"),
+    ],
+)
+def test_a_model_of_another_task_is_left_out_with_the_reason_and_nothing_breaks(
+    model: LightningModule, labels: Tensor, why: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    evaluated(model, Splits(torch.randn(4, 3), labels, "test"), tmp_path)
+    assert not (tmp_path / "calibration.json").exists()
+    assert len([line for line in caplog.messages if line.startswith("callbacks.calibration is left out")]) == 1
+    assert re.search(why, caplog.text)

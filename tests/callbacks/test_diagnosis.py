@@ -16,11 +16,11 @@ from train_smarter.callbacks import board
 from train_smarter.callbacks.diagnosis import Diagnosis
 from train_smarter.callbacks.findings import Finding
 from train_smarter.callbacks.journal import Journal
-from train_smarter.command import CONF
 from train_smarter.data.base import Batch, Examples, Source
 from train_smarter.data.image import ImageData
 from train_smarter.error import UserError
 from train_smarter.model.mlp import MLP
+from train_smarter.paths import CONF
 from train_smarter.record import read_json, rows
 
 LIMITS: Any = OmegaConf.to_container(OmegaConf.load(CONF / "callbacks" / "diagnosis.yaml").diagnosis.limits)

@@ -17,7 +17,7 @@ from train_smarter.callbacks.findings import (
     guessing,
     standard_error,
 )
-from train_smarter.command import CONF
+from train_smarter.paths import CONF
 
 LIMITS = Limits(**OmegaConf.load(CONF / "callbacks" / "diagnosis.yaml").diagnosis.limits)
 HEALTHY = [0.65, 0.4, 0.2, 0.1, 0.06, 0.05, 0.045, 0.044]

@@ -306,3 +306,23 @@ def test_a_long_text_is_cut() -> None:
     table = samples_table([sample(right=True)], ["no", "yes"], lambda _: "word " * 1000)
     assert len(table) < 1000
     assert "word &#8230; |" in table
+
+
+class Sums(Bright):
+    """A subclass for another kind of task: a number an example."""
+
+    def _step(self, batch: Any, tally: Any) -> tuple[Tensor, Tensor]:
+        numbers = self(batch[0]).sum(1)
+        tally.add(numbers.sum(), torch.zeros(len(numbers), dtype=torch.long), batch[1])
+        return numbers.sum(), numbers
+
+
+def test_a_model_of_another_task_has_no_pictures_and_nothing_breaks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    callback = Pictures(folder=str(tmp_path))
+    trainer = Trainer(accelerator="cpu", callbacks=[callback], logger=False, enable_progress_bar=False)
+    trainer.test(Sums(), datamodule=Tiny(3), verbose=False)
+    assert not (tmp_path / "examples.json").exists()
+    assert "callbacks.pictures is left out: outputs are (5,), not logits of shape (5, 3)" in caplog.text

@@ -15,12 +15,12 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from train_smarter.build import build
-from train_smarter.command import CONF
 from train_smarter.data.augment import Flip
 from train_smarter.data.base import SPLITS, Batches, Data, Examples, Loader, Source, SplitName, mix, rows, stratified
 from train_smarter.data.digits import Digits
 from train_smarter.data.phrases import Phrases
 from train_smarter.error import UserError
+from train_smarter.paths import CONF
 
 D = TypeVar("D", bound=Data)
 

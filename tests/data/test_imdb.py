@@ -88,3 +88,16 @@ def test_a_missing_tree_is_downloaded_and_unpacked_once(tmp_path: Path, monkeypa
         data.prepare_data()
         assert len(data.examples["test"]) == 2 * FILES
     assert asked == [(["https://example.invalid/reviews.tar.gz"], "0")]
+
+
+def test_without_download_nothing_is_written_to_the_folder(tmp_path: Path) -> None:
+    write_tree(tmp_path / "aclImdb")
+    before = sorted(tmp_path.rglob("*"))
+    data = reviews(tmp_path, download=False)
+    data.prepare_data()
+    data.setup()
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"type paths\.data=\.\.\. or data\.dir=\.\.\. yourself"):
+        reviews(tmp_path / "empty", download=False).prepare_data()
+    assert not list((tmp_path / "empty").iterdir())

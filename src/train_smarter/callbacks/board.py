@@ -1,12 +1,15 @@
 """Where pictures, histograms and layouts go: TensorBoard, if the run has it."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning import Trainer
+from lightning import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -30,6 +33,11 @@ def gathered(trainer: Trainer, own: Any) -> list[Any]:
     if trainer.world_size > 1:
         torch.distributed.all_gather_object(shares, own)
     return shares
+
+
+def note_left_out(callback: Callback, why: str) -> None:
+    """Log that a callback does not fit the model."""
+    log.info("callbacks.%s is left out: %s", type(callback).__name__.lower(), why)
 
 
 def latest_step(trainer: Trainer) -> int:

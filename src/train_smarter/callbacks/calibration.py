@@ -7,8 +7,9 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from train_smarter.callbacks.board import note_left_out
 from train_smarter.data.base import Batch
-from train_smarter.model.base import Classifier
+from train_smarter.model.base import Classifier, unfit
 from train_smarter.record import write_json
 
 BINS = 15  # of equal width
@@ -26,9 +27,10 @@ class Calibration(Callback):
     def __init__(self, *, folder: str) -> None:
         self.folder = Path(folder)
         self.counts: dict[int, Tensor] = {}  # by the split's place, (3, BINS)
+        self.unfit = ""  # why the model has no such thing
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        self.counts = {}
+        self.counts, self.unfit = {}, ""
 
     def on_test_batch_end(
         self,
@@ -39,7 +41,9 @@ class Calibration(Callback):
         batch_idx: int,  # noqa: ARG002
         dataloader_idx: int = 0,
     ) -> None:
-        if isinstance(pl_module, Classifier):
+        self.unfit = self.unfit or unfit(pl_module, outputs, batch)
+        if not self.unfit:
+            assert isinstance(pl_module, Classifier)
             sure, guess = pl_module.probabilities(outputs.float()).max(1)  # (B,), (B,)
             before = self.counts.get(dataloader_idx, 0)
             self.counts[dataloader_idx] = before + binned(sure, guess == batch[1])
@@ -50,7 +54,9 @@ class Calibration(Callback):
         nothing = torch.zeros(3, BINS, device=pl_module.device)  # a process may have no example of a small split
         own = torch.stack([self.counts.get(place, nothing) for place in range(len(pl_module.tested))])
         counts = trainer.strategy.reduce(own, reduce_op="sum").cpu()
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and self.unfit:
+            note_left_out(self, self.unfit)
+        elif trainer.is_global_zero:
             content = {split: calibration(part) for split, part in zip(pl_module.tested, counts, strict=True)}
             write_json(self.folder / "calibration.json", content)
 

@@ -245,7 +245,7 @@ class Diagnosis(Callback):
         tested = {split: tally for split, tally in pl_module.tested.items() if split in ("train", "val")}
         metrics = {f"{s}/{name}": value for s, tally in tested.items() for name, value in tally.compute().items()}
         self.facts.clean = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        if "val" in tested:
+        if "val" in tested and hasattr(tested["val"], "total"):
             self.facts.confusion = tested["val"].total.tolist()
         self._judge(trainer)
         self._write(trainer)

@@ -11,6 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from train_smarter.check import METRICS
 from train_smarter.record import append_row, write_json
+from train_smarter.trust import rebase_names
 
 
 class Journal(Callback):
@@ -66,6 +67,9 @@ class Journal(Callback):
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(state := checkpoint["callbacks"].get(callback.state_key), dict):
+                rebase_names(state, Path(str(trainer.ckpt_path)).resolve().parent)
         kept = checkpoint.get("journal")
         if kept and trainer.state.fn == TrainerFn.FITTING:  # not where the best weights are fetched to be evaluated
             self.seconds, self._validated, self._written = kept["seconds"], kept["validated"], kept["written"]

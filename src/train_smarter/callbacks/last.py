@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping
 
 from train_smarter.callbacks.board import gathered
 from train_smarter.interrupt import Interrupted, stop
@@ -124,8 +124,6 @@ class Last(Callback):
             state = checkpoint["callbacks"].get(callback.state_key)
             if state and isinstance(callback, EarlyStopping):
                 state["patience"] = callback.patience  # what is configured now
-            elif state and isinstance(callback, ModelCheckpoint):
-                _stay_at_home(state, Path(str(callback.dirpath)).resolve(), Path(str(trainer.ckpt_path)).resolve())
         if kept := checkpoint.get("resume"):
             trainer.datamodule.skip = kept["batch"]  # type: ignore[attr-defined]
             if len(kept["processes"]) == trainer.world_size:
@@ -138,20 +136,6 @@ class Last(Callback):
             pl_module.running["train"].take(self._kept["running"])
         trainer.fit_loop.restarting = False  # Lightning would leave a plateau's schedule out this epoch
         self._kept = None
-
-
-def _stay_at_home(state: dict[str, Any], home: Path, file: Path) -> None:
-    """Names of checkpoints lead into the run's own folder, wherever it lies now and whatever they led to before."""
-    if file.parent != home:
-        return  # a new run goes on from another one's checkpoint
-
-    def here(path: str) -> str:
-        return str(home / Path(path).name) if path else path
-
-    state["dirpath"] = str(home)
-    for key in ("best_model_path", "last_model_path", "kth_best_model_path"):
-        state[key] = here(state[key])
-    state["best_k_models"] = {here(path): score for path, score in state["best_k_models"].items()}
 
 
 def random_state(device: torch.device) -> dict[str, Any]:

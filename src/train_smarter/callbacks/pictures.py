@@ -16,8 +16,9 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from train_smarter.callbacks import board
+from train_smarter.callbacks.board import note_left_out
 from train_smarter.data.base import Batch
-from train_smarter.model.base import Classifier
+from train_smarter.model.base import Classifier, unfit
 from train_smarter.record import write_json
 
 if TYPE_CHECKING:
@@ -48,9 +49,10 @@ class Pictures(Callback):
         self.samples = samples
         self.folder = None if folder is None else Path(folder)
         self.sieve = Sieve(samples)
+        self.unfit = ""  # why the model has no such predictions
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        self.sieve = Sieve(self.samples)
+        self.sieve, self.unfit = Sieve(self.samples), ""
 
     def on_test_batch_end(
         self,
@@ -62,8 +64,10 @@ class Pictures(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Every process keeps samples of its own share."""
-        if not self._wanted(trainer) or not isinstance(pl_module, Classifier):
+        self.unfit = self.unfit or unfit(pl_module, outputs, batch)
+        if not self._wanted(trainer) or self.unfit:
             return
+        assert isinstance(pl_module, Classifier)
         if dataloader_idx == len(pl_module.tested) - 1:
             inputs, labels = batch
             predicted, probabilities = pl_module.predicted(outputs), pl_module.probabilities(outputs.float())
@@ -73,6 +77,10 @@ class Pictures(Callback):
         if not self._wanted(trainer) or not isinstance(pl_module, Classifier):
             return
         samples = self.sieve.chosen(_gathered(trainer, self.sieve.kept))
+        if self.unfit:
+            if trainer.is_global_zero:
+                note_left_out(self, self.unfit)
+            return
         data = trainer.datamodule  # type: ignore[attr-defined]
         names = list(getattr(data, "names", None) or map(str, range(pl_module.num_classes)))
         if self.folder is not None and trainer.is_global_zero:
@@ -290,8 +298,10 @@ def _short(name: str, letters: int) -> str:
 
 
 def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.figure import Figure  # here: a run without pictures need not wait for it
+    from matplotlib import rcParams  # here: a run without pictures need not wait for it
+    from matplotlib.figure import Figure
 
+    rcParams["text.usetex"] = False  # a matplotlibrc in the current folder may be a stranger's
     return Figure(figsize=(width, height), dpi=100, layout="constrained")
 
 

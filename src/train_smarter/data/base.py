@@ -243,6 +243,7 @@ class Data(LightningDataModule):
         split_seed: fixes the splits; independent of the training seed.
         seed: fixes order and augmentation, with the epoch.
         plain: training examples come in the same order each epoch, and without augmentation.
+        download: fetch files that are missing; False: nothing is written to the data set's folder, caches included.
         on_device: keep the examples on the model's GPU, where a batch costs next to nothing; None: if all of them take
             at most half of its free memory.
     """
@@ -260,6 +261,7 @@ class Data(LightningDataModule):
         "seed",
         "plain",
         "on_device",
+        "may_download",
         "skip",
         "splits",
         "trainer",
@@ -280,8 +282,10 @@ class Data(LightningDataModule):
         seed: int = 0,
         plain: bool = False,
         on_device: bool | None = None,
+        download: bool = True,
     ) -> None:
         super().__init__()
+        self.may_download = download
         self.num_classes, self.batch_size, self.eval_batch_size = num_classes, batch_size, eval_batch_size
         self.val_fraction, self.test_fraction, self.folds, self.fold = val_fraction, test_fraction, folds, fold
         self.split_seed, self.seed, self.plain, self.on_device = split_seed, seed, plain, on_device
@@ -337,7 +341,8 @@ class Data(LightningDataModule):
     # ---- Lightning's hooks
 
     def prepare_data(self) -> None:
-        self.download()
+        if self.may_download:
+            self.download()
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 (one setup serves every stage)
         """Reads, splits and encodes once; later calls find it done."""
@@ -367,7 +372,15 @@ class Data(LightningDataModule):
 
     def load(self) -> None:
         """Fills `names` and `examples`."""
-        source = self.read()
+        try:
+            source = self.read()
+        except UserError as error:
+            if self.may_download:
+                raise
+            raise UserError(
+                f"{error}\nNothing is downloaded to a folder that only the run's config names: to allow it, type "
+                "paths.data=... or data.dir=... yourself"
+            ) from error
         self.take_names(source.names)
         self.examples = self.encode(self.split(source))
 

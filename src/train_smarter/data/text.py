@@ -255,7 +255,7 @@ class TextData(Data):
             return
         log.info("reading and encoding the texts%s", ", once: later runs take them from the cache" if files else "")
         super().load()
-        if files:
+        if files and self.may_download:
             self._save(files[0])
 
     def summarise(self) -> None:

@@ -217,5 +217,25 @@ class Classifier(LightningModule):
         return optimizer if self.scheduler is None else self.scheduler.of(optimizer, self.trainer)
 
 
+def unfit(model: LightningModule, outputs: Any, batch: Any) -> str:
+    """Why a test step's outputs are not the logits of classes that `Classifier` has; "" where they are.
+
+    For callbacks that draw predictions: a subclass may have another kind of target, metric or output.
+    """
+    if not isinstance(model, Classifier):
+        return f"{type(model).__name__} is not a Classifier"
+    if not all(isinstance(tally, Tally) for tally in model.tested.values()):
+        return f"{type(model).__name__} does not count classes (model.metric.Tally)"
+    if not isinstance(batch, tuple | list) or len(batch) != 2 or not isinstance(labels := batch[1], Tensor):
+        return "a batch is not (inputs, labels)"
+    if labels.ndim != 1 or labels.is_floating_point():
+        return f"labels are {labels.dtype} of shape {tuple(labels.shape)}, not one class an example"
+    shape = (len(labels), model.outputs)
+    if not isinstance(outputs, Tensor) or not outputs.is_floating_point() or tuple(outputs.shape) != shape:
+        given = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        return f"outputs are {given}, not logits of shape {shape}"
+    return ""
+
+
 # Kept out of the hyperparameters: functions cannot be loaded with `weights_only=True`.
 FACTORIES = ("optimizer", "scheduler")

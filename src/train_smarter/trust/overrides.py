@@ -1,0 +1,173 @@
+"""Saved overrides, before they return to a command line."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType, QuotedString
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from train_smarter.error import UserError
+from train_smarter.paths import CONF
+from train_smarter.trust.values import LOGGERS, WRITING, is_path, leads_out, network, reads_more
+
+PLACES = ("paths.run", "paths.logs", "paths.root")  # keys that say where runs are: never taken from one, either
+NAMING = ("run", "resume", "rerun", "against")  # keys that name a past run; never taken from one
+
+
+class Words(NamedTuple):
+    """Saved overrides. safe: may return to a command line. unsafe: may not, with the key of each."""
+
+    safe: list[str]
+    unsafe: list[tuple[str, str]]
+
+
+def split_overrides(words: Sequence[Any], file: Path) -> Words:
+    """Sort a run's saved overrides by whether they may return to a command line; those that name a run are left out.
+
+    Args:
+        words: what `file` holds.
+
+    Raises:
+        UserError: one is not an override, sets something of Hydra's or what a command is asked for, or reads the
+            environment.
+    """
+    parser, safe, unsafe = OverridesParser.create(), list[str](), list[tuple[str, str]]()
+    for word in map(str, words):
+        try:
+            override = parser.parse_override(word)
+        except HydraException:
+            override = None
+        if word.startswith("-") or override is None or _is_hydras(override):
+            raise UserError(f"{file}: {word!r} is refused: a run's overrides set nothing but its own config")
+        key = override.key_or_group
+        if key in _commands_own():
+            raise UserError(f"{file}: {word!r} is refused: only you may set {key}, on the command line")
+        values = [*_strings(override)]
+        if any(reads_more(text) for _, text in values):
+            raise UserError(
+                f"{file}: {word!r} is refused: it reads more than the config, the environment say; if you mean it, "
+                f"type {key}=... yourself, with the value"
+            )
+        if key in NAMING or key in PLACES:
+            continue
+        if _is_safe(override, values):
+            safe.append(word)
+        else:
+            unsafe.append((key, word))
+    return Words(safe, unsafe)
+
+
+@cache
+def _commands_own() -> set[str]:
+    """What a command that reads a run is asked for: `output`, for example."""
+    train = OmegaConf.load(CONF / "train.yaml")
+    files = [OmegaConf.load(CONF / f"{name}.yaml") for name in ("evaluate", "export", "predict", "report")]
+    return {str(key) for file in files for key in file} - {str(key) for key in train} - {*NAMING, "defaults", "hydra"}
+
+
+def _is_hydras(override: Override) -> bool:
+    key, package = override.key_or_group, str(override.package or "")
+    return re.match(r"_?hydra\b", key) is not None or re.search(r"\bhydra\b|_global_", package) is not None
+
+
+def _is_group(override: Override) -> bool:
+    group = (CONF / override.key_or_group).is_dir() and "." not in override.key_or_group
+    return group and not isinstance(override._value, dict)  # a dict sets its keys, which Hydra refuses
+
+
+def _is_safe(override: Override, values: Sequence[tuple[tuple[str, ...], str]]) -> bool:
+    if _is_group(override):
+        names = [text for _, text in values]
+        if override.key_or_group == "logger":
+            return all(map(_is_local_logger, names))
+        return all(re.fullmatch(r"[\w-]+(/[\w-]+)*", name) for name in names)
+    if override.type == OverrideType.DEL:
+        return True
+    group = override.key_or_group.partition(".")[0]
+    if any(network(path, text) for path, text in values):
+        return False
+    if group == "logger" and any(path[-1] == "_target_" for path, _ in values):
+        return False
+    home = Path("/run")  # stands for the run's folder, wherever that is
+    return group not in WRITING or not any(
+        leads_out(path, re.sub(r"^\$\{paths\.run\}(?=/|$)", str(home), text), [home])
+        for path, text in values
+        if path[-1] != "_target_"
+    )
+
+
+def _is_local_logger(choice: str) -> bool:
+    """Whether a choice of conf/logger keeps everything on this machine."""
+    file = CONF / "logger" / f"{choice}.yaml"
+    if not re.fullmatch(r"[\w-]+", choice) or not file.is_file():
+        return choice == "none"
+    entries = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    known = [entry for entry in entries.values() if isinstance(entry, dict)] if isinstance(entries, dict) else [{}]
+    return all(entry.get("_target_") in LOGGERS for entry in known)
+
+
+def _strings(override: Override) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Keys to each text in an override's value, and the text."""
+    yield from _texts_in(override._value, tuple(override.key_or_group.split(".")))
+
+
+def _texts_in(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(value, QuotedString):
+        yield path, value.text
+    elif isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from _texts_in(part, (*path, str(getattr(key, "text", key))))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts_in(part, path)
+    elif isinstance(value, ChoiceSweep):
+        yield from _texts_in(value.list, path)
+    elif value is not None and not isinstance(value, int | float):  # a range, an interval, a glob
+        yield from ((path, str(part)) for part in vars(value).values() if isinstance(part, str))
+
+
+def choices(words: Sequence[str]) -> list[str]:
+    """Those of the words that choose a file of conf/."""
+    return [word for word, override in _parsed(words) if _is_group(override)]
+
+
+def keys(words: Sequence[str]) -> list[str]:
+    """The keys that words set, a group's choice left out."""
+    return [key for _, override in _parsed(words) if not _is_group(override) for key in _keys_in(override)]
+
+
+def name_data(words: Sequence[str]) -> bool:
+    """Whether the words say in which files or folders data are."""
+    return any(
+        is_path(("data",) if path == ("paths", "data") else path, text)
+        for _, override in _parsed(words)
+        for path, text in _strings(override)
+        if path == ("paths", "data") or (path[0] == "data" and len(path) > 1)
+    )
+
+
+def _parsed(words: Sequence[str]) -> Iterator[tuple[str, Override]]:
+    """Words that are overrides; Hydra answers the others."""
+    for word in words:
+        with suppress(HydraException):
+            if "=" in word or word.startswith("~"):
+                yield word, OverridesParser.create().parse_override(word)
+
+
+def _keys_in(override: Override) -> list[str]:
+    def inside(value: Any, path: str) -> Iterator[str]:
+        if not isinstance(value, dict) or not value:
+            yield path
+        else:
+            for key, part in value.items():
+                yield from inside(part, f"{path}.{getattr(key, 'text', key)}")
+
+    return [*inside(override._value, override.key_or_group)]

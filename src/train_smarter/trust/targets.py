@@ -1,0 +1,166 @@
+"""Which classes a config may build. The place of a `_target_` (its slot) decides which base class it must have."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from train_smarter.error import UserError
+from train_smarter.paths import CONF
+
+ALLOWED = CONF / "allowed.yaml"
+PROJECT = __name__.partition(".")[0]  # a project's own package may be built in every slot
+
+
+@dataclass(frozen=True)
+class Slot:
+    """base: the dotted name of the base class, "" for any class; packages: where its classes are, beside the project's.
+
+    A package stands for its modules, too.
+    """
+
+    base: str
+    packages: Sequence[str] = ()
+
+
+# `*` is any one key. Keep it narrow: torch.utils.collect_env.run runs a shell command.
+SLOTS: Mapping[str, Slot] = {
+    "data": Slot("lightning.pytorch.LightningDataModule"),
+    "data.augment.*": Slot(f"{PROJECT}.data.augment.Augmentation"),
+    "model": Slot("lightning.pytorch.LightningModule"),
+    "optimizer": Slot("torch.optim.Optimizer", ["torch.optim"]),
+    "scheduler": Slot(f"{PROJECT}.model.schedule.Schedule"),
+    "scheduler.factory": Slot("torch.optim.lr_scheduler.LRScheduler", ["torch.optim"]),
+    "callbacks.*": Slot("lightning.pytorch.Callback", ["lightning.pytorch.callbacks"]),
+    "logger.*": Slot("lightning.pytorch.loggers.Logger", ["lightning.pytorch.loggers"]),
+    "trainer": Slot("lightning.pytorch.Trainer", ["lightning.pytorch", "lightning.Trainer"]),
+    "trainer.strategy": Slot("lightning.pytorch.strategies.Strategy", ["lightning.pytorch.strategies"]),
+    "trainer.profiler": Slot("lightning.pytorch.profilers.Profiler", ["lightning.pytorch.profilers"]),
+}
+# Takes functions, which a config has none of.
+EXCLUDED = ("lightning.pytorch.callbacks.lambda_function.LambdaCallback",)
+# Hydra's own keys that a config may use.
+SPECIAL = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
+
+
+def check_targets(node: Any, path: str) -> list[str]:
+    """Validate every `_target_` in a resolved config.
+
+    Args:
+        node: dicts and lists, without interpolations.
+        path: where it is in the config, for example "callbacks.last".
+
+    Returns:
+        The names of the classes, as they are spelled and as they are defined, for Hydra's allowlist.
+
+    Raises:
+        UserError: a `_target_` is not in a slot, or is not a public class of the slot's base and packages.
+    """
+    names: list[str] = []
+    for place, target in _targets(node, path):
+        found = _class_of(target, place)
+        names += [target, f"{found.__module__}.{found.__qualname__}"]
+    return names
+
+
+def _targets(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    path = re.sub(r"^model\.(?=(optimizer|scheduler)(\.|$))", "", path)  # interpolated there, for the model to build
+    if isinstance(node, dict):
+        for key in node:
+            if re.fullmatch(r"_\w+_", str(key)) and key not in SPECIAL:
+                raise UserError(f"{path}.{key} is refused: a config may not set it")
+        if "_target_" in node:
+            yield path, node["_target_"]
+        for key, value in node.items():
+            yield from _targets(value, f"{path}.{key}")
+    elif isinstance(node, list):
+        for place, value in enumerate(node):
+            yield from _targets(value, f"{path}.{place}")
+
+
+def _class_of(target: Any, path: str) -> type:
+    given = f"{path}._target_={target}"
+    slots = [slot for pattern, slot in _slots().items() if _matches(pattern, path)]
+    if not slots:
+        raise UserError(
+            f"{given} is refused: no class is built there, only at {', '.join(SLOTS)}. To allow it, add a line to "
+            f"{ALLOWED}:\n  {path}: [{target}]"
+        )
+    for slot in slots:
+        found = _public_class(target, slot)
+        if found is not None:
+            return found
+    packages = [*dict.fromkeys([*(name for slot in slots for name in slot.packages), PROJECT])]
+    refused = f"{given} is refused: give a public subclass of {slots[0].base} from {', '.join(packages)}"
+    package = str(target).partition(".")[0]
+    if package in [name.partition(".")[0] for name in packages]:
+        raise UserError(refused)
+    raise UserError(
+        f"{refused}; to allow another package there, add a line to {ALLOWED}:\n  {_pattern(path)}: [{package}]"
+    )
+
+
+def _public_class(target: Any, slot: Slot) -> type | None:
+    """The class, or None. Nothing is imported but modules of the slot's packages."""
+    if not isinstance(target, str) or not re.fullmatch(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+", target):
+        return None
+    if not any(target == name or target.startswith(f"{name}.") for name in (*slot.packages, PROJECT)):
+        return None
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(import_module(module), name, None)
+    except ImportError as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and (module == missing or module.startswith(f"{missing}.")):
+            return None
+        raise UserError(f"{target} cannot be imported: {error}") from error
+    if not isinstance(found, type) or f"{found.__module__}.{found.__qualname__}" in EXCLUDED:
+        return None
+    if not slot.base:
+        return found
+    home, _, base = slot.base.rpartition(".")
+    return found if issubclass(found, getattr(import_module(home), base)) else None
+
+
+def _slots() -> dict[str, Slot]:
+    """SLOTS, and what conf/allowed.yaml adds to them."""
+    slots = {pattern: Slot(slot.base, [*slot.packages, *_allowed().get("any", [])]) for pattern, slot in SLOTS.items()}
+    for pattern, names in _allowed().items():
+        if pattern != "any":
+            known = slots.get(pattern, Slot(""))
+            slots[pattern] = Slot(known.base, [*known.packages, *names])
+    return slots
+
+
+@cache
+def _allowed() -> dict[str, list[str]]:
+    """Of each slot, the packages and classes that conf/allowed.yaml adds."""
+    if not ALLOWED.is_file():
+        return {}
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(ALLOWED), resolve=False)
+    except (OSError, OmegaConfBaseException) as error:
+        raise UserError(f"{ALLOWED} cannot be read: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # YAML's own errors have no common base that is not YAML's
+        raise UserError(f"{ALLOWED} is not readable YAML: {str(error).splitlines()[0]}") from error
+    allowed: dict[str, list[str]] = {}
+    for slot, names in (content or {}).items() if isinstance(content, dict | None) else [("", content)]:
+        several = [names] if isinstance(names, str) else names
+        if not slot or not isinstance(several, list) or not all(isinstance(name, str) for name in several):
+            raise UserError(f"{ALLOWED}: {slot!r}: {names!r}: give `slot: [package, ...]`, for example any: [my_lib]")
+        allowed |= {str(slot): several}
+    return allowed
+
+
+def _matches(pattern: str, path: str) -> bool:
+    parts, keys = pattern.split("."), path.split(".")
+    return len(parts) == len(keys) and all(part in ("*", key) for part, key in zip(parts, keys, strict=True))
+
+
+def _pattern(path: str) -> str:
+    return next((pattern for pattern in SLOTS if _matches(pattern, path)), path)
