@@ -447,6 +447,27 @@ def test_a_run_without_hydras_folder_is_done_again_in_a_folder_of_its_own(
     world.check()
 
 
+def lightnings_callbacks() -> list[str]:
+    offered = importlib.import_module(f"{PL}callbacks")
+    return [name for name in offered.__all__ if name not in ("Callback", "Checkpoint", "LambdaCallback")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", lightnings_callbacks())
+def test_no_callback_of_lightnings_leaves_anything_outside(name: str, stranger: Path, world: World, run: Run) -> None:
+    """Each one at work in a run, with what it needs."""
+    needed: dict[str, Any] = {
+        "BackboneFinetuning": {"unfreeze_backbone_at_epoch": 9},
+        "GradientAccumulationScheduler": {"scheduling": {0: 1}},
+        "ModelPruning": {"pruning_fn": "l1_unstructured"},
+        "OnExceptionCheckpoint": {"dirpath": "${paths.run}/broken"},
+        "StochasticWeightAveraging": {"swa_lrs": 0.01},
+    }
+    config(stranger, {"callbacks.x": {"_target_": f"{PL}callbacks.{name}", **needed.get(name, {})}})
+    run(*commands(stranger)["rerun"])
+    world.check()
+
+
 class Bomb:
     """Runs code when it is unpickled."""
 

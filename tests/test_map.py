@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "train_smarter"
 
 # Tests of the project as a whole, not of one file.
-WHOLE = {PurePosixPath(f"tests/test_{name}.py") for name in ("map", "contract", "readme", "runs")}
+WHOLE = {PurePosixPath(f"tests/test_{name}.py") for name in ("map", "contract", "readme", "runs", "attacks")}
 
 # Where the README's tree names every folder and file, the files without this suffix.
 SUFFIX = {"conf": ".yaml", "src": ".py", "scripts": ".py"}

@@ -15,24 +15,41 @@ from train_smarter.trust.nodes import raw
 PL = "lightning.pytorch."
 
 
+composed: dict[tuple[str, ...], DictConfig] = {}  # once for all tests: each takes its time
+
+
 @pytest.fixture
-def check(compose: Callable[..., DictConfig], tmp_path: Path) -> Callable[..., DictConfig]:
+def today(compose: Callable[..., DictConfig], tmp_path: Path) -> Callable[..., DictConfig]:
+    """The config of `train` with words, for a run in tmp_path/run."""
+
+    def of(*words: str) -> DictConfig:
+        if words not in composed:
+            composed[words] = compose(*words)
+        cfg = composed[words].copy()
+        cfg.paths.run, cfg.paths.logs = f"{tmp_path}/run", str(tmp_path)
+        return cfg
+
+    return of
+
+
+@pytest.fixture
+def check(today: Callable[..., DictConfig], tmp_path: Path) -> Callable[..., DictConfig]:
     """Checks the default run's config with changes planted in it."""
 
     def checked(
         change: dict[str, Any] | None = None, *, typed: tuple[str, ...] = (), words: tuple[str, ...] = ()
     ) -> Any:
-        today = compose(*words)
-        saved = today.copy()
+        saved = today(*words)
         for key, value in (change or {}).items():
             OmegaConf.update(saved, key, value, force_add=True, merge=False)
-        return check_config(saved, today=today, typed=typed, folder=tmp_path / "run", home=tmp_path / "run")
+        run = tmp_path / "run"
+        return check_config(saved, today=today(*words), typed=typed, folder=run, home=run)
 
     return checked
 
 
-def test_what_conf_says_is_accepted_and_stays_as_it_is(check: Callable[..., DictConfig], compose: Any) -> None:
-    assert check() == compose()
+def test_what_conf_says_is_accepted_and_stays_as_it_is(check: Callable[..., DictConfig], today: Any) -> None:
+    assert check() == today()
 
 
 @pytest.mark.parametrize(

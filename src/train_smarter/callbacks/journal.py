@@ -67,7 +67,7 @@ class Journal(Callback):
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
-        for callback in trainer.checkpoint_callbacks:
+        for callback in trainer.checkpoint_callbacks:  # in a run without Last, too, as a stranger's may be
             if isinstance(state := checkpoint["callbacks"].get(callback.state_key), dict):
                 rebase_names(state, Path(str(trainer.ckpt_path)).resolve().parent)
         kept = checkpoint.get("journal")

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from train_smarter.callbacks.board import gathered
 from train_smarter.interrupt import Interrupted, stop
 from train_smarter.model.base import Classifier
+from train_smarter.trust import rebase_names
 
 AGREE = 10  # batches after which several processes ask each other whether it is time to save, or to stop
 PATIENCE = 5  # seconds that a validation has to end when the run is asked to stop
@@ -124,6 +125,8 @@ class Last(Callback):
             state = checkpoint["callbacks"].get(callback.state_key)
             if state and isinstance(callback, EarlyStopping):
                 state["patience"] = callback.patience  # what is configured now
+            elif state and isinstance(callback, ModelCheckpoint):  # the run may have moved since
+                rebase_names(state, Path(str(trainer.ckpt_path)).resolve().parent)
         if kept := checkpoint.get("resume"):
             trainer.datamodule.skip = kept["batch"]  # type: ignore[attr-defined]
             if len(kept["processes"]) == trainer.world_size:

@@ -57,7 +57,9 @@ class Check:
         for key in ("run", "logs", "root"):
             if key in (self.today.get("paths") or {}):
                 OmegaConf.update(self.config, f"paths.{key}", raw(self.today, ("paths", key)), force_add=True)
-        if self.config.get("trainer") and not self.config.trainer.get("default_root_dir"):
+        root = ("trainer", "default_root_dir")
+        known = resolved(self.config, root, default=raw(self.config, root))
+        if self.config.get("trainer") and not known:
             # Without it, Lightning writes to the current folder.
             OmegaConf.update(self.config, "trainer.default_root_dir", "${paths.run}", force_add=True)
 
