@@ -1,4 +1,4 @@
-"""What a checkpoint tells Lightning's ModelCheckpoint, before that takes it over."""
+"""The state of Lightning's ModelCheckpoint in a checkpoint file, before it is restored."""
 
 from pathlib import Path
 from typing import Any
@@ -7,9 +7,9 @@ NAMES = ("best_model_path", "last_model_path", "kth_best_model_path")
 
 
 def rebase_names(state: dict[str, Any], folder: Path) -> None:
-    """Make the names of checkpoints in a state lead into the folder of its own file, whatever they led to before.
+    """Make every checkpoint path in a state point into the folder of the file that holds the state.
 
-    ModelCheckpoint deletes the worst of them when a better one comes, if they are in its `dirpath`.
+    ModelCheckpoint deletes the worst of these files when it saves a better one, if they are in its `dirpath`.
 
     Args:
         state: of a ModelCheckpoint; changed in place.

@@ -37,7 +37,7 @@ class Check:
         """Raises a UserError where a value is refused; what is only left out, or read elsewhere, is logged."""
         for path, value in list(raw_leaves(self.config)):
             if isinstance(value, str) and reads_more(value) and not self._is_trusted(path, look=raw):
-                raise self._refused(path, value, "reads more than the config, the environment for example")
+                raise self._refused(path, value, "reads the environment or another resolver")
             if "_args_" in path and not self._is_trusted(path, look=raw):  # arguments without a name escape the rest
                 raise UserError(f"{self.folder}: its {'.'.join(path)}={value} is refused: an argument without a name")
         for group in (*WRITING, "paths", "data"):

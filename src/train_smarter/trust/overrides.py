@@ -28,13 +28,13 @@ class Words(NamedTuple):
 
 
 def split_overrides(words: Sequence[Any], file: Path) -> Words:
-    """Sort a run's saved overrides by whether they may return to a command line; those that name a run are left out.
+    """Sort saved overrides by whether they may return to a command line. Those that name a run are dropped.
 
     Args:
         words: what `file` holds.
 
     Raises:
-        UserError: one is not an override, sets something of Hydra's or what a command is asked for, or reads the
+        UserError: one is not an override, sets a key of Hydra's or an argument of a command (`output`), or reads the
             environment.
     """
     parser, safe, unsafe = OverridesParser.create(), list[str](), list[tuple[str, str]]()
@@ -51,7 +51,7 @@ def split_overrides(words: Sequence[Any], file: Path) -> Words:
         values = [*_strings(override)]
         if any(reads_more(text) for _, text in values):
             raise UserError(
-                f"{file}: {word!r} is refused: it reads more than the config, the environment say; if you mean it, "
+                f"{file}: {word!r} is refused: it reads the environment or another resolver; if you mean it, "
                 f"type {key}=... yourself, with the value"
             )
         if key in NAMING or key in PLACES:
@@ -65,7 +65,7 @@ def split_overrides(words: Sequence[Any], file: Path) -> Words:
 
 @cache
 def _commands_own() -> set[str]:
-    """What a command that reads a run is asked for: `output`, for example."""
+    """The arguments of the commands that read a run: `output`, for example."""
     train = OmegaConf.load(CONF / "train.yaml")
     files = [OmegaConf.load(CONF / f"{name}.yaml") for name in ("evaluate", "export", "predict", "report")]
     return {str(key) for file in files for key in file} - {str(key) for key in train} - {*NAMING, "defaults", "hydra"}
@@ -94,7 +94,7 @@ def _is_safe(override: Override, values: Sequence[tuple[tuple[str, ...], str]]) 
         return False
     if group == "logger" and any(path[-1] == "_target_" for path, _ in values):
         return False
-    home = Path("/run")  # stands for the run's folder, wherever that is
+    home = Path("/run")  # in place of the run's folder, wherever that is
     return group not in WRITING or not any(
         leads_out(path, re.sub(r"^\$\{paths\.run\}(?=/|$)", str(home), text), [home])
         for path, text in values

@@ -25,7 +25,7 @@ def check_trials(
     """
     for trial in trials:
         if trial.state.name == "WAITING" and trial.params:  # one that is put in line has its values elsewhere
-            raise UserError(f"study {study} is refused: its trial {trial.number} waits and has parameters of its own")
+            raise UserError(f"study {study} is refused: its waiting trial {trial.number} has parameters already")
         waiting = trial.system_attrs.get("fixed_params") or {}
         values = {**(waiting if isinstance(waiting, dict) else {"fixed_params": waiting}), **trial.params}
         for key, value in values.items():

@@ -19,9 +19,9 @@ PROJECT = __name__.partition(".")[0]  # a project's own package may be built in 
 
 @dataclass(frozen=True)
 class Slot:
-    """base: the dotted name of the base class, "" for any class; packages: where its classes are, beside the project's.
+    """The dotted name of the base class ("" for any class), and packages that may provide classes.
 
-    A package stands for its modules, too.
+    The project's own package may always; a package includes its modules.
     """
 
     base: str
