@@ -54,7 +54,7 @@ def test_a_trial_with_another_key_refuses_the_study(
     planted = {**DRAWN, key: CategoricalDistribution([value])}
     params = {"optimizer.lr": 0.01, "model": "cnn", key: value}
     study.add_trial(create_trial(state=state, value=done, params=params, distributions=planted))
-    with pytest.raises(UserError, match="study s is refused: its (waiting )?trial 3"):
+    with pytest.raises(UserError, match=r"study s is refused: its (waiting )?trial 3"):
         check(study)
 
 
