@@ -3,6 +3,7 @@
 Nothing in a run's folder is trusted: it may come from a stranger.
 """
 
+import json
 import os
 import re
 import shlex
@@ -35,6 +36,10 @@ from train_smarter.trust import (
     rebased,
     split_overrides,
 )
+from train_smarter.trust.nodes import put, raw
+
+# The environment variable with the words that a multirun's folder has brought, for its jobs, wherever they run.
+SAVED = "TRAIN_SMARTER_SAVED"
 
 # ---- finding it
 
@@ -199,11 +204,15 @@ def as_recorded(cfg: DictConfig, folder: Path, verb: str, *own: str) -> DictConf
     then = past_overrides(folder)
     given = _without(overrides(), then)
     naming = [word for word in given if word.partition("=")[0] in NAMING]
-    typed = [word for word in given if word not in naming]
+    typed = _typed([word for word in given if word not in naming])
     before = compose(verb, [*then, *naming])
     saved = rebased(recorded(folder), folder)
     parts = [OmegaConf.to_container(config, resolve=False) for config in (saved, before, cfg)]
     merged = DictConfig(updated(*parts) | {key: parts[2][key] for key in own})  # type: ignore[index, call-overload]
+    for path in (key.split(".") for key in keys(typed)):  # also where it is what conf/ says, and the run had another
+        nothing = object()
+        value = raw(cfg, path, default=nothing)
+        put(merged, path, value, remove=value is nothing)
     if verb != "train":  # the training's loggers and callbacks have no part in it
         merged.logger, merged.callbacks = {}, _progress_bar(merged)
     today = _today(verb, [*choices(then), *naming], typed)
@@ -212,6 +221,7 @@ def as_recorded(cfg: DictConfig, folder: Path, verb: str, *own: str) -> DictConf
 
 def config_outside_hydra(folder: Path) -> DictConfig:
     """The run's recorded config for a program that composes none: a notebook, say."""
+    check_folder(folder)
     other = GlobalHydra.instance()  # that of the program, which may use Hydra, too
     theirs, other.hydra = other.hydra, None
     try:
@@ -220,6 +230,31 @@ def config_outside_hydra(folder: Path) -> DictConfig:
     finally:
         GlobalHydra.instance().hydra = theirs
     return check_config(recorded(folder), today=today, typed=[], folder=folder, home=folder)
+
+
+def as_composed(cfg: DictConfig, verb: str) -> DictConfig:
+    """The config of a new run, checked where words of a multirun's folder have composed it."""
+    if not os.environ.get(SAVED):
+        return cfg
+    given = [word for word in overrides() if word.partition("=")[0] not in NAMING]
+    typed = _typed(given)
+    today = _today(verb, choices([word for word in given if word not in typed]), typed)
+    home = Path(cfg.paths.run)
+    return check_config(cfg, today=today, typed=keys(typed), folder=home, home=home)
+
+
+def _typed(words: Sequence[str]) -> list[str]:
+    """Those of a job's words that the user typed: the others come from the folder of its multirun."""
+    saved = _key_of(_saved().get("words", []))
+    return [word for word in words if not _key_of([word]) & saved]
+
+
+def _saved() -> dict[str, Any]:
+    return dict(json.loads(os.environ.get(SAVED) or "{}"))
+
+
+def _key_of(words: Sequence[str]) -> set[str]:
+    return {word.lstrip("+~").partition("=")[0].partition("@")[0] for word in words}
 
 
 def _without(words: Sequence[str], others: Sequence[str]) -> list[str]:
@@ -315,6 +350,8 @@ def returning(argv: Sequence[str], logs: Path) -> list[str]:
 
     Both are taken literally. A run goes on in its own folder, where Hydra writes nothing; with -m, a grid multirun.
     """
+    if _saved().get("process") == os.getpid():  # of an earlier command of this program
+        del os.environ[SAVED]
     resumed, own = _parted(argv, "resume")
     rerun, own = _parted(own, "rerun")
     if not resumed and not rerun:
@@ -357,6 +394,8 @@ def _multirun_again(folder: Path, own: Sequence[str]) -> list[str]:
         )
     if name_data(words):
         words.append("++data.download=false")  # a folder that only the file names is read, and not written to
+    brought = [word for word in words if not _key_of([word]) & _key_of(own)]
+    os.environ[SAVED] = json.dumps({"words": brought, "process": os.getpid()})
     about = _about_multiruns([str(word) for word in saved.get("hydra") or []], file, own)
     places = [f"hydra.sweep.dir={quoted(folder)}"]
     if "OptunaSweeper" not in str(hydra.get("sweeper")):  # a study knows which of its trials have ended

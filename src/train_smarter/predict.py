@@ -88,7 +88,8 @@ def act(cfg: DictConfig) -> None:
     log.info("%s on %s", checkpoint, device)
     began = time.perf_counter()
     with opened(output) as file:
-        done = write(file, form, predict(data, model, batches, device=device), data.names, quiet=output is None)
+        names = data.names if output else [printable(name) for name in data.names]  # a terminal may read it
+        done = write(file, form, predict(data, model, batches, device=device, names=names), names, quiet=output is None)
         if not done:
             raise UserError(nothing(own.input, batches))
     seconds = time.perf_counter() - began
@@ -245,18 +246,26 @@ class Prediction(NamedTuple):
 
 
 def predict(
-    data: Data, model: Classifier, batches: Iterable[tuple[Told, Batch]], *, device: torch.device
+    data: Data,
+    model: Classifier,
+    batches: Iterable[tuple[Told, Batch]],
+    *,
+    device: torch.device,
+    names: Sequence[str] | None = None,
 ) -> Iterator[list[Prediction]]:
     """The predictions of each batch, as they are asked for; the model is set to evaluation.
+
+    `names`: of the classes; None: the data's.
 
     Raises:
         UserError: the model gives no numbers.
     """
     model.to(device)
+    names = data.names if names is None else names
     for told, batch in batches:
         classes, rows = _outputs(data, model, batch, device)
         yield [
-            Prediction(name, data.names[label], row[label], row)
+            Prediction(name, names[label], row[label], row)
             for name, label, row in zip(told, classes, rows, strict=True)
         ]
 

@@ -134,7 +134,7 @@ def read_json(path: Path) -> Any:
         raise UserError(
             f"{path.parent} holds no {path.name}: is it a run folder, and did the run get that far?"
         ) from None
-    except ValueError as error:  # no JSON, or no UTF-8
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or without end
         raise UserError(f"{path} is not readable JSON: {error}") from error
 
 
@@ -317,8 +317,8 @@ def _flat(node: Any, path: str) -> dict[str, Any]:
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
     """Adds a row to a CSV file; the first row decides the columns."""
     new = not path.exists()
+    row = {csv_cell(name): csv_cell(value) for name, value in row.items()}
     columns = list(row) if new else path.read_text(encoding="utf8").partition("\n")[0].split(",")
-    row = {name: csv_cell(value) for name, value in row.items()}
     with path.open("a", newline="", encoding="utf8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         if new:

@@ -68,7 +68,7 @@ def returned(cfg: DictConfig, folder: Path, *, first: bool = True) -> Return:
     """
     state = record.status(folder)
     if not past.is_run(folder):  # a job of a multirun, whose turn had not come
-        return Return(cfg)
+        return Return(past.as_composed(cfg, "train"))
     if state == "running" and first:
         raise UserError(
             f"resume={folder} is still running, in process {record.read_json(folder / 'record.json').get('process')}: "

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 # What a spreadsheet takes for the start of a formula (OWASP, CSV Injection).
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 (of full width, too)
 
 
 def printable(thing: object) -> str:

@@ -48,6 +48,8 @@ def act(cfg: DictConfig) -> Any:
         cfg = back.cfg
     elif cfg.rerun:
         cfg = past.as_recorded(cfg, Path(cfg.rerun), "train", "resume", "rerun")
+    else:
+        cfg = past.as_composed(cfg, "train")
     check(cfg)
     with heeded(), _recorded(cfg, folder):
         if back is not None:

@@ -4,21 +4,27 @@ from typing import Any
 from train_smarter.trust import rebase_names
 
 
-def test_names_of_checkpoints_lead_into_the_folder_of_their_file_whatever_they_led_to() -> None:
+def test_names_lead_to_checkpoints_beside_their_file_or_nowhere(tmp_path: Path) -> None:
+    for name in ("best.ckpt", "b.ckpt", "thesis.tex"):
+        (tmp_path / name).touch()
+    (tmp_path / "link.ckpt").symlink_to("thesis.tex")
+    (tmp_path / "folder.ckpt").mkdir()
     state: dict[str, Any] = {
         "dirpath": "/home/user",
         "best_model_path": "/a/checkpoints/best.ckpt",
         "last_model_path": "",
         "kth_best_model_path": "/a/checkpoints/../../home/user/thesis.tex",
-        "best_k_models": {"s3://bucket/all.ckpt": 0.5, "/a/b.ckpt": 0.25},
+        "best_k_models": dict.fromkeys(
+            ["s3://bucket/all.ckpt", "/a/b.ckpt", "/x/..", "/x/.", "a/link.ckpt", "folder.ckpt", "..ckpt", ".ckpt"], 0.5
+        ),
     }
-    rebase_names(state, Path("/run"))
+    rebase_names(state, tmp_path)
     assert state == {
-        "dirpath": "/run",
-        "best_model_path": "/run/best.ckpt",
+        "dirpath": str(tmp_path),
+        "best_model_path": f"{tmp_path}/best.ckpt",
         "last_model_path": "",
-        "kth_best_model_path": "/run/thesis.tex",
-        "best_k_models": {"/run/all.ckpt": 0.5, "/run/b.ckpt": 0.25},
+        "kth_best_model_path": "",
+        "best_k_models": {f"{tmp_path}/b.ckpt": 0.5},
     }
 
 

@@ -38,6 +38,8 @@ def test_the_folder_itself_may_be_reached_by_a_link(folder: Path, tmp_path: Path
         (".hidden", "/etc/passwd"),
         ("x", "checkpoints/../../outside"),
         ("x", "x"),
+        ("x", "."),  # in a circle: a file in it is also one of the folder
+        ("checkpoints/x", ".."),
     ],
 )
 def test_a_link_that_leads_out_or_nowhere_is_refused(folder: Path, place: str, target: str) -> None:

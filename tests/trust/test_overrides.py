@@ -58,6 +58,11 @@ def test_a_word_that_does_no_harm_returns_as_it_is(word: str) -> None:
         "data.md5=abc",
         "ckpt_path=http://x/a.ckpt",
         "+model.host=x",
+        "data.urls={http://x: 1}",
+        "tags=[${oc.env:SECRET}]",
+        "x='\\${oc.env:SECRET}'",
+        "x={a: {b: '${oc.env:SECRET}'}}",
+        "x=choice('${oc.env:SECRET}',1)",
     ],
 )
 def test_a_word_that_may_do_harm_is_set_apart_with_its_key(word: str) -> None:
@@ -66,7 +71,9 @@ def test_a_word_that_may_do_harm_is_set_apart_with_its_key(word: str) -> None:
     assert [unsafe for _, unsafe in words.unsafe] == [word]
 
 
-@pytest.mark.parametrize("word", ["run=a", "resume=last", "rerun=x", "paths.run=/x", "paths.logs=/x", "paths.root=/x"])
+@pytest.mark.parametrize(
+    "word", ["run=a", "resume=last", "rerun=x", "paths.run=/x", "paths={run: /x, data: /y}", "~paths", "paths.root=/x"]
+)
 def test_where_runs_are_is_the_users_to_say(word: str) -> None:
     assert split_overrides([word], FILE) == ([], [])
 
@@ -81,16 +88,14 @@ def test_where_runs_are_is_the_users_to_say(word: str) -> None:
         "~hydra.callbacks",
         "+model@hydra.callbacks.evil=mlp",
         "+model@_global_=mlp",
+        "+model@paths=mlp",
         "--config-dir=/tmp",
         "-m",
         "no override",
         "output=/x",
         "checkpoint=/x",
         "+split=[test]",
-        "tags=[${oc.env:SECRET}]",
-        "x='\\${oc.env:SECRET}'",
-        "x={a: {b: '${oc.env:SECRET}'}}",
-        "x=choice('${oc.env:SECRET}',1)",
+        "tags=[a\x1b]",
     ],
 )
 def test_a_word_that_no_run_has_is_refused(word: str) -> None:

@@ -7,7 +7,7 @@ NAMES = ("best_model_path", "last_model_path", "kth_best_model_path")
 
 
 def rebase_names(state: dict[str, Any], folder: Path) -> None:
-    """Make every checkpoint path in a state point into the folder of the file that holds the state.
+    """Make every path in a state name a checkpoint beside the file that holds the state; others are dropped.
 
     ModelCheckpoint deletes the worst of these files when it saves a better one, if they are in its `dirpath`.
 
@@ -17,9 +17,11 @@ def rebase_names(state: dict[str, Any], folder: Path) -> None:
     """
 
     def here(path: Any) -> str:
-        return str(folder / Path(path).name) if path else ""
+        file = folder / Path(str(path)).name
+        return str(file) if path and file.suffix == ".ckpt" and file.is_file() and not file.is_symlink() else ""
 
     state["dirpath"] = str(folder)
     for key in NAMES:
         state[key] = here(state.get(key))
-    state["best_k_models"] = {here(path): score for path, score in dict(state.get("best_k_models") or {}).items()}
+    known = dict(state.get("best_k_models") or {})
+    state["best_k_models"] = {here(path): score for path, score in known.items() if here(path)}

@@ -36,6 +36,8 @@ class Check:
     def run(self) -> None:
         """Raises a UserError where a value is refused; what is only left out, or read elsewhere, is logged."""
         for path, value in list(raw_leaves(self.config)):
+            if not isinstance(value, str | int | float | None):  # bytes, for example, pass for no text
+                raise UserError(f"{self.folder}: its {'.'.join(path)} is refused: it is {type(value).__name__}")
             if isinstance(value, str) and reads_more(value) and not self._is_trusted(path, look=raw):
                 raise self._refused(path, value, "reads the environment or another resolver")
             if "_args_" in path and not self._is_trusted(path, look=raw):  # arguments without a name escape the rest
@@ -45,6 +47,7 @@ class Check:
             if node is not None and (not isinstance(node, DictConfig) or node._is_interpolation()):
                 raise self._refused((group,), raw(self.config, (group,)), "is not a group of settings")
         self._set_paths()
+        self._fix_texts()
         self._drop_remote_loggers()
         self._restore_network()
         for group in WRITING:
@@ -91,8 +94,8 @@ class Check:
         for path, value in leaves(self.config):
             if path[0] in (*NAMING, "paths", "tags") or path[-1] == "_target_":
                 continue
-            if network(path, value) and not self._is_trusted(path):
-                yield tuple(path[: next((place for place, key in enumerate(path) if key.isdigit()), len(path))])
+            if (length := network(path, value)) and not self._is_trusted(path):
+                yield tuple(path[:length])
 
     def _check_writing(self, group: str) -> None:
         for path, text in leaves(self.config, group):
@@ -102,8 +105,8 @@ class Check:
                 raise self._refused(path, text, "leads out of the run's folder")
         for name, entry in (self.config.get("callbacks") or {}).items():
             kind = str(entry.get("_target_")).rpartition(".")[2] if isinstance(entry, DictConfig) else ""
-            if (key := ELSEWHERE.get(kind)) and key not in entry and not self._is_trusted(("callbacks", str(name))):
-                raise self._refused(("callbacks", str(name), key), None, "leads out of the run's folder")
+            if kind in ELSEWHERE and not self._is_trusted(("callbacks", str(name))):
+                raise self._refused(("callbacks", str(name)), kind, "writes outside of the run's folder")
 
     def _check_trainer(self) -> None:
         trainer = self.config.get("trainer") or {}
@@ -134,6 +137,18 @@ class Check:
         if self.config.get("data") and not self._is_typed(("data", "download")):
             allowed = False if elsewhere else raw(self.today, ("data", "download"))
             put(self.config, ("data", "download"), allowed, remove=allowed is None)
+
+    def _fix_texts(self) -> None:
+        """An interpolation that conf/ has not is replaced by the text that was checked: it could change later."""
+        for path, written in list(raw_leaves(self.config)):
+            if not isinstance(written, str) or "${" not in written or self._is_trusted(path, look=raw):
+                continue
+            nothing = object()
+            value = resolved(self.config, path, default=nothing)
+            if value is nothing:
+                raise self._refused(path, written, "leads nowhere")
+            if isinstance(value, str):
+                put(self.config, path, value.replace("${", "\\${"))
 
     # ---- whose a value is
 

@@ -46,11 +46,12 @@ def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 def _check_link(path: Path, root: Path) -> None:
     try:
-        inside = path.resolve().is_relative_to(root)
+        target = path.resolve()
+        inside = target.is_relative_to(root) and not path.parent.is_relative_to(target)  # nor round in a circle
     except (OSError, RuntimeError):  # a loop
         inside = False
     if not inside:
         raise UserError(
-            f"{path} is a link that leads out of {root}, and the folder is refused: delete the link, or copy the "
-            "folder with the files that it leads to (cp -rL) and use the copy"
+            f"{path} is a link that leads out of {root}, or in a circle, and the folder is refused: delete it, or copy "
+            "the folder with the files that it leads to (cp -rL) and use the copy"
         )

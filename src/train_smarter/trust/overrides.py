@@ -16,7 +16,6 @@ from train_smarter.error import UserError
 from train_smarter.paths import CONF
 from train_smarter.trust.values import LOGGERS, WRITING, is_path, leads_out, network, reads_more
 
-PLACES = ("paths.run", "paths.logs", "paths.root")  # keys that say where runs are: never taken from one, either
 NAMING = ("run", "resume", "rerun", "against")  # keys that name a past run; never taken from one
 
 
@@ -34,8 +33,7 @@ def split_overrides(words: Sequence[Any], file: Path) -> Words:
         words: what `file` holds.
 
     Raises:
-        UserError: one is not an override, sets a key of Hydra's or an argument of a command (`output`), or reads the
-            environment.
+        UserError: one is not an override, or sets a key of Hydra's or an argument of a command (`output`).
     """
     parser, safe, unsafe = OverridesParser.create(), list[str](), list[tuple[str, str]]()
     for word in map(str, words):
@@ -43,20 +41,15 @@ def split_overrides(words: Sequence[Any], file: Path) -> Words:
             override = parser.parse_override(word)
         except HydraException:
             override = None
-        if word.startswith("-") or override is None or _is_hydras(override):
+        if word.startswith("-") or override is None or not word.isprintable() or _is_hydras(override):
             raise UserError(f"{file}: {word!r} is refused: a run's overrides set nothing but its own config")
         key = override.key_or_group
-        if key in _commands_own():
+        if key.partition(".")[0] in _commands_own():
             raise UserError(f"{file}: {word!r} is refused: only you may set {key}, on the command line")
-        values = [*_strings(override)]
-        if any(reads_more(text) for _, text in values):
-            raise UserError(
-                f"{file}: {word!r} is refused: it reads the environment or another resolver; if you mean it, "
-                f"type {key}=... yourself, with the value"
-            )
-        if key in NAMING or key in PLACES:
-            continue
-        if _is_safe(override, values):
+        chosen = _is_group(override) and override.type != OverrideType.DEL
+        if key in NAMING or (key.partition(".")[0] == "paths" and key != "paths.data" and not chosen):
+            continue  # where runs are is the user's to say
+        if _is_safe(override, [*_strings(override)]):
             safe.append(word)
         else:
             unsafe.append((key, word))
@@ -73,7 +66,7 @@ def _commands_own() -> set[str]:
 
 def _is_hydras(override: Override) -> bool:
     key, package = override.key_or_group, str(override.package or "")
-    return re.match(r"_?hydra\b", key) is not None or re.search(r"\bhydra\b|_global_", package) is not None
+    return re.match(r"_?hydra\b", key) is not None or re.search(r"\b(hydra|paths)\b|_global_", package) is not None
 
 
 def _is_group(override: Override) -> bool:
@@ -90,6 +83,8 @@ def _is_safe(override: Override, values: Sequence[tuple[tuple[str, ...], str]]) 
     if override.type == OverrideType.DEL:
         return True
     group = override.key_or_group.partition(".")[0]
+    if any(reads_more(text) for _, text in values):
+        return False
     if any(network(path, text) for path, text in values):
         return False
     if group == "logger" and any(path[-1] == "_target_" for path, _ in values):
@@ -125,6 +120,8 @@ def _texts_in(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
     elif isinstance(value, dict):
         for key, part in value.items():
             yield from _texts_in(part, (*path, str(getattr(key, "text", key))))
+            if not isinstance(part, str | dict | list | QuotedString):  # the key alone may be a text to look at
+                yield (*path, str(getattr(key, "text", key))), str(part)
     elif isinstance(value, list | tuple):
         for part in value:
             yield from _texts_in(part, path)
@@ -164,7 +161,7 @@ def _parsed(words: Sequence[str]) -> Iterator[tuple[str, Override]]:
 
 def _keys_in(override: Override) -> list[str]:
     def inside(value: Any, path: str) -> Iterator[str]:
-        if not isinstance(value, dict) or not value:
+        if not isinstance(value, dict):
             yield path
         else:
             for key, part in value.items():

@@ -17,11 +17,11 @@ FOLDER = re.compile(
     r"dirs?|dirpath|dirname|directory|paths?|root|folder|files?|filepath|out|output|dest|destination|location|cache",
     re.I,
 )
-FIELD = re.compile(r"\{[\w /-]*(:0?\d*(\.\d+)?[deEfFgG%]?)?\}")  # of a file name's pattern: {epoch:02d}
+FIELD = re.compile(r"\{[\w-]+(/[\w-]+)*(:0?\d*(\.\d+)?[deEfFgG%]?)?\}")  # of a file name's pattern: {epoch:02d}
 WRITING = ("callbacks", "logger", "trainer")  # groups whose objects write files
 LOGGERS = ("lightning.pytorch.loggers.TensorBoardLogger", "lightning.pytorch.loggers.CSVLogger")
 STRATEGY = re.compile(r"auto|(ddp|fsdp|single|xla)\w*|model_parallel")  # strategies by name; DeepSpeed reads any file
-ELSEWHERE = {"SpikeDetection": "exclude_batches_path"}  # writes to the current folder unless this is set
+ELSEWHERE = ("SpikeDetection",)  # writes to the current folder, or where a checkpoint's state says
 
 
 def _is_named(pattern: re.Pattern[str], key: str) -> bool:
@@ -37,11 +37,21 @@ def reads_more(text: str) -> bool:
     return "${" in text
 
 
-def network(path: Sequence[str], value: Any) -> bool:
-    """Whether a value is an address or a checksum: it decides where data come from, or go to."""
-    if not isinstance(value, str) or not value:
-        return False
-    return URL.search(value) is not None or any(_is_named(NETWORK, key) for key in path if not key.isdigit())
+def network(path: Sequence[str], value: Any) -> int:
+    """How many keys lead to an address or a checksum, which decides where data come from or go to; 0: it is none.
+
+    The key itself counts, too: a data set that goes through a dict gets its keys.
+    """
+    for place, key in enumerate(path):
+        if _is_named(NETWORK, key) and value not in (None, ""):
+            return place + 1
+        if URL.search(key):
+            return place
+    remote = isinstance(value, str) and URL.search(value) is not None
+    # Lightning's checkpoints may also be "registry:...".
+    remote |= path[-1] in ("ckpt_path", "pretrained") and re.match(r"[A-Za-z][\w+.-]+:", str(value)) is not None
+    listed = next((place for place, key in enumerate(path) if key.isdigit()), len(path))
+    return listed if remote else 0
 
 
 def leads_out(path: Sequence[str], text: str, homes: Sequence[Path]) -> bool:
