@@ -229,7 +229,9 @@ def config_outside_hydra(folder: Path) -> DictConfig:
             today = compose("train", choices(past_overrides(folder)))
     finally:
         GlobalHydra.instance().hydra = theirs
-    return check_config(recorded(folder), today=today, typed=[], folder=folder, home=folder)
+    saved = recorded(folder)
+    saved.logger, saved.callbacks = {}, {}
+    return check_config(saved, today=today, typed=[], folder=folder, home=folder)
 
 
 def as_composed(cfg: DictConfig, verb: str) -> DictConfig:

@@ -88,6 +88,8 @@ def returned(cfg: DictConfig, folder: Path, *, first: bool = True) -> Return:
     from train_smarter.build import load_checkpoint
 
     content = load_checkpoint(last)
+    if not all(isinstance(content.get(key), int) for key in ("epoch", "global_step")):
+        raise UserError(f"{last} is not a checkpoint of a training: type train rerun={folder.name} to start again")
     over = bool((content.get("resume") or {}).get("over")) and not longer
     _refuse_what_is_past(cfg, int(content["epoch"]))
     epoch, step = int(content["epoch"]), int(content["global_step"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import shutil
 import sys
@@ -30,6 +31,8 @@ if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
 
 log = logging.getLogger(__name__)
 
+OVER = "TRAIN_SMARTER_OVER"  # the environment variable by which the first process tells whether training is over
+
 
 def main() -> None:
     """The console script."""
@@ -45,6 +48,10 @@ def act(cfg: DictConfig) -> Any:
         back = returned(cfg, folder, first=record.rank() == 0)
         if back.done:
             return _finished(back.cfg, folder)
+        # The run's other processes compose after this one has saved its config, and would see no difference to it.
+        if record.rank() == 0:
+            os.environ[OVER] = str(back.over)
+        back.over = os.environ.get(OVER, str(back.over)) == "True"
         cfg = back.cfg
     elif cfg.rerun:
         cfg = past.as_recorded(cfg, Path(cfg.rerun), "train", "resume", "rerun")
