@@ -36,7 +36,7 @@ train: $(READY) ## train the default; another run: make train ARGS="model=mlp op
 	@$(BIN)/train $(ARGS)
 
 # All of them in a process a core, four at most: each takes 0.7 GB. What ARGS chooses runs in one, which starts faster.
-test: $(READY) ## the fast tests; one file: make test ARGS="tests/test_map.py"
+test: $(READY) ## the fast tests; one file: make test ARGS="tests/test_layout.py"
 	$(BIN)/pytest $(or $(ARGS),-n auto --maxprocesses 4 --dist worksteal)
 
 slow: $(READY) ## the slow tests: real data, minutes to hours

@@ -17,9 +17,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 from PIL import Image
 
-import train_smarter.resolvers  # noqa: F401
+import train_smarter.config.resolvers  # noqa: F401
 from train_smarter.paths import CONF, ROOT
-from train_smarter.process import spare_tensorflow
+from train_smarter.speed.startup import spare_tensorflow
 
 # Beside the benchmark's peers TensorBoard would load TensorFlow, whose log handler closes the streams pytest reads.
 spare_tensorflow()
@@ -62,7 +62,7 @@ def command(tmp_path: Path) -> Command:
         verb: str, *words: str, timeout: float = 120, logs: Path = tmp_path, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", f"train_smarter.{verb}", *words, f"paths.logs={logs}"],
+            [sys.executable, "-m", f"train_smarter.commands.{verb}", *words, f"paths.logs={logs}"],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", **environment},
             capture_output=True,
@@ -85,7 +85,7 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         GlobalHydra.instance().clear()
         monkeypatch.setattr(sys, "argv", ["train", *words, f"paths.logs={tmp_path}"])
         capsys.readouterr()
-        from train_smarter.train import main
+        from train_smarter.commands.train import main
 
         code: Any = 0
         try:
@@ -106,7 +106,8 @@ SHORT = ["model=mlp", "trainer=cpu", "trainer.max_epochs=2", "data.batch_size=32
 @pytest.fixture
 def past_run(compose: Compose, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder, tmp_path/run, of an MLP that was trained on digits for two epochs: once, each test has a copy."""
-    from train_smarter import record, train
+    from train_smarter.commands import train
+    from train_smarter.run import record
 
     folder, original = tmp_path / "run", tmp_path_factory.getbasetemp() / "past_run"
     if not original.exists():

@@ -9,13 +9,13 @@ import torch
 from hydra.utils import get_class
 from omegaconf import DictConfig
 
-from train_smarter.build import build
-from train_smarter.check import check
-from train_smarter.data.base import SPLITS
-from train_smarter.error import UserError
+from train_smarter.commands.train import act
+from train_smarter.config.build import build
+from train_smarter.config.check import check
+from train_smarter.data.examples import SPLITS
+from train_smarter.errors import UserError
 from train_smarter.paths import CONF
-from train_smarter.record import read_json
-from train_smarter.train import act
+from train_smarter.run.files import read_json
 
 Compose = Callable[..., DictConfig]
 Facts = Callable[[str], list[str]]

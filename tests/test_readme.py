@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from train_smarter.check import check
+from train_smarter.config.check import check
 from train_smarter.paths import CONF, ROOT
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -39,7 +39,7 @@ COMMANDS = {" ".join(words): words for words in commands()}
 @pytest.fixture
 def checkpoint(compose: Compose, tmp_path: Path) -> Path:
     """A checkpoint of the default's CNN, where the README says path/to/best.ckpt."""
-    from train_smarter.train import act
+    from train_smarter.commands.train import act
 
     folder = tmp_path / "earlier"
     act(compose("debug=limit", "trainer=cpu", f"paths.run={folder}", "callbacks.progress=null"))

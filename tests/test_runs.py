@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from train_smarter.paths import CONF, ROOT
-from train_smarter.record import read_json, status
+from train_smarter.run.files import read_json
+from train_smarter.run.record import status
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Typed = Callable[..., tuple[int, str]]
@@ -126,7 +127,7 @@ def begun(tmp_path: Path) -> Iterator[Begun]:
 
     def begin(*words: str, logs: Path = tmp_path, reached: str, timeout: float = 120) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "train_smarter.train", *words, f"paths.logs={logs}"],
+            [sys.executable, "-m", "train_smarter.commands.train", *words, f"paths.logs={logs}"],
             env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -1,36 +1,95 @@
-"""Train Smarter: PyTorch Lightning trains, Hydra composes, Optuna searches, TensorBoard shows."""
+"""Train Smarter: PyTorch Lightning trains, Hydra composes, Optuna searches, TensorBoard shows.
+
+A project imports the engine from here: `from train_smarter import Classifier, ImageData`. What this module exports is
+what an update of the engine keeps stable; every other module may change. Importing it costs nothing: a name loads its
+module when it is first used.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from train_smarter.data.base import Data, data_dir
+    from train_smarter.data.download import fetch, unpack
+    from train_smarter.data.examples import Batch, Examples, Input, Source, SplitName
+    from train_smarter.data.image_data import ImageData
+    from train_smarter.data.text_data import TextData
+    from train_smarter.errors import UserError
+    from train_smarter.fit.module import FACTORIES, Classifier
+    from train_smarter.speed.dropout import Dropout
 
-    from train_smarter.data.base import Data
-    from train_smarter.model.base import Classifier
+__all__ = [
+    "FACTORIES",
+    "Batch",
+    "Classifier",
+    "Data",
+    "Dropout",
+    "Examples",
+    "ImageData",
+    "Input",
+    "Source",
+    "SplitName",
+    "TextData",
+    "UserError",
+    "data_dir",
+    "fetch",
+    "load",
+    "unpack",
+]
+
+# Where each name is defined.
+_MODULES = {
+    "FACTORIES": "fit.module",
+    "Batch": "data.examples",
+    "Classifier": "fit.module",
+    "Data": "data.base",
+    "Dropout": "speed.dropout",
+    "Examples": "data.examples",
+    "ImageData": "data.image_data",
+    "Input": "data.examples",
+    "Source": "data.examples",
+    "SplitName": "data.examples",
+    "TextData": "data.text_data",
+    "UserError": "errors",
+    "data_dir": "data.base",
+    "fetch": "data.download",
+    "unpack": "data.download",
+}
+
+if not TYPE_CHECKING:  # or a type checker would take any name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def load(run: str | Path = "last", *, checkpoint: str = "best") -> tuple[Classifier, Data]:
-    """A past run's model and data, ready to use in a notebook or a service.
+    """Load a past run's model and data, for a notebook or a service.
 
     Args:
-        run: `last`, a run's folder, its name, or a multirun, of which the best trial is taken.
+        run: `last`, a run's folder, its name, or a multirun, of which the best trial is loaded.
         checkpoint: `best`, `last`, or a file.
 
     Returns:
-        The model, with the checkpoint's weights, in evaluation mode on the CPU; and its data, which turn new input
-        into what the model was trained on, and read the run's own examples in `data.setup()`.
+        The model, with the checkpoint's weights, in evaluation mode on the CPU; and its data, which convert new input
+        as for training, and read the run's own examples in `data.setup()`.
 
     Raises:
-        train_smarter.error.UserError: there is no such run, or it lacks what is needed.
+        UserError: there is no such run, or it lacks what is needed.
     """
-    from train_smarter import past
-    from train_smarter.build import build_data, build_model, restore
-    from train_smarter.paths import LOGS
+    from train_smarter import paths
+    from train_smarter.config.build import build_data, build_model
+    from train_smarter.history import find, saved_config
+    from train_smarter.history.restore import restore
 
-    folder = past.find_run(str(run), LOGS)
-    cfg = past.config_outside_hydra(folder)
+    folder = find.find_run(str(run), paths.LOGS)
+    cfg = saved_config.config_outside_hydra(folder)
     data, model = build_data(cfg), build_model(cfg)
-    restore(data, model, folder, past.checkpoint(folder, checkpoint))
+    restore(data, model, folder, find.checkpoint(folder, checkpoint))
     return model, data

@@ -7,10 +7,10 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from train_smarter.callbacks.board import note_left_out
-from train_smarter.data.base import Batch
-from train_smarter.model.base import Classifier, unfit
-from train_smarter.record import write_json
+from train_smarter.data.examples import Batch
+from train_smarter.fit.module import Classifier, unfit
+from train_smarter.run.files import write_json
+from train_smarter.run.tensorboard import note_left_out
 
 BINS = 15  # of equal width
 

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,20 @@ from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from train_smarter.callbacks import board
-from train_smarter.callbacks.advice import advice
-from train_smarter.callbacks.evidence import Evidence, Facts, layers_of, norms, shift, watched, where_broken
-from train_smarter.callbacks.findings import Finding, Limits, contents, diagnose
 from train_smarter.data.base import Data
-from train_smarter.error import UserError, nearest
-from train_smarter.model.base import Classifier
-from train_smarter.record import append_row, read_json, write_json
-from train_smarter.screen import finding_line
+from train_smarter.diagnosis.findings import Finding, _limits
+from train_smarter.diagnosis.measurements import Evidence, Facts, _peak, _validations
+from train_smarter.diagnosis.probes import layers_of, norms, shift, watched, where_broken
+from train_smarter.diagnosis.rules import contents, diagnose
+from train_smarter.diagnosis.suggestions import advice
+from train_smarter.errors import UserError
+from train_smarter.fit.module import Classifier
+from train_smarter.run import tensorboard
+from train_smarter.run.files import append_row, read_json, write_json
+from train_smarter.terminal import finding_line
 
 log = logging.getLogger(__name__)
+
 
 PEAKS = ("first_loss", "broken", "gradient_peak", "update_peak", "top_rate")  # facts of earlier epochs
 # Told while a run trains, as soon as it is found; another problem when it has been there for SETTLED epochs.
@@ -196,7 +199,7 @@ class Diagnosis(Callback):
 
     def _agree(self, trainer: Trainer) -> None:
         """On the first broken loss of any process: all of them stop here, or one would wait for the others for ever."""
-        seen = [broken for broken in board.gathered(trainer, self.facts.broken) if broken]
+        seen = [broken for broken in tensorboard.gathered(trainer, self.facts.broken) if broken]
         if seen:
             self.facts.broken = min(seen, key=lambda broken: int(broken["step"]))
             trainer.should_stop = True
@@ -296,33 +299,3 @@ class Diagnosis(Callback):
         where = where_broken(pl_module, inputs) if isinstance(inputs, Tensor) else "loss"
         place = {"epoch": trainer.current_epoch, "step": trainer.global_step, "batch": self._number}
         self.facts.broken = {**place, "where": where}
-
-
-def _peak(known: dict[str, float] | None, norms: Tensor, weights: Tensor, epoch: int) -> dict[str, float] | None:
-    """The larger one: what is known, or that of this epoch's steps. norms, weights: (S, L)."""
-    sizes = norms.norm(dim=1) / weights.norm(dim=1).clamp(min=1e-30)
-    size = float(sizes.max())
-    return {"size": size, "epoch": epoch} if math.isfinite(size) and (not known or size > known["size"]) else known
-
-
-def _limits(given: Any) -> Limits:
-    names = [field.name for field in fields(Limits)]
-    limits = dict(given or {})
-    for name, value in limits.items():
-        if name not in names:
-            raise UserError(f"callbacks.diagnosis.limits has no {name}{nearest(str(name), names)}")
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise UserError(f"callbacks.diagnosis.limits.{name}={value}: give a number")
-    if missing := [name for name in names if name not in limits]:
-        raise UserError(f"callbacks.diagnosis.limits lacks {', '.join(missing)}")
-    return Limits(**limits)
-
-
-def _validations(trainer: Trainer) -> int | None:
-    """How many there are in a run that goes to its last epoch; None: it has none, or they are not counted by epochs."""
-    epochs, every = trainer.max_epochs, trainer.check_val_every_n_epoch
-    if epochs is None or epochs < 0 or every is None:
-        return None
-    batches, between = float(trainer.num_training_batches), float(trainer.val_check_batch or math.inf)
-    within = int(batches // between) if math.isfinite(batches) and between < batches else 1
-    return epochs // every * within

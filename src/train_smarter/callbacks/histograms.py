@@ -8,10 +8,11 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from train_smarter.callbacks import board
-from train_smarter.error import UserError
+from train_smarter.errors import UserError
+from train_smarter.run import tensorboard
 
 log = logging.getLogger(__name__)
+
 
 # TensorBoard redraws about 30. Even bins cost a fifth of SummaryWriter's default, 1,549 uneven ones.
 BINS = 64
@@ -45,13 +46,13 @@ class Histograms(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._due(trainer):
             weights = {f"weights/{name}": parameter for name, parameter in pl_module.named_parameters()}
-            self._write(trainer, weights, step=board.latest_step(trainer))
+            self._write(trainer, weights, step=tensorboard.latest_step(trainer))
 
     def _due(self, trainer: Trainer) -> bool:
         return trainer.current_epoch % self.every == 0
 
     def _write(self, trainer: Trainer, tensors: Mapping[str, Tensor], *, step: int) -> None:
-        if not (writers := board.writers(trainer)):
+        if not (writers := tensorboard.writers(trainer)):
             return
         for name, tensor in tensors.items():
             values = tensor.detach().float().cpu()  # doubles can be too close together to fit numpy's bins between

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from train_smarter.error import UserError
+from train_smarter.errors import UserError
 
 # Where pixels come from. Rows and columns are counted from the image's middle, -0.5 and 0.5 for two pixels; a move
 # takes those of the pixels of the new image, which broadcast to (B, H, W), and returns those of the old one.

@@ -15,9 +15,10 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from train_smarter.error import UserError
+from train_smarter.errors import UserError
 
 log = logging.getLogger(__name__)
+
 
 CHUNK = 1 << 16  # bytes
 TIMEOUT = 30.0  # seconds without an answer, or without a byte

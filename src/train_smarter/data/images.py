@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from train_smarter.data.base import Examples, Source, data_dir
-from train_smarter.data.decode import decode
-from train_smarter.data.folder import listing
-from train_smarter.data.image import ImageData
-from train_smarter.error import UserError
+from train_smarter.data.base import data_dir
+from train_smarter.data.class_folders import listing
+from train_smarter.data.examples import Examples, Source
+from train_smarter.data.image_data import ImageData
+from train_smarter.data.image_io import decode
+from train_smarter.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from train_smarter.error import UserError
-from train_smarter.record import rank
+from train_smarter.errors import UserError
+from train_smarter.run.run_dir import rank
 from train_smarter.trust.nodes import leaves, put, raw, raw_leaves, resolved
 from train_smarter.trust.overrides import NAMING
 from train_smarter.trust.values import ELSEWHERE, LOGGERS, STRATEGY, WRITING, is_path, leads_out, network, reads_more

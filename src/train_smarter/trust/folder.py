@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from train_smarter.error import UserError
+from train_smarter.errors import UserError
 
 
 def check_folder(folder: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from train_smarter.error import UserError
+from train_smarter.errors import UserError
 
 
 def _nodes(config: Any, path: tuple[str, ...]) -> Iterator[tuple[DictConfig | ListConfig, Any, tuple[str, ...]]]:

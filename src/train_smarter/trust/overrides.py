@@ -12,8 +12,8 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from train_smarter.error import UserError
-from train_smarter.paths import CONF
+from train_smarter import paths
+from train_smarter.errors import UserError
 from train_smarter.trust.values import LOGGERS, WRITING, is_path, leads_out, network, reads_more
 
 NAMING = ("run", "resume", "rerun", "against")  # keys that name a past run; never taken from one
@@ -59,8 +59,8 @@ def split_overrides(words: Sequence[Any], file: Path) -> Words:
 @cache
 def _commands_own() -> set[str]:
     """The arguments of the commands that read a run: `output`, for example."""
-    train = OmegaConf.load(CONF / "train.yaml")
-    files = [OmegaConf.load(CONF / f"{name}.yaml") for name in ("evaluate", "export", "predict", "report")]
+    train = OmegaConf.load(paths.CONF / "train.yaml")
+    files = [OmegaConf.load(paths.CONF / f"{name}.yaml") for name in ("evaluate", "export", "predict", "report")]
     return {str(key) for file in files for key in file} - {str(key) for key in train} - {*NAMING, "defaults", "hydra"}
 
 
@@ -70,7 +70,7 @@ def _is_hydras(override: Override) -> bool:
 
 
 def _is_group(override: Override) -> bool:
-    group = (CONF / override.key_or_group).is_dir() and "." not in override.key_or_group
+    group = (paths.CONF / override.key_or_group).is_dir() and "." not in override.key_or_group
     return group and not isinstance(override._value, dict)  # a dict sets its keys, which Hydra refuses
 
 
@@ -99,7 +99,7 @@ def _is_safe(override: Override, values: Sequence[tuple[tuple[str, ...], str]]) 
 
 def _is_local_logger(choice: str) -> bool:
     """Whether a choice of conf/logger keeps everything on this machine."""
-    file = CONF / "logger" / f"{choice}.yaml"
+    file = paths.CONF / "logger" / f"{choice}.yaml"
     if not re.fullmatch(r"[\w-]+", choice) or not file.is_file():
         return choice == "none"
     entries = OmegaConf.to_container(OmegaConf.load(file), resolve=False)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from train_smarter.error import UserError
+from train_smarter.errors import UserError
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

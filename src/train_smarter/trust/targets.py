@@ -5,16 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from train_smarter.error import UserError
-from train_smarter.paths import CONF
-
-ALLOWED = CONF / "allowed.yaml"
-PROJECT = __name__.partition(".")[0]  # a project's own package may be built in every slot
+from train_smarter import paths
+from train_smarter.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -31,10 +29,10 @@ class Slot:
 # `*` is any one key. Keep it narrow: torch.utils.collect_env.run runs a shell command.
 SLOTS: Mapping[str, Slot] = {
     "data": Slot("lightning.pytorch.LightningDataModule"),
-    "data.augment.*": Slot(f"{PROJECT}.data.augment.Augmentation"),
+    "data.augment.*": Slot("train_smarter.data.augment.Augmentation"),
     "model": Slot("lightning.pytorch.LightningModule"),
     "optimizer": Slot("torch.optim.Optimizer", ["torch.optim"]),
-    "scheduler": Slot(f"{PROJECT}.model.schedule.Schedule"),
+    "scheduler": Slot("train_smarter.fit.lr_schedule.Schedule"),
     "scheduler.factory": Slot("torch.optim.lr_scheduler.LRScheduler", ["torch.optim"]),
     "callbacks.*": Slot("lightning.pytorch.Callback", ["lightning.pytorch.callbacks"]),
     "logger.*": Slot("lightning.pytorch.loggers.Logger", ["lightning.pytorch.loggers"]),
@@ -89,19 +87,19 @@ def _class_of(target: Any, path: str) -> type:
     if not slots:
         raise UserError(
             f"{given} is refused: no class is built there, only at {', '.join(SLOTS)}. To allow it, add a line to "
-            f"{ALLOWED}:\n  {path}: [{target}]"
+            f"{_allowlist()}:\n  {path}: [{target}]"
         )
     for slot in slots:
         found = _public_class(target, slot)
         if found is not None:
             return found
-    packages = [*dict.fromkeys([*(name for slot in slots for name in slot.packages), PROJECT])]
+    packages = [*dict.fromkeys([*(name for slot in slots for name in slot.packages), *paths.OWN])]
     refused = f"{given} is refused: give a public subclass of {slots[0].base} from {', '.join(packages)}"
     package = str(target).partition(".")[0]
     if package in [name.partition(".")[0] for name in packages]:
         raise UserError(refused)
     raise UserError(
-        f"{refused}; to allow another package there, add a line to {ALLOWED}:\n  {_pattern(path)}: [{package}]"
+        f"{refused}; to allow another package there, add a line to {_allowlist()}:\n  {_pattern(path)}: [{package}]"
     )
 
 
@@ -109,7 +107,7 @@ def _public_class(target: Any, slot: Slot) -> type | None:
     """The class, or None. Nothing is imported but modules of the slot's packages."""
     if not isinstance(target, str) or not re.fullmatch(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+", target):
         return None
-    if not any(target == name or target.startswith(f"{name}.") for name in (*slot.packages, PROJECT)):
+    if not any(target == name or target.startswith(f"{name}.") for name in (*slot.packages, *paths.OWN)):
         return None
     module, _, name = target.rpartition(".")
     try:
@@ -129,30 +127,39 @@ def _public_class(target: Any, slot: Slot) -> type | None:
 
 def _slots() -> dict[str, Slot]:
     """SLOTS, and what conf/allowed.yaml adds to them."""
-    slots = {pattern: Slot(slot.base, [*slot.packages, *_allowed().get("any", [])]) for pattern, slot in SLOTS.items()}
-    for pattern, names in _allowed().items():
+    slots = {
+        pattern: Slot(slot.base, [*slot.packages, *_allowed(_allowlist()).get("any", [])])
+        for pattern, slot in SLOTS.items()
+    }
+    for pattern, names in _allowed(_allowlist()).items():
         if pattern != "any":
             known = slots.get(pattern, Slot(""))
             slots[pattern] = Slot(known.base, [*known.packages, *names])
     return slots
 
 
+def _allowlist() -> Path:
+    return paths.CONF / "allowed.yaml"
+
+
 @cache
-def _allowed() -> dict[str, list[str]]:
+def _allowed(file: Path) -> dict[str, list[str]]:
     """Of each slot, the packages and classes that conf/allowed.yaml adds."""
-    if not ALLOWED.is_file():
+    if not file.is_file():
         return {}
     try:
-        content = OmegaConf.to_container(OmegaConf.load(ALLOWED), resolve=False)
+        content = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
     except (OSError, OmegaConfBaseException) as error:
-        raise UserError(f"{ALLOWED} cannot be read: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
     except Exception as error:  # YAML's own errors have no common base that is not YAML's
-        raise UserError(f"{ALLOWED} is not readable YAML: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{file} is not readable YAML: {str(error).splitlines()[0]}") from error
     allowed: dict[str, list[str]] = {}
     for slot, names in (content or {}).items() if isinstance(content, dict | None) else [("", content)]:
         several = [names] if isinstance(names, str) else names
         if not slot or not isinstance(several, list) or not all(isinstance(name, str) for name in several):
-            raise UserError(f"{ALLOWED}: {slot!r}: {names!r}: give `slot: [package, ...]`, for example any: [my_lib]")
+            raise UserError(
+                f"{_allowlist()}: {slot!r}: {names!r}: give `slot: [package, ...]`, for example any: [my_lib]"
+            )
         allowed |= {str(slot): several}
     return allowed
 

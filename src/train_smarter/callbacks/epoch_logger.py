@@ -1,0 +1,129 @@
+"""What the run folder keeps while a run trains: how inputs are treated, and how each epoch went."""
+
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+
+from train_smarter.metric_names import METRICS
+from train_smarter.run.files import append_row, write_json
+from train_smarter.trust import rebase_names
+
+
+class Journal(Callback):
+    """Writes preprocess.json at the start and a row of metrics.csv each epoch; part of every run.
+
+    Its part of a checkpoint lets a run that goes on write the rows that it would have written.
+
+    Args:
+        folder: the run's.
+        over: training has ended before; the run goes on to be evaluated.
+
+    Attributes:
+        seconds: of each epoch's training batches alone, without validation and what happens between epochs.
+    """
+
+    def __init__(self, folder: Path, *, over: bool = False) -> None:
+        self.folder, self.over = folder, over
+        self.seconds: list[float] = []
+        self._since: float | None = None
+        self._validated = False  # in the epoch under way
+        self._written = -1  # the latest epoch with a row
+        self._earlier: dict[str, float] = {}  # scores from before the run broke off
+        self._spent, self._began = 0.0, time.perf_counter()  # seconds before that, and since when
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that the run has taken, those before it broke off included."""
+        return self._spent + time.perf_counter() - self._began
+
+    @property
+    def seconds_per_epoch(self) -> float | None:
+        """The median from the second epoch on: the first one warms up."""
+        return statistics.median(self.seconds[1:] or self.seconds) if self.seconds else None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
+        if trainer.is_global_zero and not (self.folder / "preprocess.json").exists():
+            write_json(self.folder / "preprocess.json", trainer.datamodule.preprocess())  # type: ignore[attr-defined]
+
+    def on_fit_start(self, trainer: Trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.should_stop or self.over
+
+    def on_train_start(self, *_: Any) -> None:
+        if self.seconds:  # within an epoch
+            self._since = time.perf_counter()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        checkpoint["journal"] = {
+            "seconds": [*self.seconds[:-1], self.seconds[-1] + self._running()] if self.seconds else [],
+            "validated": self._validated,
+            "written": self._written,
+            "scores": self._scores(trainer),
+            "elapsed": self.elapsed,
+        }
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        for callback in trainer.checkpoint_callbacks:  # in a run without Last, too, as a stranger's may be
+            if isinstance(state := checkpoint["callbacks"].get(callback.state_key), dict):
+                rebase_names(state, Path(str(trainer.ckpt_path)).resolve().parent)
+        kept = checkpoint.get("journal")
+        if kept and trainer.state.fn == TrainerFn.FITTING:  # not where the best weights are fetched to be evaluated
+            self.seconds, self._validated, self._written = kept["seconds"], kept["validated"], kept["written"]
+            self._earlier, self._spent = kept["scores"], kept["elapsed"]
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        self._write(trainer, trainer.current_epoch - 1)
+        self.seconds.append(0.0)
+        self._earlier = {name: value for name, value in self._earlier.items() if not name.startswith("val/")}
+        self._since, self._validated = time.perf_counter(), False
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.is_last_batch:
+            self._pause(trainer)
+
+    def on_validation_start(self, trainer: Trainer, *_: Any) -> None:
+        self._pause(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        self._validated = True
+        if self.seconds and not trainer.is_last_batch:
+            self._since = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
+        self._pause(trainer)  # an epoch that trainer.max_steps cuts short has no last batch
+
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
+        self._write(trainer, trainer.current_epoch - 1)
+
+    def _pause(self, trainer: Trainer) -> None:
+        if self._since is None:
+            return
+        if trainer.strategy.root_device.type == "cuda":
+            torch.cuda.synchronize()
+        self.seconds[-1] += self._running()
+        self._since = None
+
+    def _running(self) -> float:
+        return 0.0 if self._since is None else time.perf_counter() - self._since
+
+    def _write(self, trainer: Trainer, epoch: int) -> None:
+        """The row of an epoch that has ended, once its training metrics are known."""
+        if epoch <= self._written or not self.seconds or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        self._written = epoch
+        if not trainer.is_global_zero:
+            return
+        row = {"epoch": epoch, "step": trainer.global_step, "seconds": self.seconds[-1]}
+        append_row(self.folder / "metrics.csv", row | dict.fromkeys(METRICS) | self._scores(trainer))
+
+    def _scores(self, trainer: Trainer) -> dict[str, float]:
+        """Those of this epoch: not of a single step, nor of an earlier validation, which Lightning keeps as well."""
+        return self._earlier | {
+            name: float(value)
+            for name, value in sorted(trainer.callback_metrics.items())
+            if "/" in name and not name.endswith("_step") and (self._validated or not name.startswith("val/"))
+        }

@@ -1,0 +1,139 @@
+"""Can the run go on where it broke off? It can from last.ckpt, as if it had never stopped."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+
+from train_smarter.fit.module import Classifier
+from train_smarter.run.random_state import random_state, restore_random_state
+from train_smarter.run.signals import Interrupted, stop
+from train_smarter.run.tensorboard import gathered
+from train_smarter.trust import rebase_names
+
+AGREE = 10  # batches after which several processes ask each other whether it is time to save, or to stop
+PATIENCE = 5  # seconds that a validation has to end when the run is asked to stop
+
+
+class Last(Callback):
+    """Writes last.ckpt when an epoch is over, within long ones every few minutes or steps, and when asked to stop.
+
+    A run that goes on from it ends with the same weights, bit for bit on a CPU: beside what Lightning keeps, it holds
+    the random state and the running counts of every process, and how many batches of the epoch are done. It is always
+    taken before a batch, that of an epoch's end before the next one's first, when the rows, curves and schedules of
+    the epoch are complete: so there is one kind of state to go on from, and one more when training is over.
+
+    Args:
+        dirpath: where last.ckpt lies.
+        every_n_steps: of the optimizer, from one to the next within an epoch; None: as `every_minutes` says.
+        every_minutes: the same as a time; None: never.
+    """
+
+    def __init__(self, *, dirpath: str, every_n_steps: int | None = None, every_minutes: float | None = 5) -> None:
+        self.file = Path(dirpath) / "last.ckpt"
+        self.every_n_steps, self.every_minutes = every_n_steps, every_minutes
+        self.saved_at = time.monotonic()
+        self._writing: dict[str, Any] | None = None  # what is added to the checkpoint that is being written
+        self._kept: dict[str, Any] | None = None  # this process's part of the one that the run goes on from
+
+    # ---- when
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        self.saved_at = time.monotonic()
+        stop.listen()
+        stop.waits = True
+        if self._kept is not None:  # the batch that was about to begin begins now
+            total = trainer.fit_loop.epoch_loop.batch_progress.total
+            total.ready = total.started  # type: ignore[attr-defined]
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        fresh = self._kept is None  # nothing has been done since last.ckpt was read
+        if not fresh:
+            self._go_on(trainer, pl_module)
+        if batch_idx % trainer.accumulate_grad_batches:  # gradients that are only half gathered are not kept
+            return
+        asked, late = self._asked(trainer, batch_idx)
+        if asked or (fresh and (late or self._due(trainer, batch_idx))):
+            self._save(trainer, pl_module, batch=batch_idx)
+        if asked:
+            # Of several processes, the first speaks for all; if another one failed, Lightning would kill it.
+            raise Interrupted(stop.asked or 15) if trainer.is_global_zero else SystemExit(0)
+
+    def _asked(self, trainer: Trainer, batch_idx: int) -> tuple[bool, bool]:
+        """Whether to stop, and whether the last checkpoint is too old; the same in every process."""
+        minutes = (time.monotonic() - self.saved_at) / 60
+        here = stop.asked is not None, self.every_minutes is not None and minutes >= self.every_minutes
+        if trainer.world_size == 1:
+            return here
+        if batch_idx % AGREE:
+            return False, False
+        asked, late = (trainer.strategy.reduce_boolean_decision(one, all=False) for one in here)
+        return asked, late
+
+    def _due(self, trainer: Trainer, batch_idx: int) -> bool:
+        if batch_idx == 0:
+            return trainer.global_step > 0
+        return self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
+
+    def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        # Within a validation nobody can go on. After a short one the epoch is saved; a long one is broken off, and with
+        # it what was trained since last.ckpt, an epoch at most.
+        if stop.waits and stop.asked and trainer.world_size == 1 and time.monotonic() - stop.asked_at > PATIENCE:
+            raise Interrupted(stop.asked)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._save(trainer, pl_module, batch=None)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
+        stop.waits = False
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        stop.waits = False
+
+    # ---- what
+
+    def _save(self, trainer: Trainer, pl_module: LightningModule, *, batch: int | None) -> None:
+        """batch: the one that is about to begin, or None when training is over."""
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        own: dict[str, Any] = {"random": random_state(trainer.strategy.root_device), "running": None}
+        if batch is not None and isinstance(pl_module, Classifier):
+            own["running"] = pl_module.running["train"].kept()
+        self._writing = {"batch": batch or 0, "over": batch is None, "processes": gathered(trainer, own)}
+        part = self.file.with_name("last.ckpt.part")
+        trainer.save_checkpoint(part, weights_only=False)  # with all that training needs
+        if trainer.is_global_zero:
+            part.replace(self.file)  # whole or not at all
+        self._writing, self.saved_at = None, time.monotonic()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        if self._writing is None:
+            return
+        checkpoint["resume"] = self._writing
+        after = self._writing["batch"] + 1
+        steps = after % trainer.accumulate_grad_batches == 0 or after == trainer.num_training_batches
+        if steps and not self._writing["over"]:
+            # Lightning counts one up when it reads it, for the batch in whose middle it would have saved.
+            checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            state = checkpoint["callbacks"].get(callback.state_key)
+            if state and isinstance(callback, EarlyStopping):
+                state["patience"] = callback.patience  # what is configured now
+            elif state and isinstance(callback, ModelCheckpoint):  # the run may have moved since
+                rebase_names(state, Path(str(trainer.ckpt_path)).resolve().parent)
+        if kept := checkpoint.get("resume"):
+            trainer.datamodule.skip = kept["batch"]  # type: ignore[attr-defined]
+            if len(kept["processes"]) == trainer.world_size:
+                self._kept = kept["processes"][trainer.global_rank]
+
+    def _go_on(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self._kept is not None
+        restore_random_state(self._kept["random"], trainer.strategy.root_device)
+        if self._kept["running"] is not None and isinstance(pl_module, Classifier):
+            pl_module.running["train"].take(self._kept["running"])
+        trainer.fit_loop.restarting = False  # Lightning would leave a plateau's schedule out this epoch
+        self._kept = None

@@ -1,0 +1,134 @@
+"""`predict`: classes and probabilities of a user's images or texts, or of a split, by a past run's checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from train_smarter import paths
+from train_smarter.config.check import check
+from train_smarter.config.cli import command
+from train_smarter.errors import UserError, nearest
+from train_smarter.history import arguments, find, saved_config
+from train_smarter.inference.predictor import device_of, predict
+from train_smarter.inference.reader import Inputs, nothing, of_split
+from train_smarter.inference.writer import opened, write
+from train_smarter.run import files
+from train_smarter.sanitize import printable
+from train_smarter.speed import startup
+
+log = logging.getLogger(__name__)
+
+
+# Words of this verb alone, and what they accept; they are checked here.
+CHOICES = {
+    "split": ("train", "val", "test"),
+    "format": ("csv", "jsonl"),
+    "device": ("auto", "cpu", "cuda", "mps"),
+}
+
+
+def main() -> None:
+    """The console script."""
+    command("predict", act, words)
+
+
+def words(typed: Sequence[str]) -> list[str]:
+    """The command line as Hydra is to see it."""
+    # A text, a file, or what a shell makes of a glob.
+    bare = [word for word in typed if "=" not in word and word[:1] != "~"]
+    if bare and not any(word.startswith("-") for word in typed):
+        shown = f"{' '.join(bare[:3])}{' ...' if len(bare) > 3 else ''}"
+        raise UserError(
+            f"{shown}: type input=..., with quotes around a text or a glob, 'input=a good film', 'input=photos/*.png'"
+        )
+    if len(several := [word for word in typed if word.startswith("input=")]) > 1:
+        raise UserError(f"{' '.join(several)}: give one input; a folder or a glob in quotes takes many images")
+    return arguments.reading(typed, "predict", paths.LOGS, literal=("input", "output"))
+
+
+def act(cfg: DictConfig) -> None:
+    """Predicts what `input=` or `split=` names with the run that `run=` names.
+
+    Raises:
+        SystemExit: with 1, if some of it could not be read; the rest is written.
+    """
+    folder, own = Path(cfg.run), cfg
+    refuse(cfg)
+    output, form = target(cfg)
+    fill(cfg, folder)
+    check(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in CHOICES]))
+    cfg = saved_config.as_recorded(cfg, folder, "predict")
+    checkpoint = find.checkpoint(folder, str(own.checkpoint))
+    startup.load()
+    from train_smarter.config.build import build_data, build_model
+    from train_smarter.history.restore import restore
+
+    startup.prepare(cfg.get("threads"))
+    device = device_of(own.device)
+    data = build_data(cfg)
+    sources = None if own.split else data.sources(own.input)
+    model = build_model(cfg)
+    restore(data, model, folder, checkpoint)
+    batches = Inputs(data, sources) if sources is not None else of_split(data, own.split)
+    log.info("%s on %s", checkpoint, device)
+    began = time.perf_counter()
+    with opened(output) as file:
+        names = data.names if output else [printable(name) for name in data.names]  # a terminal may read it
+        done = write(file, form, predict(data, model, batches, device=device, names=names), names, quiet=output is None)
+        if not done:
+            raise UserError(nothing(own.input, batches))
+    seconds = time.perf_counter() - began
+    where = output or "standard output"
+    log.info("%s: %d in %.1f s, %.0f a second, written to %s", data.kind, done, seconds, done / seconds, where)
+    if isinstance(batches, Inputs) and batches.conclude():
+        sys.exit(1)
+
+
+# ---- what was typed
+
+
+def refuse(cfg: DictConfig) -> None:
+    """Raises a UserError where this verb's own words do not fit."""
+    given = [key for key in ("input", "split") if cfg[key] not in (None, "")]
+    if len(given) != 1:
+        raise UserError(
+            f"predict takes {'input= or split=, not both' if given else 'something to predict'}: type input=..., an "
+            "image, a folder or a glob, a text or a file of texts, or - for standard input; or type split=test"
+        )
+    for key in CHOICES:
+        if cfg[key] not in CHOICES[key] and (key != "split" or key in given):
+            raise UserError(f"{key}={cfg[key]}: give {', '.join(CHOICES[key])}{nearest(str(cfg[key]), CHOICES[key])}")
+
+
+def target(cfg: DictConfig) -> tuple[Path | None, str]:
+    """The file to write, None for standard output, and its form, csv or jsonl."""
+    if cfg.output == "-":
+        return None, cfg.format
+    if not cfg.output:
+        return Path(cfg.run) / "predict" / f"predictions.{cfg.format}", cfg.format
+    path = Path(os.path.abspath(os.path.expanduser(cfg.output)))  # noqa: PTH100, PTH111 (a link stays one; ~nobody, too)
+    if path.exists() and not path.is_file():
+        raise UserError(f"output={cfg.output} is no file: give the name of one, or - for standard output")
+    source = os.path.expanduser(cfg.input or "")  # noqa: PTH111
+    if path.exists() and os.path.exists(source) and path.samefile(source):  # noqa: PTH110 (pathlib's fails at a text)
+        raise UserError(f"output={cfg.output} is the input, which would be lost: give another name")
+    ending = path.suffix.lower().lstrip(".")
+    return path, ending if ending in CHOICES["format"] else cfg.format
+
+
+def fill(cfg: DictConfig, folder: Path) -> None:
+    """The classes as the run counted them: their number may hang on a folder of images that is not there any more."""
+    kept = files.read_json(folder / "preprocess.json")
+    if isinstance(kept, dict) and isinstance(kept.get("names"), list):
+        OmegaConf.update(cfg, "data.num_classes", len(kept["names"]), force_add=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Batches of examples: their order, and the loader that cuts them."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import SequentialSampler
+
+from train_smarter.data.examples import Batch, Examples, rows
+
+
+class Batches(SequentialSampler):
+    """Index batches of one process; in training, the same number in every process.
+
+    An epoch's order is cut into global batches first, and each process takes its stride of them. In training, a last
+    global batch with fewer than two examples a process is left out (batch norm cannot train on one example); the order
+    changes each epoch, so nothing is left out for good. In evaluation every example is counted exactly once.
+
+    Sequential by name alone: `trainer.overfit_batches` replaces any other sampler by one that knows no batches.
+
+    Args:
+        length: N, the number of examples; at least one a process.
+        batch_size: examples per step and process.
+        shuffle_seed: training, in an order fixed by seed and epoch; None: evaluation, in the order of the examples.
+        reshuffle: False keeps the first epoch's order.
+        rank, world: this process, and how many there are.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        *,
+        batch_size: int,
+        shuffle_seed: int | None = None,
+        reshuffle: bool = True,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.length, self.batch_size, self.shuffle_seed, self.reshuffle = length, batch_size, shuffle_seed, reshuffle
+        self.rank, self.world, self.epoch = rank, world, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch."""
+        self.epoch = epoch if self.reshuffle else 0
+
+    def __len__(self) -> int:
+        count, rest = divmod(self.length, self.batch_size * self.world)
+        training = self.shuffle_seed is not None
+        return count + (rest > 0 and not (training and count and rest < 2 * self.world))
+
+    def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]
+        return self.on(torch.device("cpu"))
+
+    def on(self, device: torch.device) -> Iterator[Tensor]:
+        """The epoch's batches of indices on a device, brought there in one copy."""
+        for batch in self._order().to(device).split(self.batch_size * self.world)[: len(self)]:
+            if len(share := batch[self.rank :: self.world]):
+                yield share
+
+    def _order(self) -> Tensor:
+        if self.shuffle_seed is None:
+            return torch.arange(self.length)
+        return torch.randperm(self.length, generator=torch.Generator().manual_seed(mix(self.shuffle_seed, self.epoch)))
+
+
+class Loader:
+    """An epoch's batches. Lightning takes any iterable, and reads a `sampler` as it does a DataLoader's.
+
+    Indexing is all that a batch takes, so worker processes would only add the way between processes; and a DataLoader
+    would draw from the global random state.
+
+    Args:
+        examples: on the CPU, or on the model's device.
+        sampler: which of them, in which order.
+        pin: page-lock each batch, so that nobody waits while it is copied to a GPU.
+
+    Attributes:
+        skip: batches that the next epoch leaves out at its beginning.
+    """
+
+    batch_sampler = None  # Lightning looks for one
+
+    def __init__(self, examples: Examples, sampler: Batches, *, pin: bool = False) -> None:
+        self.examples, self.sampler, self.pin, self.skip = examples, sampler, pin, 0
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        inputs, labels = self.examples.inputs, self.examples.labels
+        done, self.skip = self.skip, 0
+        for index in islice(self.sampler.on(labels.device), done, None):
+            batch = rows(inputs, index), labels.index_select(0, index)
+            yield (batch[0].pin_memory(), batch[1].pin_memory()) if self.pin else batch
+
+
+def mix(*numbers: int) -> int:
+    """One well-spread 63-bit seed from several numbers: (1, 2) and (2, 1) have nothing in common."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,27 @@
+"""Split examples by class."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def stratified(labels: Tensor, fraction: float, *, seed: int, fold: int = 0) -> tuple[Tensor, Tensor]:
+    """Cuts `fraction` of every class off.
+
+    Args:
+        labels: (N,) int64.
+        fraction: share that is cut off, between 0 and 1.
+        seed: fixes the shuffle within each class.
+        fold: which piece is cut: fold f of a class starts at the fraction f * `fraction` of its shuffled examples,
+            so the folds 0 to 1 / fraction - 1 are disjoint and together cover everything.
+
+    Returns:
+        Indices of the rest and of the piece, each ascending.
+    """
+    generator = np.random.default_rng(seed)
+    piece = np.zeros(len(labels), dtype=bool)
+    for label in labels.unique().tolist():
+        members = generator.permutation(np.flatnonzero(labels.numpy() == label))
+        start, stop = (round(len(members) * fraction * f) for f in (fold, fold + 1))
+        piece[members[start:stop]] = True
+    return torch.from_numpy(np.flatnonzero(~piece)), torch.from_numpy(np.flatnonzero(piece))

@@ -1,0 +1,221 @@
+"""What text data sets share: texts are cleaned, cut into words and kept as ids; the result is cached.
+
+Cleaning, words, vocabulary, length and padding stand inside one tokenizer object, whose JSON is kept with every run:
+it alone turns new text into what the model was trained on.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from train_smarter.data.base import Data, data_dir
+from train_smarter.data.examples import SPLITS, Batch, Examples, Input, Source, SplitName
+from train_smarter.data.text_files import Line, lines_of
+from train_smarter.data.tokenizer import _made, learn, wordless
+from train_smarter.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+KEEPS = ("start", "end")
+CACHE_VERSION = 2  # raise it when the code below makes something else of the same settings
+
+
+class TextData(Data):
+    """Texts as word ids (N, T) in memory, 0 = padding on the right, 1 = unknown; a model receives them as int64.
+
+    `read` returns raw texts. Texts that also stand in test, and repetitions, are left out of train and validation.
+
+    Args:
+        vocab_size: ids in all, padding and unknown included; a model's embedding has exactly these rows.
+        length: T, words kept of a text.
+        keep: which end of a longer text is kept, "start" or "end".
+        dir: the data folder; the encoded texts are cached in its folder `cache`. None: there is no cache.
+    """
+
+    kind = "texts"
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        length: int,
+        keep: str = "end",
+        dir: str | None = None,  # noqa: A002
+        **data: Any,
+    ) -> None:
+        super().__init__(**data)
+        if keep not in KEEPS:
+            raise UserError(f"data.keep={keep} is none of {', '.join(KEEPS)}: the end of a long text that is kept")
+        if vocab_size < 3 or length < 1:
+            raise UserError(f"data.vocab_size={vocab_size} must be at least 3, data.length={length} at least 1")
+        self.vocab_size, self.length, self.keep = vocab_size, length, keep
+        self.dir = None if dir is None else data_dir(dir)
+        self.spelled: str | None = None  # the tokenizer, as JSON; from setup or load_preprocess on
+        self.left_out = {"in test": 0, "repeated": 0}
+
+    # ---- what a data set may add
+
+    def fingerprint(self) -> Any:
+        """What changes when the raw texts do, as a JSON value that is quick to get; None: never cached."""
+        return None
+
+    # ---- from texts to ids and back
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        assert self.spelled is not None, "the vocabulary comes from setup or load_preprocess"
+        return _made(self.spelled)
+
+    def tokens(self, texts: Sequence[str]) -> Tensor:
+        """N texts -> ids (N, T), int64; after `setup` or `load_preprocess`."""
+        ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
+        return torch.tensor(ids, dtype=torch.long).view(-1, self.length)
+
+    def text_of(self, tokens: Tensor) -> str:
+        """Ids (T,) -> the words that the model sees, padding left out."""
+        return self.tokenizer.decode(tokens[tokens != 0].tolist(), skip_special_tokens=False)
+
+    def split(self, source: Source) -> dict[SplitName, Examples]:
+        """The splits of `source`, after what stands in two places is left in one: test, else train, else validation."""
+        seen = dict.fromkeys(self._cleaned(source.test), "in test")
+        train = source.train.take(self._first_met(source.train, seen))
+        val = None if source.val is None else source.val.take(self._first_met(source.val, seen))
+        return super().split(replace(source, train=train, val=val))
+
+    def _cleaned(self, examples: Examples | None) -> Iterator[str]:
+        """Each text as the tokenizer cleans it, with one space for many."""
+        clean = self._wordless().normalizer.normalize_str
+        yield from (" ".join(clean(text).split()) for text in (examples.inputs if examples else ()))
+
+    def _first_met(self, examples: Examples, seen: dict[str, str]) -> Tensor:
+        """Indices of the texts not `seen`, which takes them up; the others are counted by where they were seen."""
+        first = []
+        for i, text in enumerate(self._cleaned(examples)):
+            if text in seen:
+                self.left_out[seen[text]] += 1
+            else:
+                first.append(i)
+                seen[text] = "repeated"
+        return torch.tensor(first, dtype=torch.long)
+
+    def encode(self, splits: dict[SplitName, Examples]) -> dict[SplitName, Examples]:
+        if self.spelled is None:
+            tokenizer = self._wordless()
+            learn(tokenizer, splits["train"].inputs, vocab_size=self.vocab_size)
+            self.spelled = tokenizer.to_str()
+            log.info("vocabulary: %d ids in use", tokenizer.get_vocab_size())
+        small = torch.int16 if self.vocab_size <= 2**15 else torch.int32
+        return {name: Examples(self.tokens(e.inputs).to(small), e.labels) for name, e in splits.items()}
+
+    def _wordless(self) -> Tokenizer:
+        return wordless(length=self.length, keep=self.keep)
+
+    # ---- a user's own input
+
+    def sources(self, given: str) -> Iterator[Line]:
+        """Lines: see `lines_of`."""
+        return lines_of(given)
+
+    def example(self, source: Line) -> Input:
+        try:
+            text = source.content.decode("utf8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"not UTF-8 from byte {error.start + 1} on") from error
+        return Input({"line": source.number, "input": text}, text)
+
+    # ---- what a run keeps, for a later one to treat its texts alike
+
+    def preprocess(self) -> dict[str, Any]:
+        assert self.spelled is not None, "the vocabulary comes from setup or load_preprocess"
+        recorded = {"length": self.length, "keep": self.keep, "tokenizer": self.spelled}
+        return {**super().preprocess(), **recorded}
+
+    def load_preprocess(self, preprocess: dict[str, Any]) -> None:
+        super().load_preprocess(preprocess)
+        self.length, self.keep, self.spelled = preprocess["length"], preprocess["keep"], preprocess["tokenizer"]
+        if (known := self.tokenizer.get_vocab_size()) > self.vocab_size:
+            raise UserError(f"data.vocab_size={self.vocab_size}, but the recorded tokenizer knows {known} ids")
+
+    # ---- Lightning's hooks
+
+    def prepare_data(self) -> None:
+        super().prepare_data()
+        self.setup()  # writes the cache, which the other processes load
+
+    def load(self) -> None:
+        """Takes the encoded texts from the cache, or makes them and the cache."""
+        files = self._cache_files()
+        if any(self._load(file) for file in files):
+            return
+        log.info("reading and encoding the texts%s", ", once: later runs take them from the cache" if files else "")
+        super().load()
+        if files and self.may_download:
+            self._save(files[0])
+
+    def summarise(self) -> None:
+        super().summarise()
+        where = ", ".join(f"{count} {where}" for where, count in self.left_out.items())
+        log.info("left out of train and validation: %s", where)
+
+    # ---- the cache
+
+    def _cache_files(self) -> list[Path]:
+        """Where the encoded texts are looked for, and, the first, where they are put."""
+        if self.dir is None or (source := self.fingerprint()) is None:
+            return []
+        splitting = (self.val_fraction, self.test_fraction, self.folds, self.fold, self.split_seed)
+        depends = (CACHE_VERSION, tokenizers.__version__, source, self.vocab_size, self._wordless().to_str(), splitting)
+        # A recorded vocabulary makes a file of its own, unless the one learned here turns out to be the same.
+        vocabularies = [""] if self.spelled is None else [self.spelled, ""]
+        keys = [hashlib.sha256(json.dumps([*depends, v]).encode()).hexdigest()[:16] for v in vocabularies]
+        return [self.dir / "cache" / f"{type(self).__name__.lower()}-{key}.pt" for key in keys]
+
+    def _load(self, file: Path) -> bool:
+        """Takes over a cache file; False where there is none, or none that can be used."""
+        try:
+            state = torch.load(file, weights_only=True)
+            spelled = bytes(state["tokenizer"].numpy()).decode()
+            if self.spelled not in (None, spelled):
+                return False
+            examples: dict[SplitName, Examples] = {name: Examples(*state["splits"][name]) for name in SPLITS}
+            names, self.left_out = state["names"], state["left_out"]
+        except FileNotFoundError:
+            return False
+        except Exception as error:  # a damaged file fails in many ways, and each has the same cure
+            log.warning("%s cannot be read (%s) and is made anew", file, type(error).__name__)
+            return False
+        self.take_names(names)
+        self.spelled, self.examples = spelled, examples
+        return True
+
+    def _save(self, file: Path) -> None:
+        assert self.spelled is not None
+        # As numbers: a long text takes longer to load than all the tokens.
+        spelled = torch.frombuffer(bytearray(self.spelled.encode()), dtype=torch.uint8)
+        splits = {name: (examples.inputs, examples.labels) for name, examples in self.examples.items()}
+        state = {"names": self.names, "left_out": self.left_out, "tokenizer": spelled, "splits": splits}
+        part = file.with_name(f"{file.name}.{os.getpid()}.part")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(state, part)
+            part.replace(file)  # whole or not at all
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as the second
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            log.warning("the texts could not be cached in %s and will be read again next time: %s", file.parent, error)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 (Lightning's hook)
+        tokens, labels = batch
+        return tokens.long(), labels

@@ -1,0 +1,52 @@
+"""Tokenizers that are trained on the texts of a run."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from tokenizers import Regex, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import NFKC, Lowercase, Replace
+from tokenizers.normalizers import Sequence as Steps
+from tokenizers.pre_tokenizers import Split
+from tokenizers.trainers import WordLevelTrainer
+
+# Ids 0 and 1. No text can spell them: the words are lower case and have no brackets.
+PADDING, UNKNOWN = "[PAD]", "[UNK]"
+
+
+def wordless(*, length: int, keep: str) -> Tokenizer:
+    """A tokenizer that cleans, finds the words, cuts and pads to `length`, but knows no word yet."""
+    tokenizer = Tokenizer(WordLevel({PADDING: 0, UNKNOWN: 1}, unk_token=UNKNOWN))
+    tokenizer.normalizer = Steps(
+        [
+            Replace(Regex(r"<[!/a-zA-Z][^<>]*>"), " "),  # HTML: <br />, </p>; not "I <3 it"
+            Replace(Regex(r"&(apos|[lr]squo|#0*39|#x0*27|#821[67]);"), "'"),
+            Replace(Regex(r"&#?\w+;"), " "),  # of the other entities, most separate words
+            Replace(Regex("[`\u00b4\u2018\u2019\u0091\u0092]"), "'"),  # apostrophes, Windows' own two among them
+            NFKC(),  # one code point for one character, whichever way it was typed
+            Lowercase(),
+        ]
+    )
+    # Letters and digits, apostrophes within a word ("don't"); everything between is left out.
+    word = r"[\p{L}\p{N}][\p{L}\p{N}\p{M}]*"
+    tokenizer.pre_tokenizer = Split(Regex(f"{word}('{word})*"), behavior="removed", invert=True)
+    tokenizer.enable_truncation(length, direction="left" if keep == "end" else "right")
+    tokenizer.enable_padding(length=length, pad_id=0, pad_token=PADDING, direction="right")
+    return tokenizer
+
+
+def learn(tokenizer: Tokenizer, texts: Sequence[str], *, vocab_size: int) -> None:
+    """Gives the tokenizer the texts' most frequent words (ties: by alphabet), `vocab_size` ids with the first two."""
+    words = Tokenizer(WordLevel({}, unk_token=UNKNOWN))
+    words.normalizer, words.pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
+    # Not as the trainer's special tokens: those would be found in raw text as well.
+    trainer = WordLevelTrainer(vocab_size=vocab_size - 2, special_tokens=[], show_progress=False)
+    words.train_from_iterator(texts, trainer)
+    ids = {word: place + 2 for word, place in words.get_vocab().items()}
+    tokenizer.model = WordLevel({PADDING: 0, UNKNOWN: 1, **ids}, unk_token=UNKNOWN)
+
+
+@lru_cache(maxsize=1)
+def _made(spelled: str) -> Tokenizer:
+    """Made when it is first needed: a run whose texts are cached trains without it."""
+    return Tokenizer.from_str(spelled)

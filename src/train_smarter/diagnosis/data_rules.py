@@ -1,0 +1,87 @@
+"""Rules about the data: distribution shift, label noise, class imbalance."""
+
+from train_smarter.diagnosis.findings import Finding, Limits, _error, _late, _listed, guessing, standard_error
+from train_smarter.diagnosis.measurements import Evidence
+
+
+def distribution_shift(evidence: Evidence, limits: Limits) -> Finding | None:
+    far = {
+        name: distance
+        for name, distance in evidence.facts.shift.items()
+        if distance > (limits.words if name == "shares of words" else limits.shifted)
+    }
+    if far:
+        name = max(far, key=lambda feature: far[feature])
+        unit = "of them differ" if name == "shares of words" else "standard deviations apart"
+        told = f"validation inputs are not like training inputs: {name} {far[name]:.2g} {unit}"
+        return Finding("distribution_shift", "warning", told)
+    return _shift_from_the_start(evidence, limits)
+
+
+def _shift_from_the_start(evidence: Evidence, limits: Limits) -> Finding | None:
+    """Little can be learned by heart within the first epoch: there, validation is as good as training, or better.
+
+    Not so of few examples, nor of a network that knows them from before.
+    """
+    (train, val), facts = evidence.pairs("accuracy"), evidence.facts
+    known = facts.first_loss is not None and facts.first_loss < limits.learned * guessing(facts)[0]
+    if not val or evidence.epochs("val/accuracy")[0] or known or sum(facts.train_classes) < limits.enough:
+        return None
+    error = standard_error(val[0], facts.val_examples)
+    if train[0] - val[0] < max(limits.gap, 2 * limits.errors * error):
+        return None
+    told = f"already in the first epoch, train/accuracy is {train[0]:.3f} and val/accuracy {val[0]:.3f}"
+    return Finding("distribution_shift", "warning", f"{told}: they are not of one distribution", "epoch 0")
+
+
+def label_noise(evidence: Evidence, limits: Limits) -> Finding | None:
+    train, val = evidence.pairs("accuracy")
+    losses, (loss, chance) = evidence.curve("train/loss"), guessing(evidence.facts)
+    if len(val) < 4:
+        return None
+    error, best = _error(evidence), val.index(max(val))
+    if max(val) <= chance + limits.errors * error and losses[-1] < limits.stuck * loss:
+        told = (
+            f"val/accuracy {max(val):.3f} is that of guessing ({chance:.3f}), while train/loss fell to {losses[-1]:.3g}"
+        )
+        return Finding("label_noise", "problem", f"{told}: the labels say nothing about the inputs")
+    after = val[best + 1 :]
+    if len(after) < 3:
+        return None
+    fall, rise = val[best] - _late(after), train[-1] - train[best]
+    if fall < max(limits.falling, 2 * error) or rise < limits.falling:
+        return None
+    epoch = evidence.epochs("val/accuracy")[best]
+    told = f"val/accuracy fell from {val[best]:.3f} by {fall:.3f} while train/accuracy went on from {train[best]:.3f}"
+    return Finding(
+        "label_noise",
+        "warning",
+        f"{told} to {train[-1]:.3f}: wrong labels are learned by heart",
+        f"from epoch {epoch} on",
+    )
+
+
+def class_imbalance(evidence: Evidence, limits: Limits) -> Finding | None:
+    counts = [count for count in evidence.facts.train_classes if count]
+    if len(counts) < 2 or max(counts) < limits.imbalance * min(counts):
+        return None
+    rare = evidence.facts.train_classes.index(min(counts))
+    told = f"{min(counts)} examples of one class, {max(counts)} of another: accuracy says little, look at f1"
+    return Finding("class_imbalance", "warning", told, _listed("class", [evidence.facts.names[rare]]))
+
+
+def class_never_predicted(evidence: Evidence, limits: Limits) -> Finding | None:
+    facts = evidence.facts
+    absent = [name for name, count in zip(facts.names, facts.train_classes, strict=True) if not count]
+    if absent:
+        told = f"no training example of {len(absent)} of {len(facts.names)} classes: it cannot be learned"
+        return Finding("class_never_predicted", "problem", told, _listed("class", absent))
+    _, chance = guessing(facts)
+    if max(evidence.curve("val/accuracy"), default=0.0) <= chance + limits.errors * _error(evidence):
+        return None  # it knows nothing: that there are classes which it does not choose says no more
+    rows = facts.confusion
+    never = [name for i, name in enumerate(facts.names) if rows and sum(rows[i]) and not sum(row[i] for row in rows)]
+    if not never:
+        return None
+    told = f"{len(never)} of {len(facts.names)} classes are never predicted on validation"
+    return Finding("class_never_predicted", "warning", told, _listed("class", never))

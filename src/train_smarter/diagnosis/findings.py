@@ -1,0 +1,110 @@
+"""From evidence to findings: a pure function for each kind, causes before what they explain."""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from train_smarter.diagnosis.measurements import Evidence, Facts
+from train_smarter.errors import UserError, nearest
+
+Severity = Literal["note", "warning", "problem"]
+ORDER: dict[Severity, int] = {"problem": 0, "warning": 1, "note": 2}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """name: of what was found; evidence: the numbers behind it; where: epochs, layers or classes, or empty."""
+
+    name: str
+    severity: Severity
+    evidence: str
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """From where on something is a finding. What each number means, and why it is so, stands in the callback's YAML."""
+
+    broken_first_loss: float
+    rising: float
+    overshot: float
+    slow_update: float
+    learned: float
+    vanished: float
+    stuck: float
+    exploded: float
+    dead: float
+    all_dead: float
+    gap: float
+    large_gap: float
+    errors: float
+    fitted: float
+    plateau: float
+    annealed: float
+    improving: float
+    worthwhile: float
+    fits: float
+    enough: float
+    shifted: float
+    words: float
+    falling: float
+    imbalance: float
+    waiting: float
+    wait_ms: float
+    luck: float
+
+
+Rule = Callable[[Evidence, Limits], "Finding | None"]
+
+
+# ---- what a number is held against
+
+
+def guessing(facts: Facts) -> tuple[float, float]:
+    """Loss and accuracy of a model that knows how frequent the classes are in training, and nothing else."""
+    shares = [count / sum(facts.train_classes) for count in facts.train_classes if count]
+    if not shares:
+        return math.nan, math.nan
+    return -sum(share * math.log(share) for share in shares), max(shares)
+
+
+def standard_error(accuracy: float, examples: int) -> float:
+    """Of an accuracy that was measured on so many examples."""
+    return math.sqrt(max(accuracy * (1 - accuracy), 0) / examples) if examples else 0.0
+
+
+def _error(evidence: Evidence) -> float:
+    return standard_error(max(evidence.curve("val/accuracy"), default=0.0), evidence.facts.val_examples)
+
+
+def _late(values: Sequence[float]) -> float:
+    """The mean of the last third, of three values at least."""
+    return statistics.fmean(values[-max(3, len(values) // 3) :])
+
+
+def _pace(values: Sequence[float], over: int = 3) -> float:
+    """By what share a loss still falls in an epoch, over the last few: 0.05 is 5%."""
+    last = values[-over:]
+    if len(last) < 2 or min(last) <= 0:
+        return 0.0
+    return float(1 - (last[-1] / last[0]) ** (1 / (len(last) - 1)))
+
+
+def _listed(kind: str, names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"{kind} {shown}"
+
+
+def _limits(given: Any) -> Limits:
+    names = [field.name for field in fields(Limits)]
+    limits = dict(given or {})
+    for name, value in limits.items():
+        if name not in names:
+            raise UserError(f"callbacks.diagnosis.limits has no {name}{nearest(str(name), names)}")
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise UserError(f"callbacks.diagnosis.limits.{name}={value}: give a number")
+    if missing := [name for name in names if name not in limits]:
+        raise UserError(f"callbacks.diagnosis.limits lacks {', '.join(missing)}")
+    return Limits(**limits)

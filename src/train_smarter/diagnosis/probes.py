@@ -1,0 +1,144 @@
+"""Measure layers, activations and inputs while a model trains."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LOOKED_AT = 2000  # examples of a split by which its inputs are judged
+CALLS = 4  # of a ReLU, a batch each
+COMMON = 200  # words whose shares are compared
+
+
+# ---- layers
+
+
+def layers_of(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """The trained weights of each module that has some of its own; biases and norms, of one dimension, are left out.
+
+    Embeddings are, too: only the few rows of a batch's words have a gradient.
+    """
+    found = {
+        name: [p for p in module.parameters(recurse=False) if p.requires_grad and p.ndim > 1]
+        for name, module in model.named_modules()
+        if not isinstance(module, nn.Embedding | nn.EmbeddingBag)
+    }
+    return {name: weights for name, weights in found.items() if weights}
+
+
+def norms(layers: Mapping[str, Sequence[Tensor]]) -> Tensor:
+    """(L,): the Euclidean norm of each layer's tensors together; nothing is read back from the device."""
+    flat = torch.stack(torch._foreach_norm([tensor for tensors in layers.values() for tensor in tensors]))
+    parts = flat.square().split([len(tensors) for tensors in layers.values()])
+    return torch.stack([part.sum() for part in parts]).sqrt()
+
+
+@contextmanager
+def watched(model: nn.Module, fired: dict[str, Tensor]) -> Iterator[None]:
+    """Every ReLU notes in `fired` which of its units let anything through, in its first calls: (D,) bool by name."""
+    calls: dict[str, int] = {}
+
+    def note(name: str, output: Tensor) -> None:
+        unit = 1 if output.ndim in (2, 4) else output.ndim - 1  # channels of an image, else features
+        if name in fired and len(fired[name]) != output.shape[unit]:
+            name = f"{name} of {output.shape[unit]}"  # one ReLU behind several layers
+        calls[name] = calls.get(name, 0) + 1
+        if calls[name] > CALLS:
+            return
+        others = [dim for dim in range(output.ndim) if dim != unit]
+        seen = (output.detach() > 0).any(others[0]) if len(others) == 1 else (output.detach() > 0).sum(others) > 0
+        fired[name] = fired[name] | seen if name in fired else seen
+
+    hooks = [
+        module.register_forward_hook(lambda _m, _i, output, name=name: note(name, output))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ReLU)
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+# ---- a loss that is no number
+
+
+def where_broken(model: nn.Module, inputs: Tensor) -> str:
+    """Where numbers end: in the inputs, in a weight, in what a module makes of sound inputs, or in the loss itself."""
+    if inputs.is_floating_point() and not (sound := inputs.isfinite().flatten(1).all(1)).all():
+        return f"inputs of the batch (examples {', '.join(map(str, torch.nonzero(~sound).flatten().tolist()[:5]))})"
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            return f"weights of {name}"
+    return _first_broken_output(model, inputs) or "loss"
+
+
+def _first_broken_output(model: nn.Module, inputs: Tensor) -> str | None:
+    found: list[str] = []
+
+    def look(name: str, output: Any) -> None:
+        tensors = output if isinstance(output, tuple) else (output,)
+        if any(isinstance(t, Tensor) and t.is_floating_point() and not t.isfinite().all() for t in tensors):
+            found.append(name)
+
+    hooks = [
+        module.register_forward_hook(lambda _m, _i, output, name=name: look(name, output))
+        for name, module in model.named_modules()
+        if name and not list(module.children())
+    ]
+    try:
+        with torch.no_grad():
+            model(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return f"output of {found[0]}" if found else None
+
+
+# ---- training against validation
+
+
+def shift(train: Tensor, val: Tensor) -> dict[str, float]:
+    """How far validation inputs lie from training inputs, by feature; see `Facts.shift`.
+
+    train, val: uint8 images (N, C, H, W), or tokens (N, T) with 0 for padding and 1 for unknown words; nothing is said
+        of other inputs.
+    """
+    images = train.ndim == 4 and train.dtype == torch.uint8
+    tokens = train.ndim == 2 and not train.is_floating_point() and 0 <= int(train.min()) <= int(train.max()) < 2**24
+    if not (images or tokens):
+        return {}
+    train, val = train[:: max(1, len(train) // LOOKED_AT)], val[:: max(1, len(val) // LOOKED_AT)]
+    if train.ndim == 2:
+        return _words(train.long(), val.long())
+    return _distances(_picture(train), _picture(val))
+
+
+def _picture(images: Tensor) -> dict[str, Tensor]:
+    """Features of each image: (N,) each."""
+    pixels = images.float() / 255
+    features = {f"mean of channel {i}": pixels[:, i].mean((1, 2)) for i in range(pixels.shape[1])}
+    features |= {f"contrast of channel {i}": pixels[:, i].std((1, 2)) for i in range(pixels.shape[1])}
+    features["sharpness"] = pixels.diff(dim=3).abs().mean((1, 2, 3))
+    for i in range(pixels.shape[1] - 1):
+        features[f"channel {i} less {i + 1}"] = (pixels[:, i] - pixels[:, i + 1]).mean((1, 2))
+    return features
+
+
+def _distances(train: Mapping[str, Tensor], val: Mapping[str, Tensor]) -> dict[str, float]:
+    return {
+        name: float((values.mean() - val[name].mean()).abs() / values.std().clamp(min=1e-6))
+        for name, values in train.items()
+    }
+
+
+def _words(train: Tensor, val: Tensor) -> dict[str, float]:
+    lengths = {"length": (train > 0).float().sum(1)}, {"length": (val > 0).float().sum(1)}
+    ids = int(max(train.max(), val.max())) + 2
+    known = [tokens[tokens > 0].bincount(minlength=ids).float() for tokens in (train, val)]
+    ours, theirs = (counts / counts.sum().clamp(min=1) for counts in known)
+    common = torch.cat([torch.tensor([1]), ours[2:].argsort(descending=True)[:COMMON] + 2])
+    return _distances(*lengths) | {"shares of words": float((ours - theirs)[common].abs().sum() / 2)}

@@ -1,0 +1,100 @@
+"""Find a past run, its jobs and its checkpoints by name, folder or "last"."""
+
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from train_smarter.errors import UserError, nearest
+from train_smarter.history.saved_config import recorded
+from train_smarter.run.files import read_json
+from train_smarter.sanitize import printable
+from train_smarter.trust import check_folder
+
+# ---- finding it
+
+
+def find(reference: str, logs: Path, *, key: str = "run", kinds: Sequence[str] = ("runs", "multiruns")) -> Path:
+    """The folder of a past run or multirun.
+
+    Args:
+        reference: `last` (the newest one, whatever became of it), a folder, or the name of one under `logs`/train.
+        key: the word that it was given to, for the message.
+        kinds: what `last` may mean, of "runs" and "multiruns".
+    """
+    homes = [logs / "train" / kind for kind in ("runs", "multiruns")]
+    known = {folder: _start(folder) for home in homes for folder in home.glob("*") if is_run(folder) or jobs(folder)}
+    if reference == "last":
+        meant = [folder for folder in known if folder.parent.name in kinds]
+        if not meant:
+            where = " or ".join(str(home) for home in homes if home.name in kinds)
+            raise UserError(f"{key}=last: there is nothing under {where} yet: type train first")
+        return max(meant, key=lambda folder: known[folder])
+    for folder in (Path(os.path.expanduser(reference)), *(home / reference for home in homes)):  # noqa: PTH111 (pathlib's fails at ~nobody)
+        if is_run(folder) or jobs(folder):
+            return folder.resolve()
+    names = sorted(folder.name for folder in known)
+    newest = f"; the newest is {max(known, key=lambda folder: known[folder]).name}" if known else ""
+    hint = nearest(reference, ["last", *names]) or newest
+    raise UserError(f"{key}={reference} is no run folder: give `last`, a folder, or a name under {homes[0]}{hint}")
+
+
+def find_run(reference: str, logs: Path, *, key: str = "run") -> Path:
+    """The same, of one run: of a multirun its best trial, which is said."""
+    folder = find(reference, logs, key=key)
+    if is_run(folder):
+        return folder
+    check_folder(folder)  # one of its trials may be a link
+    return best_job(folder)
+
+
+def is_run(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file() or (folder / ".hydra").is_dir()
+
+
+def jobs(folder: Path) -> list[Path]:
+    """The runs of a multirun, in their order; empty where the folder is none."""
+    if not (folder / "multirun.yaml").is_file() or is_run(folder):
+        return []
+    inside = [child for child in folder.iterdir() if is_run(child)]
+    return sorted(inside, key=lambda child: (not child.name.isdigit(), child.name.zfill(9)))
+
+
+def best_job(multirun: Path) -> Path:
+    """The job with the best value of the monitored metric."""
+    values: dict[Path, float] = {}
+    for job in jobs(multirun):
+        if (job / "results.json").is_file():
+            results = read_json(job / "results.json")
+            if isinstance(results.get("best"), int | float) and not results.get("pruned"):
+                values[job] = results["best"]
+    if not values:
+        raise UserError(f"{multirun} is a multirun in which no trial is done: give one of its folders")
+    mode = OmegaConf.to_container(recorded(next(iter(values))), resolve=False).get("mode")  # type: ignore[union-attr]
+    best = (min if mode == "min" else max)(values, key=lambda job: values[job])
+    told = f"{multirun.name} is a multirun; its best trial is {best.name}, with {values[best]:.4f}"
+    print(printable(told), file=sys.stderr)  # noqa: T201
+    return best
+
+
+def _start(folder: Path) -> tuple[str, str]:
+    """Sorts runs by age, however they are named; a multirun began with its first job."""
+    try:
+        begun = str(read_json(min(jobs(folder), default=folder) / "record.json")["start"])
+    except (UserError, KeyError, TypeError):  # it ended before it had a record
+        begun = datetime.fromtimestamp(folder.stat().st_ctime, UTC).isoformat(timespec="seconds")
+    return begun, folder.name
+
+
+def checkpoint(folder: Path, name: str) -> Path:
+    """The file of a run's checkpoint: `best`, `last`, or any file."""
+    named = folder / "checkpoints" / f"{name}.ckpt"
+    path = named if named.is_file() else Path(os.path.expanduser(name))  # noqa: PTH111
+    if not path.is_file():
+        there = sorted(file.stem for file in (folder / "checkpoints").glob("*.ckpt"))
+        way = "type " + " or ".join(f"checkpoint={one}" for one in (*there[:1], "<file>"))
+        raise UserError(f"checkpoint={name}: {folder} has {', '.join(there) or 'no checkpoint'}; {way}")
+    return path.resolve()

@@ -1,0 +1,50 @@
+"""Load the weights of a past run into a model, and its preprocessing into its data."""
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from train_smarter.data.base import Data
+from train_smarter.errors import UserError, _gist
+from train_smarter.fit.module import Classifier
+from train_smarter.run.files import read_json
+
+
+def restore(data: Data, model: Classifier, folder: Path, checkpoint: Path) -> int:
+    """Sets data and model to what a run in `folder` had learned; returns the training step of the checkpoint.
+
+    The data treat new input as the run treated its own (normalisation, vocabulary); the model has the checkpoint's
+    weights, on the CPU, and is set to evaluation.
+
+    Raises:
+        UserError: the checkpoint is damaged, holds more than numbers, or does not fit the model.
+    """
+    try:
+        data.load_preprocess(read_json(folder / "preprocess.json"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / 'preprocess.json'} does not fit {type(data).__name__}: {error!r}") from error
+    content = load_checkpoint(checkpoint)
+    try:
+        model.load_state_dict(content["state_dict"])
+    except (KeyError, RuntimeError, AttributeError, TypeError) as error:
+        raise UserError(f"{checkpoint} does not fit {type(model).__name__}: {_gist(error)}") from error
+    model.eval()
+    return int(content.get("global_step", 0))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds: numbers, texts and tensors, never code."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # what torch then advises, nobody should do
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        holds = f"it holds {code[1]}, which is code" if code else "it is damaged, or holds more than numbers"
+        raise UserError(f"{path} is refused: {holds}") from error
+    except Exception as error:  # a damaged file fails in many ways
+        raise UserError(f"{path} is no checkpoint that can be read: {_gist(error)[:200]}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no checkpoint: it holds a {type(content).__name__}")
+    return content

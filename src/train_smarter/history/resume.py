@@ -1,0 +1,160 @@
+"""What it takes to go on with a run in its own folder: `train resume=...`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from train_smarter.errors import UserError
+from train_smarter.history import find, saved_config
+from train_smarter.run import files, record, run_dir
+
+# Other settings of these would make a state from what a run has become that no run of one setting could have.
+BREAKING = ("seed", "monitor", "mode", "train", "data", "model", "optimizer", "scheduler", "trainer")
+# Of those, what changes no weight, or only how long it goes on.
+HARMLESS = (
+    "data.eval_batch_size",
+    "data.on_device",
+    "data.dir",
+    "data.urls",
+    "data.md5",
+    "data.download",
+    "model.compile",
+    "trainer.max_epochs",
+    "trainer.max_steps",
+    "trainer.max_time",
+    "trainer.accelerator",
+    "trainer.default_root_dir",
+    "trainer.profiler",
+    "trainer.benchmark",
+    "trainer.log_every_n_steps",
+    "trainer.limit_test_batches",
+    "trainer.enable_progress_bar",
+    "trainer.detect_anomaly",
+)
+# What a finished run can be asked for more by.
+LONGER = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "callbacks.early_stopping")
+
+
+@dataclass
+class Return:
+    """How a run goes on.
+
+    cfg: its config, with the user's overrides; done: nothing is left to do; over: training has ended, evaluation not;
+    checkpoint: where training goes on from, or None: at its beginning; epoch, step: how many were done then; logged:
+    the first step whose values are still to be logged.
+    """
+
+    cfg: DictConfig
+    done: bool = False
+    over: bool = False
+    checkpoint: Path | None = None
+    epoch: int = 0
+    step: int = 0
+    logged: int = 0
+
+
+def returned(cfg: DictConfig, folder: Path, *, first: bool = True) -> Return:
+    """Finds out how the run in `folder` goes on with a config that was composed for it; changes nothing.
+
+    Args:
+        first: this is the run's first process: the others find it running.
+
+    Raises:
+        UserError: it is still running, or settings were given that do not fit what it has become.
+    """
+    state = record.status(folder)
+    if not find.is_run(folder):  # a job of a multirun, whose turn had not come
+        return Return(saved_config.as_composed(cfg, "train"))
+    if state == "running" and first:
+        raise UserError(
+            f"resume={folder} is still running, in process {files.read_json(folder / 'record.json').get('process')}: "
+            "stop it first (Ctrl-C saves it)"
+        )
+    cfg = saved_config.as_recorded(cfg, folder, "train", "resume", "rerun")
+    changed = dict(_differences(saved_config.recorded(folder), cfg))
+    longer = any(_under(key, LONGER) for key in changed)
+    _refuse_what_breaks(changed, cfg, folder)
+    if cfg.seed is None and (folder / "record.json").exists():
+        cfg.seed = files.read_json(folder / "record.json").get("seed")
+    if state in ("done", "pruned") and not longer:
+        return Return(cfg, done=True)
+    last = folder / "checkpoints" / "last.ckpt"
+    if not last.is_file():
+        return Return(cfg)
+    from train_smarter.history.restore import load_checkpoint
+
+    content = load_checkpoint(last)
+    if not all(isinstance(content.get(key), int) for key in ("epoch", "global_step")):
+        raise UserError(f"{last} is not a checkpoint of a training: type train rerun={folder.name} to start again")
+    over = bool((content.get("resume") or {}).get("over")) and not longer
+    _refuse_what_is_past(cfg, int(content["epoch"]))
+    epoch, step = int(content["epoch"]), int(content["global_step"])
+    # What is logged as an epoch starts has the step of its first batch, before which the checkpoint was taken.
+    logged = step + ((content.get("resume") or {}).get("batch") == 0)
+    return Return(cfg, over=over, checkpoint=last, epoch=epoch, step=step, logged=logged)
+
+
+def _differences(before: DictConfig, after: DictConfig) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Keys of the two configs that differ, with both values, as the configs state them: an interpolation once."""
+    flats = [saved_config.flat(OmegaConf.to_container(cfg, resolve=False)) for cfg in (before, after)]
+    for key in [*dict.fromkeys([*flats[0], *flats[1]])]:
+        values = flats[0].get(key), flats[1].get(key)
+        if values[0] != values[1]:
+            yield key, values
+
+
+def _under(key: str, prefixes: tuple[str, ...]) -> bool:
+    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def _refuse_what_breaks(changed: dict[str, tuple[Any, Any]], cfg: DictConfig, folder: Path) -> None:
+    breaking = {key: values for key, values in changed.items() if _under(key, BREAKING) and not _under(key, HARMLESS)}
+    fixed = planned(cfg)
+    if fixed and any(_under(key, LONGER[:2]) for key in changed):
+        breaking |= {key: values for key, values in changed.items() if _under(key, LONGER[:2])}
+    if breaking:
+        listed = "".join(f"\n  {key}: {_shown(new)} instead of {_shown(old)}" for key, (old, new) in breaking.items())
+        why = "\nIts schedule is laid out over the whole run, whose length stays." if fixed else ""
+        raise UserError(
+            f"resume={folder} cannot go on with other settings than it began with:{listed}{why}\n"
+            f"Leave them out, or start a new run with them: train rerun={folder.name} ..."
+        )
+
+
+def planned(cfg: DictConfig) -> bool:
+    """Whether the schedule was laid out over the length of the run."""
+    return bool(cfg.get("scheduler")) and "total" in dict(cfg.scheduler.get("factory") or {}).values()
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _refuse_what_is_past(cfg: DictConfig, epoch: int) -> None:
+    most = cfg.trainer.get("max_epochs")
+    if most is not None and 0 <= most < epoch:
+        raise UserError(f"trainer.max_epochs={most}, but {epoch} epochs are done: give more, or leave it out")
+
+
+def prepare(back: Return, folder: Path) -> DictConfig:
+    """The config with which training goes on; the folder's curves are cut where they do."""
+    if run_dir.rank() == 0:
+        record.keep(back.cfg, folder, run_dir.overrides())
+        for name in ("metrics.csv", "layers.csv"):
+            files.cut_rows(folder / name, back.epoch)
+    cfg = back.cfg.copy()
+    with open_dict(cfg):
+        if back.checkpoint is not None:
+            cfg.ckpt_path, cfg.model.pretrained = str(back.checkpoint), None
+        for logger in (cfg.get("logger") or {}).values():
+            kind = str(logger.get("_target_")) if logger else ""
+            if kind.endswith(".TensorBoardLogger"):
+                logger.purge_step = back.logged
+            elif kind.endswith(".CSVLogger"):  # it would empty the file that is there
+                logger.version = f"resumed_at_{back.step}"
+    return cfg

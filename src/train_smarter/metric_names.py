@@ -1,0 +1,13 @@
+"""Names of the metrics that a run logs, and their direction."""
+
+METRICS = [
+    f"{split}/{name}" for split in ("train", "val") for name in ("loss", "accuracy", "precision", "recall", "f1")
+]
+OBJECTIVES = [*METRICS, "seconds", "seconds_per_epoch", "epochs", "parameters"]
+
+
+def _better(metric: str) -> str:
+    return "min" if metric.endswith("loss") else "max"
+
+
+SHOWN = ("loss", "accuracy", "precision", "recall", "f1")

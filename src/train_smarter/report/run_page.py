@@ -1,0 +1,267 @@
+"""The report page of a run."""
+
+import math
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from markupsafe import Markup
+from omegaconf import OmegaConf
+
+from train_smarter import paths
+from train_smarter.errors import UserError
+from train_smarter.history import saved_config
+from train_smarter.metric_names import SHOWN
+from train_smarter.report import run_plots, runs
+from train_smarter.report.formatting import Content
+from train_smarter.report.html import CONFIG, NAME, TEXT, _cut, _fitting, _rendered, _shown
+from train_smarter.run import files, run_dir
+from train_smarter.terminal import took
+
+FINDINGS = 50  # shown of a diagnosis
+IMAGES = 800_000  # characters of examples in all
+CURVES = ("loss", "accuracy", "f1")
+SEVERITIES = ("problem", "warning", "note")
+NEVER = "not yet: it is running"
+
+
+# ---- one run
+
+
+def run_page(folder: Path) -> str:
+    run = runs.detail(folder)
+    return _fitting(lambda most: _run_page(folder, run, most))
+
+
+def _run_page(folder: Path, run: Content, most: int) -> str:
+    again = _again(folder, run)
+    sections = {
+        "diagnosis": _told(_diagnosis, folder / "diagnosis.json", again),
+        "curves": _told(_curves, folder / "metrics.csv", again, run),
+        "classes": _told(_classes, folder / "results.json", again, most),
+        "examples": _told(_examples, folder / "examples.json", again),
+        "calibration": _told(_calibration, folder / "calibration.json", again),
+        "layers": _told(_layers, folder / "layers.csv", again, most),
+        "time": _told(_time, folder / "metrics.csv", again, run, folder),
+    }
+    splits = [split for split in runs.SPLITS if f"{split}/accuracy" in run["results"]]
+    repeat = {"again": f"train rerun={run_dir.named(folder, paths.LOGS)}", "config": _config(folder)}
+    return _rendered(
+        "run.html",
+        run=run,
+        facts=[fact for fact in runs.facts(run) if fact[0] != "command"],
+        splits=splits,
+        names=SHOWN,
+        tiles=_tiles(run),
+        **repeat,
+        **sections,
+    )
+
+
+def _told(section: Callable[..., Content], path: Path, again: str, *known: Any) -> Content:
+    """What a section shows; of a file that cannot be shown, why, and what to type."""
+    if not path.is_file():
+        return {"missing": f"{path.name} is not in this run's folder.", "again": again}
+    try:
+        return section(path, *known)
+    except Exception as error:  # a damaged file fails in many ways
+        why = error if isinstance(error, UserError) else f"{path} is damaged, or of another version: {error!r}"
+        return {"missing": str(why), "again": again}
+
+
+def _again(folder: Path, run: Content) -> str:
+    """What to type for what this run lacks: it goes on, if it broke off; else once more, with today's config."""
+    if run["status"] == "running":
+        return NEVER
+    if run["untested"]:
+        return f"train rerun={run_dir.named(folder, paths.LOGS)}"
+    if run["status"] not in runs.FINISHED and "last" in run["checkpoints"]:
+        return f"train resume={run_dir.named(folder, paths.LOGS)}"
+    return shlex.join(["train", *run["overrides"]])
+
+
+def _tiles(run: Content) -> list[tuple[str, str]]:
+    """The few facts that a reader looks for first."""
+    best = "" if run["best_epoch"] is None else f", epoch {run['best_epoch']}"
+    known = {
+        "test accuracy": run["results"].get("test/accuracy"),
+        "test F1": run["results"].get("test/f1"),
+        f"best {run['monitor']}{best}": run["best"],
+    }
+    tiles = [(name, f"{value:.4f}") for name, value in known.items() if value is not None]
+    return [*tiles, *([("took", took(run["seconds"]))] if run["seconds"] is not None else [])]
+
+
+def _config(folder: Path) -> str:
+    try:
+        config = OmegaConf.to_container(saved_config.recorded(folder), resolve=False)
+        text = OmegaConf.to_yaml(OmegaConf.create(config))
+    except runs.DAMAGE as error:
+        return str(error)
+    return _cut(text, CONFIG)
+
+
+def _diagnosis(path: Path) -> Content:
+    content = files.read_json(path)
+    findings = [_finding(one, run_dir.named(path.parent, paths.LOGS)) for one in content["findings"][:FINDINGS]]
+    known = list(dict(content.get("measured") or {}).items())[:FINDINGS]
+    measured = {_cut(str(name), NAME): _cut(_shown(value), NAME) for name, value in known}
+    return {"findings": sorted(findings, key=lambda one: SEVERITIES.index(one["severity"])), "measured": measured}
+
+
+def _finding(one: Content, name: str) -> Content:
+    severity = one["severity"] if one["severity"] in SEVERITIES else "note"
+    texts = {key: str(one.get(key) or "") for key in ("name", "evidence", "where")}
+    words = [str(word) for word in (one.get("advice") or [])[:FINDINGS]]
+    # The folder may be a stranger's: what is offered to be copied sets a plain key, and no `_target_`.
+    advice = [
+        f"train rerun={name} {shlex.quote(word)}" for word in words if re.fullmatch(r"[a-z]\w*(\.[a-z]\w*)*=.+", word)
+    ]
+    return {**texts, "severity": severity, "advice": advice}
+
+
+def _curves(path: Path, run: Content) -> Content:
+    rows = files.rows(path)
+    plots = []
+    for name in CURVES:
+        series = {split: _points(rows, f"{split}/{name}") for split in ("train", "val")}
+        series = {split: points for split, points in series.items() if points}
+        if series:
+            alt = f"{name} of {' and '.join(series)} over the epochs"
+            plots.append(run_plots.curves(name, series, best=run["best_epoch"], name=f"curve-{name}", alt=alt))
+    return {"plots": plots} if plots else {"missing": f"{path.name} holds no finished epoch.", "again": ""}
+
+
+def _points(rows: Sequence[Mapping[str, str]], column: str, over: str = "epoch") -> list[tuple[float, float]]:
+    found = [(float(row[over]), float(row[column])) for row in rows if row.get(column)]
+    return [point for point in found if all(map(math.isfinite, point))]
+
+
+def _classes(path: Path, most: int) -> Content:
+    """The confusion matrix of the last split, usually the test's, and each class on its own."""
+    confusion = files.read_json(path).get("confusion") or {}
+    if not confusion:
+        return {"missing": "results.json holds no confusion matrix: the run was not tested.", "again": ""}
+    split, counts = list(confusion.items())[-1]
+    counts = [[int(count) for count in row] for row in counts]
+    names = _names(path.parent, len(counts))
+    table = sorted(class_scores(counts, names), key=lambda one: one["f1"])
+    alt = f"confusion matrix of {split}: {len(names)} classes"
+    drawn = run_plots.confusion(counts, names, name="confusion", alt=alt)
+    return {"split": split, "plot": drawn, "table": table[:most], "count": len(names)}
+
+
+def _names(folder: Path, count: int) -> list[str]:
+    """Of the classes; their numbers where preprocess.json is missing or does not fit."""
+    try:
+        names = [_cut(str(name), NAME) for name in files.read_json(folder / "preprocess.json")["names"]]
+    except runs.DAMAGE:
+        names = []
+    return names if len(names) == count else list(map(str, range(count)))
+
+
+def class_scores(counts: Sequence[Sequence[int]], names: Sequence[str]) -> list[Content]:
+    """Precision, recall and F1 of each class, how many examples it has, and what it is taken for most often.
+
+    counts: (K, K), row = true class, column = predicted. What has no denominator is 0, as in the metrics.
+    """
+    predicted = [sum(column) for column in zip(*counts, strict=True)]
+    found = []
+    for place, row in enumerate(counts):
+        hits, true = row[place], sum(row)
+        others = [0 if other == place else count for other, count in enumerate(row)]
+        mistaken = f"{names[others.index(max(others))]} ({max(others)})" if max(others) else ""
+        scores = {
+            "precision": hits / max(1, predicted[place]),
+            "recall": hits / max(1, true),
+            "f1": 2 * hits / max(1, true + predicted[place]),
+        }
+        found.append({"name": names[place], **scores, "count": true, "mistaken": mistaken})
+    return found
+
+
+def _examples(path: Path) -> Content:
+    examples, room = [], IMAGES
+    for one in files.read_json(path):
+        image, text = _image(one.get("image") or ""), _cut(str(one.get("text") or ""), TEXT)
+        room -= len(image) + len(text)
+        if room < 0:
+            break
+        said = {key: _cut(str(one[key]), NAME) for key in ("split", "true", "predicted")}
+        probability = f"{float(one['probability']):.1%}"
+        examples.append({**said, "probability": probability, "right": bool(one["right"]), "image": image, "text": text})
+    if not any(one["image"] or one["text"] for one in examples):
+        return {"missing": "The inputs are neither images nor texts, or no sample was kept.", "again": ""}
+    mistakes, hits = ([one for one in examples if one["right"] == right] for right in (False, True))
+    return {"split": examples[0]["split"], "mistakes": mistakes, "hits": hits}
+
+
+def _image(text: Any) -> Markup:
+    """Base64, to be left as it is, however long."""
+    if not re.fullmatch(r"[A-Za-z0-9+/=]*", text):
+        raise ValueError("an image is not in base64")
+    return Markup(text)
+
+
+def _calibration(path: Path) -> Content:
+    content = files.read_json(path)
+    split = list(content)[-1]
+    errors = {name: float(part["ece"]) for name, part in content.items()}
+    alt = f"accuracy over confidence on {split}: on average {errors[split]:.1%} apart"
+    drawn = run_plots.reliability(content[split]["bins"], name="reliability", alt=alt)
+    return {"split": split, "errors": errors, "plot": drawn, "tendency": _tendency(content[split]["bins"])}
+
+
+def _tendency(bins: Sequence[Mapping[str, Any]]) -> str:
+    """Whether a model is surer than it is right, over all examples."""
+    gap = sum(one["count"] * (one["confidence"] - one["accuracy"]) for one in bins if one["count"])
+    gap /= max(1, sum(one["count"] for one in bins))
+    if abs(gap) < 0.005:
+        return "On the whole it is as sure as it is right."
+    return f"On the whole it is {abs(gap):.1%} {'surer than it is right' if gap > 0 else 'less sure than it is right'}."
+
+
+def _layers(path: Path, most: int) -> Content:
+    layers: dict[str, list[dict[str, str]]] = {}
+    for row in files.rows(path):
+        layers.setdefault(row["layer"], []).append(row)
+    titles = {
+        "gradient_norm": "gradient norm",
+        "weight_norm": "weight norm",
+        "update_ratio": "size of a step / weights",
+        "dead": "share of dead units",
+    }
+    plots = []
+    for column, title in titles.items():
+        series = {name: _points(rows, column) for name, rows in list(layers.items())[:most]}
+        if any(y > 0 for points in series.values() for _, y in points):
+            alt = f"{title} of each layer over the epochs"
+            plots.append(run_plots.layers(title, series, log=column != "dead", name=f"layers-{column}", alt=alt))
+    return {"plots": plots} if plots else {"missing": f"{path.name} holds no numbers.", "again": ""}
+
+
+def _time(path: Path, run: Content, folder: Path) -> Content:
+    points = _points(files.rows(path), "seconds")
+    results = files.read_json(folder / "results.json") if (folder / "results.json").is_file() else {}
+    told = {"all of it": took(run["seconds"])} if run["seconds"] is not None else {}
+    each = run["seconds_per_epoch"] or (median(y for _, y in points[1:] or points) if points else None)
+    if each:
+        told["training batches of an epoch (median)"] = f"{each:.3g} s"
+        if seen := _examples_an_epoch(folder, results):
+            told["training examples a second"] = f"{seen / each:,.0f}"
+    if results.get("parameters"):
+        told["trainable parameters"] = f"{int(results['parameters']):,}"
+    alt = "seconds of training in each epoch"
+    plots = [run_plots.curves("seconds an epoch", {"train": points}, name="seconds", alt=alt)] if points else []
+    return {"facts": told, "plots": plots}
+
+
+def _examples_an_epoch(folder: Path, results: Content) -> int | None:
+    """As many as the whole training split has; unknown where the run saw a part of it."""
+    counts = (results.get("confusion") or {}).get("train")
+    trainer = saved_config.recorded(folder).get("trainer") or {}
+    limits = {trainer.get(f"limit_{part}_batches") for part in ("train", "test")} - {None, 1.0}
+    return sum(map(sum, counts)) if counts and not limits and not trainer.get("fast_dev_run") else None

@@ -1,0 +1,76 @@
+"""Files of a run, written atomically: JSON, and CSV one row at a time."""
+
+import csv
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from train_smarter.errors import UserError
+from train_smarter.sanitize import csv_cell
+
+# ---- what a run writes
+
+
+def write_json(path: Path, content: Any) -> None:
+    """A whole file, as `write_whole`."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    # A row of numbers on one line.
+    text = re.sub(r"\[\n\s+([\d,\s.e+-]+?)\n\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text)
+    write_whole(path, text + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """A reader never sees half of the file; what lies in its place before, a stranger's link say, is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)
+    with part.open("x", encoding="utf8") as file:
+        file.write(text)
+    part.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path.parent} holds no {path.name}: is it a run folder, and did the run get that far?"
+        ) from None
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or without end
+        raise UserError(f"{path} is not readable JSON: {error}") from error
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Adds a row to a CSV file; the first row decides the columns."""
+    new = not path.exists()
+    row = {csv_cell(name): csv_cell(value) for name, value in row.items()}
+    columns = list(row) if new else path.read_text(encoding="utf8").partition("\n")[0].split(",")
+    with path.open("a", newline="", encoding="utf8") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file that are whole; of a run that was killed, the last one may not be."""
+    try:
+        with path.open(newline="", encoding="utf8") as file:
+            return [row for row in csv.DictReader(file) if None not in row.values() and None not in row]
+    except FileNotFoundError:
+        return []
+
+
+def cut_rows(path: Path, epoch: int) -> None:
+    """Takes the rows of `epoch` and all later ones out of a run's metrics.csv: the run does them again."""
+    kept = [row for row in rows(path) if row["epoch"].isdigit() and int(row["epoch"]) < epoch]
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)
+    for row in kept:
+        append_row(part, row)
+    if kept:
+        part.replace(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,88 @@
+"""Where pictures, histograms and layouts go: TensorBoard, if the run has it."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+log = logging.getLogger(__name__)
+
+
+def wanted(trainer: Trainer) -> bool:
+    """Whether the run has a TensorBoard logger; the same answer in every process."""
+    return any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
+
+
+def writers(trainer: Trainer) -> "list[SummaryWriter]":
+    """The event files this process writes to: one per TensorBoard logger on rank zero, none on other ranks."""
+    if not trainer.is_global_zero:
+        return []
+    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def gathered(trainer: Trainer, own: Any) -> list[Any]:
+    """What each process has, in every process: all have to call it."""
+    shares: list[Any] = [own] * trainer.world_size
+    if trainer.world_size > 1:
+        torch.distributed.all_gather_object(shares, own)
+    return shares
+
+
+def note_left_out(callback: Callback, why: str) -> None:
+    """Log that a callback does not fit the model."""
+    log.info("callbacks.%s is left out: %s", type(callback).__name__.lower(), why)
+
+
+def latest_step(trainer: Trainer) -> int:
+    """The optimizer step made last, where Lightning puts the scalars of an epoch's end on TensorBoard's axis."""
+    return max(0, trainer.global_step - 1)
+
+
+def write_scalars(folder: Path, results: Mapping[str, Any], *, step: int) -> None:
+    """Leaves metrics, as `test/accuracy`, in an event file of their own: a run beside the training's in TensorBoard."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        for name, value in results.items():
+            if "/" in name:
+                writer.add_scalar(name, value, step)
+
+
+def log_hparams(trainer: Trainer, *, choices: Mapping[str, object], metrics: Mapping[str, float]) -> None:
+    """Fills TensorBoard's HParams page, where runs are compared: one row a run.
+
+    To be called once, when a run is over. Does nothing without a TensorBoard logger, and on other ranks than zero.
+
+    Args:
+        trainer: of the finished run.
+        choices: flat, e.g. {"model": "cnn", "optimizer.lr": 1e-3}; true, false and null are shown as YAML spells them,
+            a list as Python does.
+        metrics: of the best checkpoint, e.g. {"test/accuracy": 0.98}, shown as `best/test/accuracy`: a name of its own,
+            since the page reads scalars, and no curve should get a point more.
+    """
+    from torch.utils.tensorboard.summary import hparams
+
+    for writer in writers(trainer):
+        for name, value in metrics.items():
+            writer.add_scalar(f"best/{name}", value, trainer.global_step)
+        # The first summary describes the columns. TensorBoard would take that of one run for all runs, and hide what
+        # only others have; without any, it finds the columns by itself.
+        _, start, end = hparams({name: _shown(value) for name, value in choices.items()}, {})
+        file = writer._get_file_writer()
+        file.add_summary(start)
+        file.add_summary(end)
+        writer.close()  # opened anew by this: Lightning closed it when the run ended
+
+
+def _shown(value: object) -> int | float | str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return value if isinstance(value, int | float | str) else str(value)

@@ -1,0 +1,33 @@
+"""The trial of a search that this process runs, if any."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+
+from train_smarter.quoting import quoted
+
+TICKET = "TRAIN_SMARTER_TRIAL"  # the environment variable
+
+
+# ---- what a job knows of it
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """Which trial of which study a job is."""
+
+    storage: str
+    study: str
+    number: int
+
+    def override(self) -> str:
+        """The word that takes it to the job, wherever that runs, and to all processes of it."""
+        return f"++hydra.job.env_set.{TICKET}={quoted(json.dumps(asdict(self)))}"
+
+
+def ticket() -> Ticket | None:
+    """That of this process; None: it is no trial of a search."""
+    content = os.environ.get(TICKET)
+    return Ticket(**json.loads(content)) if content else None

@@ -1,0 +1,546 @@
+"""The Optuna sweeper, with what the plugin's lacks: pruning, going on after a break, trials side by side.
+
+It takes the plugin's settings, samplers and search-space grammar; the loop is its own. Optuna is imported in `sweep`.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+import shlex
+import statistics
+import subprocess
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import CompactHydraException, HydraException
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from hydra.utils import execution_whitelist, instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from train_smarter import paths
+from train_smarter.errors import UserError
+from train_smarter.history import trials as history_trials
+from train_smarter.run import run_dir
+from train_smarter.run import trial as run_trial
+from train_smarter.run.files import read_json, rows
+from train_smarter.run.results import objective, troubles
+from train_smarter.run.signals import heeded
+from train_smarter.search import study
+from train_smarter.search.launcher import JobFailedError, JobKilledError, ProcessLauncher
+from train_smarter.terminal import show, took
+from train_smarter.trust import check_folder, check_trials, fits
+
+if TYPE_CHECKING:
+    from optuna import Trial
+    from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
+
+
+TRUSTED = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*", "optuna.pruners.*")
+MISTAKES = (UserError, CompactHydraException, OmegaConfBaseException)
+# Words that change nothing of what a trial comes to.
+HARMLESS = ("paths.", "threads", "tags", "logger", "data.dir", "data.download", "data.on_device", "callbacks.progress")
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is searched, and what is the same in every trial.
+
+    drawn: a distribution for each key; fixed: the value of each other key that was typed, and deletions as they were.
+    """
+
+    drawn: Mapping[str, BaseDistribution]
+    fixed: Mapping[str, str]
+    deleted: Sequence[str]
+
+    def overrides(self, params: Mapping[str, Any]) -> list[str]:
+        """Words for a job; `params` are the values that were drawn."""
+        typed = {**params, **self.fixed}
+        return [*(f"{key}={_word(value)}" for key, value in typed.items()), *self.deleted]
+
+    def told(self, objective: Mapping[str, str]) -> dict[str, dict[str, str]]:
+        """In words, by which a study knows its search again."""
+        fixed = {key: value for key, value in self.fixed.items() if not key.lstrip("+").startswith(HARMLESS)}
+        drawn = {key: str(distribution) for key, distribution in self.drawn.items()}
+        return {"drawn": drawn, "fixed": fixed | dict.fromkeys(self.deleted, "deleted"), "objective": dict(objective)}
+
+
+class OptunaSweeper(Sweeper):
+    """Runs trials until there are `n_trials` in the study, whenever and wherever they were run.
+
+    Args:
+        sampler, pruner: configs of Optuna's.
+        direction: minimize or maximize; a list where `objective` is one.
+        storage: a URL; None: a journal file in the study's folder.
+        study_name: which study.
+        n_trials: how many trials there are to be in all.
+        n_jobs: how many at a time.
+        max_failures: in a row, and the search stops.
+        max_failure_rate: of all trials, above which it stops.
+        params: what is searched, in the words of the command line.
+        custom_search_space: path to a function of (cfg, trial) that draws more.
+    """
+
+    def __init__(
+        self,
+        *,
+        sampler: DictConfig,
+        pruner: DictConfig,
+        direction: Any,
+        storage: str | None,
+        study_name: str,
+        n_trials: int,
+        n_jobs: int,
+        max_failures: int,
+        max_failure_rate: float,
+        params: DictConfig | None = None,
+        custom_search_space: str | None = None,
+    ) -> None:
+        self.sampler, self.pruner, self.storage, self.study_name = sampler, pruner, storage, study_name
+        self.directions = _directions(direction)
+        self.n_trials, self.n_jobs = _count("n_trials", n_trials), _count("n_jobs", n_jobs)
+        self.max_failures, self.max_failure_rate = _count("max_failures", max_failures), max_failure_rate
+        self.params: dict[str, Any] = {str(key): value for key, value in (params or {}).items()}
+        self.custom_search_space = custom_search_space
+        self.failed_in_a_row, self.failures = 0, 0  # here, since this process began
+        self.seconds: list[float] = []  # of the trials that ended here
+        self.over = threading.Event()  # no further trial begins
+        self.frozen = False  # what lies in memory after the first trial
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.cfg, self.folder = config, Path(str(config.hydra.sweep.dir)).absolute()
+        if self.n_jobs > 1 and str(config.hydra.launcher.get("_target_")).endswith("BasicLauncher"):
+            _launch_processes(config)  # jobs of one process would take turns
+        self.jobs = Plugins.instance().instantiate_launcher(
+            config=config, hydra_context=hydra_context, task_function=task_function
+        )
+        if isinstance(self.jobs, ProcessLauncher):
+            self.jobs.n_jobs = self.n_jobs
+        # A trial is one line, ours.
+        logging.getLogger("hydra._internal.core_plugins.basic_launcher").setLevel(logging.WARNING)
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Runs what is left of the search.
+
+        Args:
+            arguments: the overrides that were typed; a sweep among them is a part of the search space.
+
+        Raises:
+            UserError: it cannot begin, or its first trial showed a mistake.
+            SystemExit: 1, if trials failed.
+        """
+        space = self._space([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+        new = not self.folder.exists()
+        if not new:
+            check_folder(self.folder)
+        self.study = self._open(space)
+        with heeded():
+            try:
+                self._begin(space)
+                self._work(space)
+            except MISTAKES:
+                if new and not self.study.ended():
+                    self.study.forget()
+                raise
+            except (KeyboardInterrupt, SystemExit):
+                self._tell_how_to_go_on()
+                raise
+            finally:
+                gc.unfreeze()  # `_end` froze it
+        self._conclude()
+
+    # ---- before the first trial
+
+    def _space(self, words: Sequence[str]) -> Space:
+        from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
+
+        try:
+            drawn, fixed, deleted = create_params_from_overrides(list(words))
+        except (HydraException, ValueError, NotImplementedError) as error:
+            raise UserError(
+                f"this search space cannot be read: {str(error).splitlines()[0]}\n"
+                "Type choice(a,b), interval(low,high), int(interval(low,high)), tag(log,interval(low,high)), in quotes"
+            ) from error
+        drawn = {key: distribution for key, distribution in drawn.items() if key not in fixed}
+        if not drawn and not self.custom_search_space:
+            raise UserError(
+                "there is nothing to search: type what is, for example 'optimizer.lr=tag(log,interval(1e-4,1e-1))'"
+            )
+        if (objectives := self._objectives()) and len(objectives) != len(self.directions):
+            raise UserError(
+                f"objective={','.join(objectives)} has {len(objectives)} names, hydra.sweeper.direction "
+                f"{len(self.directions)}: type 'hydra.sweeper.direction=[maximize,minimize]', one for each"
+            )
+        return Space(drawn, fixed, deleted)
+
+    def _objectives(self) -> list[str]:
+        names = self.cfg.get("objective", self.cfg.get("monitor"))
+        return list(names) if isinstance(names, ListConfig) else [str(names)]
+
+    def _open(self, space: Space) -> study.Study:
+        url = self.storage or f"journal://{self.folder}/study.log"
+        return study.Study(
+            self.study_name,
+            url,
+            self.folder,
+            directions=self.directions,
+            total=self.n_trials,
+            sampler=self._sampler,
+            pruner=instantiate(self.pruner, _execution_whitelist_=execution_whitelist(TRUSTED, reset=True)),
+            suggest=lambda trial: self._suggest(trial, space),
+            values=lambda folder: _numbers(objective(folder, self.cfg)),
+        )
+
+    def _begin(self, space: Space) -> None:
+        """Holds the study against what is to be searched, and takes up what an earlier start left behind."""
+        there = [path.name for path in self.folder.iterdir() if path.name.isdigit()]
+        known = len(self.study.trials)  # after the look: another process's trial has its number before its folder
+        if unknown := [name for name in there if int(name) >= known]:
+            raise UserError(
+                f"{self.folder} holds trials that the study does not know ({', '.join(sorted(unknown, key=int)[:5])}): "
+                f"begin a new one, hydra.sweeper.study_name={self.study_name}_2"
+            )
+        directions = dict(zip(self._objectives(), self.directions, strict=True))
+        self.study.begin(space.told(directions), self._files())
+        check_trials(self.study.trials, space.drawn, more=bool(self.custom_search_space), study=self.study_name)
+        part = self.folder / "multirun.yaml.part"
+        OmegaConf.save(self.cfg, part)
+        part.replace(self.folder / "multirun.yaml")
+        cut_off = self.study.close_cut_off()
+        if _is_grid(self.sampler):
+            self._ask_the_grid(space)
+        ended = len(self.study.ended())
+        if ended:
+            again = f"; {cut_off} that were cut off are asked again" if cut_off else ""
+            show(f"study {self.study_name} goes on: {ended} of {self.study.total} trials are done{again}")
+        elif not self.study.began_with:
+            show(f"study {self.study_name}: {self.study.total} trials over {', '.join(space.drawn)}, in {self.folder}")
+
+    def _ask_the_grid(self, space: Space) -> None:
+        """Puts all points of the grid into the study, once, in a random order; `n_trials` beyond them are not run."""
+        from itertools import product
+        from random import Random
+
+        from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
+
+        try:
+            axes = {key: OptunaSweeperImpl._to_grid_sampler_choices(values) for key, values in space.drawn.items()}
+        except ValueError as error:
+            raise UserError("a grid has no intervals: type choice(...) or range(low,high,step)") from error
+        points = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+        self.study.total = min(self.n_trials, len(points))
+        Random(self.sampler.get("seed") or 0).shuffle(points)
+        self.study.ask(points)
+
+    def _sampler(self, number: int) -> BaseSampler:
+        """That of the trial of a number: so a search that is broken off, or shared, draws on and nothing twice."""
+        from optuna.exceptions import ExperimentalWarning
+        from optuna.samplers import RandomSampler
+
+        seed = self.sampler.get("seed")
+        if _is_grid(self.sampler):
+            return RandomSampler(seed)
+        own: dict[str, Any] = {"_execution_whitelist_": execution_whitelist(TRUSTED, reset=True)}
+        if seed is not None and "QMC" not in str(self.sampler._target_):  # whose sequence is one, of one seed
+            own["seed"] = (int(seed) + 7919 * number) % 2**32
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)  # half of Optuna's samplers are called so
+                sampler: BaseSampler = instantiate(self.sampler, **own)
+        except Exception as error:
+            cause = error.__cause__ or error
+            raise UserError(f"hydra.sweeper.sampler: {str(cause).splitlines()[0]}") from error
+        return sampler
+
+    def _suggest(self, trial: Trial, space: Space) -> None:
+        for key, distribution in space.drawn.items():
+            trial._suggest(key, distribution)
+        if self.custom_search_space:
+            trusted = execution_whitelist((self.custom_search_space,), reset=True)
+            draw = instantiate({"_target_": self.custom_search_space, "_partial_": True}, _execution_whitelist_=trusted)
+            draw(self.cfg, trial)
+        for key, value in trial.params.items():  # one that waited had a value already, which Optuna only warns of
+            if not fits(trial.distributions[key], value):
+                raise UserError(f"study {self.study_name} is refused: it has {key}={value!r} for trial {trial.number}")
+
+    def _files(self) -> dict[str, int]:
+        return study.fingerprints(*paths.SOURCES)
+
+    # ---- trials
+
+    def _work(self, space: Space) -> None:
+        """Runs trials until none is left; of processes, each slot takes the next trial as soon as it is free."""
+        if not isinstance(self.jobs, ProcessLauncher) or self.n_jobs == 1:
+            self._take_turns(space, width=1 if isinstance(self.jobs, ProcessLauncher) else self.n_jobs)
+            return
+        with ThreadPoolExecutor(self.n_jobs) as pool:
+            slots = [pool.submit(self._take_turns, space) for _ in range(self.n_jobs)]
+            try:
+                done, _ = wait(slots, return_when=FIRST_EXCEPTION)
+                for slot in done:
+                    slot.result()
+            except BaseException:
+                self.over.set()
+                self.jobs.stop()
+                raise
+
+    def _take_turns(self, space: Space, *, width: int = 1) -> None:
+        """width: trials that are launched together, by a launcher of somebody else's that runs them side by side."""
+        while not self.over.is_set():
+            claimed = [trial for _ in range(width) if (trial := self.study.claim())]
+            if not claimed:
+                return
+            self._warn_of_drift()
+            for trial, returned in zip(claimed, self._launched(claimed, space), strict=True):
+                self._end(trial, returned)
+            if self._hopeless():
+                self.over.set()
+
+    def _launched(self, trials: Sequence[Trial], space: Space) -> Sequence[JobReturn]:
+        jobs = [self._overrides(trial, space) for trial in trials]
+        try:
+            return self.jobs.launch(jobs, initial_job_idx=trials[0].number)
+        except Exception as error:  # its config does not even compose
+            return [JobReturn(_return_value=error, status=JobStatus.FAILED) for _ in jobs]
+        except BaseException:  # the search is asked to end
+            for trial in trials:
+                self.study.again(trial, died=False)
+            raise
+
+    def _overrides(self, trial: Trial, space: Space) -> list[str]:
+        ticket = run_trial.Ticket(self.study.url, self.study_name, trial.number)
+        return [*space.overrides(trial.params), f"hydra.sweep.subdir={trial.number}", ticket.override()]
+
+    def _end(self, trial: Trial, returned: JobReturn) -> None:
+        """Tells the study how a trial ended, and the user in a line."""
+        try:
+            values = self._values(returned)
+        except MISTAKES as error:
+            if not self.study.ended():
+                raise
+            self._fail(trial, error)
+        except JobKilledError as error:
+            stopped = self.over.is_set()
+            if not self.study.again(trial, died=not stopped):
+                self._fail(trial, error)
+            elif not stopped:
+                show(f"trial {trial.number}: {error}; its point is asked again")
+        except Exception as error:
+            self._fail(trial, error)
+        else:
+            self.failed_in_a_row = 0
+            self.study.tell(trial, values)
+            self._show(trial.number)
+        _free(returned)
+        if not self.frozen:  # what the first trial imported stays: looking through it takes half a second each time
+            gc.freeze()
+            self.frozen = True
+
+    def _values(self, returned: JobReturn) -> list[float]:
+        value = returned._return_value  # `return_value` would print the error first
+        if returned.status != JobStatus.COMPLETED:
+            raise value if isinstance(value, Exception) else RuntimeError(f"it ended with {value!r}")
+        return _numbers(value)
+
+    def _fail(self, trial: Trial, error: Exception) -> None:
+        self.failed_in_a_row += 1
+        self.failures += 1
+        told = (
+            str(error)
+            if isinstance(error, JobFailedError | JobKilledError)
+            else "".join(traceback.format_exception(error))
+        )
+        self.study.tell(trial, None, error=told)
+        self._show(trial.number)
+
+    def _hopeless(self) -> bool:
+        counts = self.study.counts()
+        rate = counts["failed"] / max(1, sum(counts.values()))
+        return self.failed_in_a_row >= self.max_failures or rate > self.max_failure_rate
+
+    def _warn_of_drift(self) -> None:
+        if changed := self.study.drift(self._files()):
+            show(
+                f"since this study began, {', '.join(changed)} changed: later trials may not compare with earlier ones"
+            )
+
+    def _show(self, number: int) -> None:
+        """A line: how a trial ended, the best so far, the time left."""
+        trial = next(one for one in self.study.trials if one.number == number)
+        ended, total = len(self.study.ended()), self.study.total
+        if trial.duration:
+            self.seconds.append(trial.duration.total_seconds())
+        left = statistics.mean(self.seconds[-20:]) * (total - ended) / self.n_jobs if self.seconds else 0
+        best = self.study.best()
+        known = f" | best {best.value:.4f}, trial {best.number}" if best else ""
+        ahead = f" | {took(left)} left" if ended < total else ""
+        width = len(str(total))
+        show(f"[{ended:{width}}/{total}] trial {number}: {self._told(trial)}; {_params(trial)}{known}{ahead}")
+
+    def _told(self, trial: FrozenTrial) -> str:
+        state = history_trials.state_of(trial)
+        if state == "failed":
+            return f"failed: {history_trials.gist(trial.user_attrs.get('error', ''))}"
+        epochs = len(rows(self.folder / str(trial.number) / "metrics.csv"))
+        values = ", ".join(
+            f"{name} {value:.4f}" for name, value in zip(self._objectives(), trial.values or [], strict=False)
+        )
+        what = f"pruned after {epochs} epochs, {values}" if state == "pruned" else f"{values}, {epochs} epochs"
+        found = troubles(self.folder / str(trial.number))
+        wrong = f", {len(found)} found: {' '.join(found)}" if found else ""
+        return f"{what}, {took(trial.duration.total_seconds() if trial.duration else 0)}{wrong}"
+
+    # ---- after the last one
+
+    def _conclude(self) -> None:
+        OmegaConf.save(OmegaConf.create(self.study.results()), self.folder / "optimization_results.yaml")
+        if elsewhere := len(self.study.running()):
+            show(f"{elsewhere} trials still run elsewhere; the last to end concludes the study")
+            return
+        counts = self.study.counts()
+        ended = sum(counts.values())
+        told = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
+        show("", f"{ended} of {self.study.total} done: {told}")
+        if ended < self.study.total and self._hopeless():
+            show(
+                f"stopped: {self.failed_in_a_row} trials failed in a row, {counts['failed']} of {ended} in all; to "
+                "bear more, raise hydra.sweeper.max_failures or hydra.sweeper.max_failure_rate"
+            )
+        if counts["complete"]:
+            self._tell_the_winner()
+        if self.cfg.get("report", True):
+            from train_smarter.report import page  # here: it draws
+
+            page.leave(self.folder, study=self.study.optuna)
+        self._tell_what_to_type(ended)
+        if self.failures:
+            sys.exit(1)
+
+    def _tell_the_winner(self) -> None:
+        if len(self.directions) > 1:
+            show("Pareto front:")
+            for trial in self.study.optuna.best_trials:
+                show(f"  trial {trial.number}: {self._told(trial)}; {_params(trial)}")
+            return
+        best = self.study.best()
+        assert best is not None
+        show(f"best: {self._objectives()[0]} {best.value:.4f} in trial {best.number}: {_params(best)}")
+        if self.cfg.get("test", True) and (results := _tested(self.folder / str(best.number))):
+            told = ", ".join(
+                f"{name} {results[name]:.4f}" for name in ("test/accuracy", "test/f1", "test/loss") if name in results
+            )
+            show(f"its checkpoint on the test split, which no trial has seen: {told}")
+
+    def _tell_what_to_type(self, ended: int) -> None:
+        name, go_on = self._named(), self._going_on()
+        journal = "" if self.storage else f"{shlex.quote(str(self.folder / 'study.log'))}"
+        more = {
+            "train the winner, with several seeds": f"train -m rerun={name} seed=1,2,3,4,5",
+            "compare the trials": f"report run={name}",
+            "in TensorBoard": f"tensorboard --logdir {shlex.quote(str(self.folder))}",
+            "in the browser": f"optuna-dashboard {journal or '<its storage>'}",
+            "more trials": f"{go_on}{' with' if self.storage else ''} hydra.sweeper.n_trials={2 * self.n_trials}",
+            "a fresh study": f"the same command with hydra.sweeper.study_name={self.study_name}_2",
+        }
+        if ended < self.study.total:
+            more["go on"] = go_on
+        show("", *(f"{what + ':':38}{command}" for what, command in more.items()))
+
+    def _tell_how_to_go_on(self) -> None:
+        show(f"interrupted; to go on, type: {self._going_on()}")
+
+    def _going_on(self) -> str:
+        """A storage of the user's own is not taken over from a folder, which may be a stranger's."""
+        return "the same command" if self.storage else f"train -m resume={self._named()}"
+
+    def _named(self) -> str:
+        return run_dir.named(self.folder, paths.LOGS)
+
+
+def _numbers(returned: Any) -> list[float]:
+    """What a job returned, for each objective."""
+    if returned is None:
+        raise ValueError(
+            "the objective was never measured: the run ended before its first validation; give it more "
+            "trainer.max_steps, or validate sooner: trainer.val_check_interval=0.1"
+        )
+    values = [float(one) for one in (returned if isinstance(returned, list | tuple) else [returned])]
+    if not all(map(math.isfinite, values)):
+        raise FloatingPointError(f"the objective is {returned}")
+    return values
+
+
+def _launch_processes(config: DictConfig) -> None:
+    """What hydra/launcher=process does, in a config that has been composed."""
+    with read_write(config.hydra), open_dict(config.hydra):
+        config.hydra.launcher = OmegaConf.load(paths.CONF / "hydra" / "launcher" / "process.yaml")
+        config.hydra.runtime.choices["hydra/launcher"] = "process"
+        config.hydra.overrides.hydra.append("hydra/launcher=process")  # a job's config is composed with these
+
+
+def _directions(given: Any) -> list[study.Direction]:
+    """One for each objective."""
+    known: dict[str, study.Direction] = {"minimize": "minimize", "maximize": "maximize"}
+    several = [str(one) for one in (given if isinstance(given, ListConfig | list) else [given])]
+    if wrong := [one for one in several if one not in known]:
+        raise UserError(f"hydra.sweeper.direction={wrong[0]}: give minimize or maximize")
+    return [known[one] for one in several]
+
+
+def _count(key: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UserError(f"hydra.sweeper.{key}={value}: give a whole number of at least 1")
+    return value
+
+
+def _is_grid(sampler: DictConfig) -> bool:
+    return str(sampler.get("_target_")).endswith(".GridSampler")
+
+
+def _word(value: Any) -> Any:
+    """A value as the command line spells it."""
+    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else value
+
+
+def _params(trial: FrozenTrial) -> str:
+    values = {key: f"{value:.4g}" if isinstance(value, float) else _word(value) for key, value in trial.params.items()}
+    return " ".join(f"{key}={value}" for key, value in values.items())
+
+
+def _tested(folder: Path) -> dict[str, Any]:
+    """The winner's metrics on the test split, asked for once; empty where its checkpoint is gone."""
+    results = folder / "evaluate" / "results.json"
+    if not results.is_file():
+        command = [sys.executable, "-P", "-m", f"{paths.COMMANDS}.evaluate", f"run={folder}", "split=[test]"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            show(f"the winner could not be tested: {history_trials.gist(done.stderr)}")
+            return {}
+    content: dict[str, Any] = read_json(results)
+    return content
+
+
+def _free(returned: JobReturn) -> None:
+    """Gives the memory of a trial back: a traceback holds the model and its gradients."""
+    error = returned._return_value
+    if isinstance(error, BaseException):
+        traceback.clear_frames(error.__traceback__)
+    returned._return_value = None
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -1,0 +1,123 @@
+"""What a process is set to before it trains, so that a step costs what its network costs."""
+
+import atexit
+import ctypes
+import gc
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+# glibc's numbers for mallopt (malloc.h), and bytes.
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+KEPT, LARGE = 2**30, 2**26
+
+
+def load() -> None:
+    """Imports torch, Lightning and what builds a run; to be called before anything else imports them.
+
+    Without what would double the seconds that this takes beside torch itself: searches for garbage among half a million
+    new objects, all of which stay, and a part of SciPy that nothing here uses.
+    """
+    if (
+        "train_smarter.config.build" in sys.modules
+    ):  # of an earlier run in this process: what is garbage by now would stay
+        return
+    gc.disable()
+    try:
+        with spared_scipy():
+            import_module("train_smarter.config.build")
+    finally:
+        gc.freeze()  # left out of later searches, too
+        gc.enable()
+        atexit.register(gc.unfreeze)  # else libraries bound by nanobind tell at the end that all of theirs has leaked
+
+
+@contextmanager
+def spared_scipy() -> Iterator[None]:
+    """Has torchmetrics, imported within, leave scipy.signal unloaded, of which it asks whether there is a `hamming`.
+
+    To load it takes half as long as torch.
+    """
+    name = "scipy.signal"
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = stand_in = StandIn(name)
+    try:
+        yield
+    finally:
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
+
+
+class StandIn(ModuleType):
+    """Is imported in place of the module of its name, which it loads when anything but `hamming` is asked for."""
+
+    hamming = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__path__":  # torch looks through all modules for their files
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(import_module(self.__name__), name)
+
+
+def prepare(threads: int | None = None) -> None:
+    """To be called once, before the trainer is made.
+
+    Args:
+        threads: of the CPU, for each operation; None: as many as there are cores. A small network's operations are
+            over before a second thread has woken up.
+    """
+    import torch
+
+    keep_freed_memory()
+    hide_missing_gpu()
+    spare_tensorflow()
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def keep_freed_memory() -> bool:
+    """Lets glibc keep what large tensors leave behind, instead of giving it back to the system with each of them.
+
+    Else every step on a CPU gets its activations as new pages, which the system first fills with zeros: a quarter of
+    the time of `experiment=cifar10_cnn`. Only what is larger than 64 MB (a data set) still comes and goes as a whole.
+    Settings of your own, in MALLOC_* or GLIBC_TUNABLES, win.
+
+    Returns:
+        Whether there is a glibc that took it.
+    """
+    own = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
+    if own or platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return bool(mallopt(TRIM_THRESHOLD, KEPT) and mallopt(MMAP_THRESHOLD, LARGE))
+
+
+def hide_missing_gpu() -> None:
+    """Says that there is no GPU, where there is none.
+
+    Torch's optimizers ask at every step, and its CUDA build then loads the driver's library anew, which takes as long
+    as the forward pass of a small network.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+
+def spare_tensorflow() -> None:
+    """Has TensorBoard write files by itself where TensorFlow is installed, too.
+
+    Else it loads all of TensorFlow for that, which takes as long as the rest of a run's start, and slows its steps.
+    TensorBoard looks for a module of this name first.
+    """
+    name = "tensorboard.compat.notf"
+    sys.modules.setdefault(name, ModuleType(name))

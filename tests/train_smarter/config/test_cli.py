@@ -1,0 +1,133 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from train_smarter.config.cli import _absolute
+from train_smarter.paths import CONF
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+WITHOUT_TORCH = (
+    "import sys; sys.modules['torch'] = None; from train_smarter.commands.{0} import main; sys.argv[1:] = {1}; main()"
+)
+
+
+def answered(verb: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """The verb in a process in which importing torch fails."""
+    code = WITHOUT_TORCH.format(verb, list(words))
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "told"),
+    [
+        ("train", ["--help"], "train experiment=cifar10_cnn"),
+        ("train", ["--cfg", "job"], "_target_: my_project.model.cnn.CNN"),
+        ("evaluate", ["--help"], "evaluate run=last"),
+    ],
+)
+def test_help_and_config_are_shown_without_importing_torch(verb: str, words: list[str], told: str) -> None:
+    done = answered(verb, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert told in done.stdout
+
+
+def test_a_misspelt_key_is_answered_in_two_lines_with_the_nearest_right_name() -> None:
+    done = answered("train", "modle=cnn")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 2
+    assert "Did you mean" in done.stderr
+    assert "'model'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("verb", "word", "told"),
+    [
+        ("train", "model=cn", "did you mean 'cnn'?"),
+        ("train", "logger=null", "type logger=none"),
+        ("train", "model=_classifier", "type one of bag_lstm, cnn"),
+        ("train", "local=null", "type one of default"),
+        ("evaluate", "-m", "type it without -m"),
+        ("train", "optimizer=null", "type one of adam, adamw, sgd"),
+        ("train", "data.batch_size=0", "data.batch_size=0: give a whole number of at least 1"),
+        ("train", "data.batch_size=[", "data.batch_size=["),
+        ("train", "resume", "resume: give key=value, resume=... if that is the key"),
+        ("train", "resume=nowhere", "resume=nowhere is no run folder"),
+        ("evaluate", "split=[test]", "type evaluate run=last"),
+        ("evaluate", "run=/nowhere", "run=/nowhere is no run folder"),
+    ],
+)
+def test_a_mistake_costs_no_import_of_torch_and_ends_in_exit_code_2(verb: str, word: str, told: str) -> None:
+    done = answered(verb, word)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "seen"),
+    [
+        ("data.dir=photos", f"data.dir={Path.cwd() / 'photos'}"),
+        ("+data.dir=~/photos", f"+data.dir={Path.home() / 'photos'}"),
+        ("data.dir=/photos", "data.dir=/photos"),
+        ("data.dir=one,two", "data.dir=one,two"),
+        ("data.dir='my photos'", "data.dir='my photos'"),
+        ("data.dir=/my photos (1)", "data.dir='/my photos (1)'"),
+        ("ckpt_path=null", "ckpt_path=null"),
+        ("model=cnn", "model=cnn"),
+    ],
+)
+def test_a_path_is_taken_in_full_for_commands_typed_elsewhere(typed: str, seen: str) -> None:
+    assert _absolute(typed) == seen
+
+
+def test_a_refused_run_leaves_no_folder(command: Command, tmp_path: Path) -> None:
+    assert command("train", "data.batch_size=0").returncode == 2
+    assert not list((tmp_path / "train" / "runs").iterdir())
+
+
+def test_a_refused_run_takes_nothing_of_the_users_away(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.log").touch()
+    assert command("train", "data.batch_size=0", f"hydra.run.dir={tmp_path}/mine").returncode == 2
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.log"]
+
+
+@pytest.mark.parametrize("group", ["callbacks", "debug", "experiment", "logger", "scheduler"])
+def test_a_group_that_may_be_empty_has_a_none(group: str) -> None:
+    assert (CONF / group / "none.yaml").is_file()
+
+
+@pytest.mark.parametrize("kind", ["mistake", "error", "warning"])
+def test_nothing_that_a_command_prints_steers_a_terminal(kind: str, tmp_path: Path) -> None:
+    """Not even the traceback of a fault, or a library's warning."""
+    raised = {"mistake": "raise UserError(text)", "error": "raise ValueError(text)", "warning": "warnings.warn(text)"}
+    program = f"""
+import warnings
+from train_smarter.config.cli import command
+from train_smarter.errors import UserError
+def act(cfg):
+    text = "\\x1b[31mred\\x9b"
+    {raised[kind]}
+command("report", act)
+"""
+    (tmp_path / "program.py").write_text(program)
+    done = subprocess.run([sys.executable, tmp_path / "program.py"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "\\x1b[31mred\\x9b" in done.stderr) == ({"mistake": 2, "error": 1}.get(kind, 0), True)
+    assert "\x1b" not in done.stderr + done.stdout
+
+
+def test_on_a_login_node_of_a_cluster_a_run_says_nothing_of_srun(
+    compose: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from train_smarter.config.build import build
+
+    (tmp_path / "srun").write_text("#!/bin/sh\n")
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    build(compose("trainer=cpu"))  # a warning would be an error here

@@ -1,0 +1,30 @@
+import subprocess
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+import train_smarter.config.resolvers  # noqa: F401
+from train_smarter.paths import ROOT
+
+
+def test_a_config_knows_the_project_and_counts_the_classes_of_a_folder(tmp_path: Path) -> None:
+    for name in ("cat", "dog", "owl"):
+        (tmp_path / name).mkdir()
+    assert OmegaConf.create({"x": "${project_root:}/conf"}).x == f"{ROOT}/conf"
+    assert OmegaConf.create({"dir": str(tmp_path), "x": "${count_classes:${dir}}"}).x == 3
+
+
+def test_an_optimizer_is_fused_unless_losses_are_scaled() -> None:
+    assert OmegaConf.create({"x": "${fused:32-true}"}).x
+    assert not OmegaConf.create({"x": "${fused:16-mixed}"}).x
+
+
+def test_whoever_looks_for_a_past_run_can_resolve_its_config() -> None:
+    """In a process of its own: here, other tests have registered them."""
+    program = (
+        "import train_smarter.history.saved_config; from omegaconf import OmegaConf; "
+        "print(OmegaConf.create({'x': '${fused:a}'}).x)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "True\n", done.stderr

@@ -1,0 +1,256 @@
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from train_smarter.data.examples import SPLITS, Examples, Source
+from train_smarter.data.image_data import ImageData
+from train_smarter.errors import UserError
+
+BARE: dict[str, Any] = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+}
+
+
+class Grey(ImageData):
+    """Twelve images of each split, two classes, all of them grey: pixel value 51, a fifth."""
+
+    def __init__(self, **data: Any) -> None:
+        super().__init__(**{"num_classes": 2, "shape": [1, 4, 4], "batch_size": 4, "eval_batch_size": 8, **data})
+
+    def read(self) -> Source:
+        examples = Examples(torch.full((12, 1, 4, 4), 51, dtype=torch.uint8), torch.arange(12) % 2)
+        return Source(["even", "odd"], examples, examples, examples)
+
+
+class Noise:
+    """An augmentation that adds a number of its own to each image, and writes the numbers down."""
+
+    def __init__(self) -> None:
+        self.drawn: list[Tensor] = []
+        self.before: list[Tensor] = []
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        self.before.append(images.clone())
+        self.drawn.append(torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device))
+        return images + self.drawn[-1]
+
+
+class Watcher(lightning.LightningModule):
+    """Writes down the images that each kind of step receives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.seen: dict[str, list[Tensor]] = {"train": [], "val": [], "test": []}
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
+        self.seen["train"].append(batch[0])
+        return self.weight * batch[0].mean()
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:  # noqa: ARG002
+        self.seen["val"].append(batch[0])
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:  # noqa: ARG002
+        self.seen["test"].append(batch[0])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fitted(augment: Mapping[str, Any], *, epochs: int = 1, **data: Any) -> Watcher:
+    """What a training and a test run over all splits see."""
+    watcher, grey = Watcher(), Grey(augment=augment, **data)
+    trainer = lightning.Trainer(**BARE, max_epochs=epochs)
+    trainer.fit(watcher, datamodule=grey)
+    grey.splits = SPLITS
+    trainer.test(watcher, datamodule=grey, verbose=False)
+    return watcher
+
+
+def numbers(noise: Noise) -> list[list[float]]:
+    return [drawn.flatten().tolist() for drawn in noise.drawn]
+
+
+def model_sees(data: ImageData, *pixels: int) -> list[float]:
+    """What becomes of one image whose channels have one value each, outside of training."""
+    image = torch.tensor(pixels, dtype=torch.uint8)[None, :, None, None].expand(1, -1, 4, 4)
+    seen = data.on_after_batch_transfer((image, torch.zeros(1)), 0)[0]
+    assert (seen.shape, seen.dtype) == (image.shape, torch.float32)
+    values: list[float] = seen[0, :, 0, 0].tolist()
+    return values
+
+
+# ---- normalised
+
+
+@pytest.mark.parametrize(("pixel", "expected"), [(0, -1.0), (255, 1.0), (51, -0.6)])  # (51 / 255 - 0.5) / 0.5
+def test_pixels_are_normalised(pixel: int, expected: float) -> None:
+    assert model_sees(Grey(mean=0.5, std=0.5), pixel) == pytest.approx([expected])
+
+
+def test_each_channel_has_a_mean_and_a_deviation_of_its_own() -> None:
+    data = Grey(shape=[3, 4, 4], mean=[0.0, 0.2, 0.5], std=[1.0, 0.4, 0.25])
+    # (51 / 255 - 0) / 1, (51 / 255 - 0.2) / 0.4, (255 / 255 - 0.5) / 0.25
+    assert model_sees(data, 51, 51, 255) == pytest.approx([0.2, 0.0, 2.0], abs=1e-6)
+
+
+def test_a_batch_leaves_the_examples_in_memory_as_they_are() -> None:
+    watcher = fitted({"noise": Noise()})
+    assert watcher.seen["train"][0].dtype == torch.float32
+    data = Grey()
+    data.setup()
+    for inputs, labels in data.train_dataloader():
+        data.on_after_batch_transfer((inputs, labels), 0)
+    assert data.examples["train"].inputs.eq(51).all()
+    assert data.examples["train"].inputs.dtype == torch.uint8
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("64-true", torch.float64), ("bf16-true", torch.bfloat16)])
+def test_images_have_the_precision_of_the_model(precision: Any, dtype: torch.dtype) -> None:
+    watcher, noise = Watcher(), Noise()
+    lightning.Trainer(**BARE, max_epochs=1, precision=precision).fit(watcher, datamodule=Grey(augment={"noise": noise}))
+    assert {images.dtype for images in watcher.seen["train"] + watcher.seen["val"]} == {dtype}
+
+
+# ---- augmented in training alone
+
+
+def test_augmentation_sees_every_training_batch_and_no_other() -> None:
+    noise = Noise()
+    watcher = fitted({"noise": noise}, epochs=2)
+    assert len(noise.drawn) == 6  # 2 epochs of 12 / 4 batches
+    clean = -0.6  # (51 / 255 - 0.5) / 0.5
+    for drawn, images in zip(noise.drawn, watcher.seen["train"], strict=True):
+        assert images.sub(clean + drawn / 0.5).abs().max() < 1e-6
+    assert len(watcher.seen["val"]) == 6  # 8 and 4 of 12: the sanity check, and after each of 2 epochs
+    assert len(watcher.seen["test"]) == 6  # 8 and 4 of 12, in three splits
+    for images in watcher.seen["val"] + watcher.seen["test"]:
+        assert images.sub(clean).abs().max() < 1e-6
+
+
+def test_augmentation_sees_numbers_from_0_to_1() -> None:
+    noise = Noise()
+    fitted({"noise": noise})
+    assert all(images.sub(0.2).abs().max() < 1e-6 for images in noise.before)  # 51 / 255
+
+
+def test_augmentations_follow_each_other_in_the_order_of_their_names_in_the_config() -> None:
+    steps: list[str] = []
+
+    def step(name: str) -> Any:
+        def noted(images: Tensor, _: torch.Generator) -> Tensor:
+            steps.append(name)
+            return images
+
+        return noted
+
+    fitted({"second": step("second"), "first": step("first")})
+    assert steps == ["second", "first"] * 3
+
+
+def test_a_null_entry_is_left_out() -> None:
+    noise = Noise()
+    assert list(Grey(augment={"flip": None, "noise": noise}).augment) == ["noise"]
+    assert fitted({"flip": None}).seen["train"][0].sub(-0.6).abs().max() < 1e-6
+
+
+def test_plain_training_is_not_augmented() -> None:
+    noise = Noise()
+    fitted({"noise": noise}, plain=True)
+    assert not noise.drawn
+
+
+# ---- random by seed, batch and example
+
+
+def test_each_example_and_each_batch_of_each_epoch_is_augmented_in_its_own_way() -> None:
+    noise = Noise()
+    fitted({"noise": noise}, epochs=2)
+    assert len({number for batch in numbers(noise) for number in batch}) == 24  # 2 epochs of 12 examples
+
+
+def test_the_same_seed_repeats_the_augmentation_whatever_else_was_drawn() -> None:
+    one, again = Noise(), Noise()
+    torch.manual_seed(0)
+    fitted({"noise": one}, seed=3)
+    torch.manual_seed(99)
+    fitted({"noise": again}, seed=3)
+    assert numbers(one) == numbers(again)
+
+
+def test_another_seed_augments_in_another_way() -> None:
+    one, other = Noise(), Noise()
+    fitted({"noise": one}, seed=3)
+    fitted({"noise": other}, seed=4)
+    assert not set(numbers(one)[0]) & set(numbers(other)[0])
+
+
+def test_training_draws_nothing_from_the_global_random_state() -> None:
+    before = torch.get_rng_state()
+    fitted({"noise": Noise()})
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# ---- a user's own images
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_file_is_treated_like_the_example_that_it_was_saved_from(tmp_path: Path, channels: int) -> None:
+    data = Grey(shape=[channels, 5, 4], mean=0.3)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 4, channels), dtype=np.uint8)
+    Image.fromarray(pixels.squeeze()).save(tmp_path / "a.png")
+    example = Examples(torch.from_numpy(pixels).permute(2, 0, 1)[None], torch.zeros(1, dtype=torch.long))
+    encoded = data.encode({"test": example})["test"]
+
+    (file,) = data.sources(str(tmp_path / "a.png"))
+    read = data.example(file)
+    images, labels = data.batch([read.content])
+    assert (read.told, read.changes) == ({"input": str(tmp_path / "a.png")}, ())
+    assert torch.equal(images, encoded.inputs)
+    assert images.is_contiguous(memory_format=torch.channels_last)  # as the examples: the same to the last digit
+    assert labels.shape == (1,)
+
+
+def test_a_file_of_another_size_and_kind_is_converted_and_that_is_told(tmp_path: Path) -> None:
+    Image.new("RGB", (30, 20), "white").save(tmp_path / "a.png")
+    read = Grey().example(tmp_path / "a.png")
+    assert read.content.tolist() == [[[255] * 4] * 4]
+    assert read.changes == ("converted to grey", "scaled to 4x4")
+
+
+def test_images_of_a_number_of_channels_that_no_file_has_are_refused() -> None:
+    with pytest.raises(UserError, match=r"no file is read as an image of 4 channels; type split=test"):
+        Grey(shape=[4, 4, 4]).sources("photos")
+
+
+# ---- held against reality
+
+
+def test_a_wrong_shape_is_refused() -> None:
+    with pytest.raises(UserError, match=r"data.shape=\[1, 8, 8\], but the images of Grey are \[1, 4, 4\]"):
+        Grey(shape=[1, 8, 8]).setup()
+
+
+@pytest.mark.parametrize("key", ["mean", "std"])
+def test_a_wrong_number_of_channels_is_refused(key: str) -> None:
+    with pytest.raises(UserError, match=r"take one number or 1 \(one per channel\): \[0.5, 0.5, 0.5\]"):
+        Grey(**{key: [0.5, 0.5, 0.5]})
+
+
+def test_what_a_later_evaluation_needs_is_plain_json() -> None:
+    data = Grey(shape=(1, 4, 4), mean=0.3)
+    data.setup()
+    expected = {"names": ["even", "odd"], "shape": [1, 4, 4], "mean": [0.3], "std": [0.5]}
+    assert json.loads(json.dumps(data.preprocess())) == expected

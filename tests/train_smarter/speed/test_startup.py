@@ -1,0 +1,101 @@
+"""What a process is set to before it trains; tried in processes of their own, since it cannot be taken back."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from train_smarter.paths import ROOT
+
+# Takes 140 MB in pieces and frees them, as a step does, ten times, and prints how many new pages that took.
+STEPS = """
+import resource, torch
+from train_smarter.speed.startup import keep_freed_memory
+if {prepared}:
+    print(keep_freed_memory(), end=" ")
+def steps():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        [torch.empty(size << 18).fill_(1) for size in (5, 40, 10, 40, 40, 5)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+steps()
+print(steps())
+"""
+
+
+def printed(program: str, **environment: str) -> list[str]:
+    given = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", **environment}
+    done = subprocess.run([sys.executable, "-c", program], env=given, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator is Linux's")
+def test_freed_memory_is_kept_for_the_next_step() -> None:
+    (returned,) = printed(STEPS.format(prepared=False))
+    taken, kept = printed(STEPS.format(prepared=True))
+    assert taken == "True"
+    assert int(kept) < int(returned) / 5
+
+
+def test_settings_of_the_users_own_win() -> None:
+    program = "from train_smarter.speed.startup import keep_freed_memory; print(keep_freed_memory())"
+    assert printed(program, MALLOC_TRIM_THRESHOLD_="100000") == ["False"]
+
+
+def test_a_missing_gpu_is_said_to_be_missing() -> None:
+    program = (
+        "import os, torch; from train_smarter.speed.startup import prepare; "
+        "there = torch.cuda.is_available(); prepare()\n"
+        "print(there, repr(os.environ.get('CUDA_VISIBLE_DEVICES')))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**environment, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() in (["False", "''"], ["True", "None"])
+
+
+@pytest.mark.parametrize(("before", "frozen"), [("sys", True), ("train_smarter.config.build", False)])
+def test_what_a_run_is_built_of_is_loaded_without_a_search_for_garbage(before: str, frozen: bool) -> None:
+    program = (
+        f"import gc, {before}; from train_smarter.speed.startup import load; begun = []\n"
+        "gc.callbacks.append(lambda phase, info: begun.append(phase)); load(); searched = len(begun)\n"
+        "it = [[] for _ in range(10**5)]\n"
+        "print(searched, gc.get_freeze_count() > 10**5, len(begun) > searched)"
+    )
+    assert printed(program) == ["0", str(frozen), "True"]
+
+
+def test_scipy_is_spared_but_for_those_who_use_it() -> None:
+    program = (
+        "import sys; from train_smarter.speed.startup import load, spared_scipy; load()\n"
+        "print('torchmetrics' in sys.modules, 'scipy.signal' in sys.modules, 'scipy.stats' in sys.modules)\n"
+        "with spared_scipy(): from scipy.signal import hamming, square; print(hamming, square(1))\n"
+        "import scipy.signal; print(scipy.signal.windows.hamming(1))"
+    )
+    assert printed(program) == ["True", "False", "False", "None", "1.0", "[1.]"]
+
+
+def test_threads_are_set_if_they_are_given() -> None:
+    program = (
+        "import torch; from train_smarter.speed.startup import prepare; prepare({}); print(torch.get_num_threads())"
+    )
+    assert printed(program.format(3)) == ["3"]
+    assert printed(program.format(""), OMP_NUM_THREADS="2") == ["2"]
+
+
+@pytest.mark.parametrize(("spared", "loaded"), [(False, "tensorflow"), (True, "tensorboard.compat.tensorflow_stub")])
+def test_tensorboard_does_without_tensorflow(spared: bool, loaded: str, tmp_path: Path) -> None:
+    (tmp_path / "tensorflow.py").write_text("io = None")
+    program = (
+        "from train_smarter.speed.startup import prepare\n"
+        f"if {spared}: prepare()\n"
+        "from tensorboard.compat import tf; tf.io; print(tf.__name__)"
+    )
+    assert printed(program, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT / "src")])) == [loaded]
