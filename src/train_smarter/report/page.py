@@ -33,7 +33,7 @@ def write(folder: Path, target: Path | None = None, *, study: "Study | None" = N
     path = folder / "report.html" if target is None else target
     text = run_page(folder) if find.is_run(folder) else multirun_page(folder, study=study)
     try:
-        files.write_whole(path, text)
+        files.atomic_write(path, text)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): output=<file> puts it elsewhere") from error
     return path

@@ -18,10 +18,10 @@ def write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False)
     # A row of numbers on one line.
     text = re.sub(r"\[\n\s+([\d,\s.e+-]+?)\n\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text)
-    write_whole(path, text + "\n")
+    atomic_write(path, text + "\n")
 
 
-def write_whole(path: Path, text: str) -> None:
+def atomic_write(path: Path, text: str) -> None:
     """A reader never sees half of the file; what lies in its place before, a stranger's link say, is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")

@@ -481,7 +481,7 @@ def test_a_file_is_written_whole_and_never_through_a_strangers_link(tmp_path: Pa
     victim.write_text("mine")
     for name in ("page.html", "page.html.part"):
         (tmp_path / name).symlink_to(victim)
-    files.write_whole(tmp_path / "page.html", "theirs")
+    files.atomic_write(tmp_path / "page.html", "theirs")
     assert victim.read_text() == "mine"
     assert (tmp_path / "page.html").read_text() == "theirs"
     assert not (tmp_path / "page.html").is_symlink()
