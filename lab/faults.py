@@ -64,19 +64,19 @@ def run(case: Case, folder: Path, extra: Sequence[str] = ()) -> None:
     from lightning import seed_everything
 
     from measure.plant import plant
-    from train_smarter.callbacks.epoch_logger import Journal
+    from train_smarter.callbacks.epoch_logger import EpochLogger
     from train_smarter.commands.train import train
     from train_smarter.config.build import build
     from train_smarter.run.files import write_json
-    from train_smarter.speed.startup import prepare
+    from train_smarter.speed.startup import configure_process
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     cfg = composed([*case.words(every()), *extra, f"paths.run={folder}"])
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-    prepare(cfg.threads)
+    configure_process(cfg.threads)
     seed_everything(cfg.seed, verbose=False)
-    built = build(cfg, Journal(folder))
+    built = build(cfg, EpochLogger(folder))
     plant(built, {"keep_test": 500, **(case.plant or {})} if case.plant else {})
     began = time.perf_counter()
     results = train(built, monitor=cfg.monitor)
@@ -126,12 +126,12 @@ class Outcome:
 def outcome(case: Case) -> Outcome:
     """By today's rules, from the folder of a run that was trained."""
     from train_smarter.diagnosis.findings import Limits
-    from train_smarter.diagnosis.measurements import Evidence, Facts
+    from train_smarter.diagnosis.measurements import Evidence, Measurements
     from train_smarter.diagnosis.rules import diagnose
-    from train_smarter.diagnosis.suggestions import advice
+    from train_smarter.diagnosis.suggestions import suggest
 
     folder = RUNS / case.name
-    facts = Facts(**json.loads((folder / "diagnosis.json").read_text())["measured"])
+    facts = Measurements(**json.loads((folder / "diagnosis.json").read_text())["measured"])
     limits = Limits(**OmegaConf.load(CONF / "callbacks" / "diagnosis.yaml").diagnosis.limits)
     findings = diagnose(Evidence.read(folder, facts), limits)
     told = [finding for finding in findings if finding.severity != "note" or finding.name == case.finds]
@@ -141,7 +141,7 @@ def outcome(case: Case) -> Outcome:
         case,
         frozenset(finding.name for finding in told),
         frozenset(finding.name for finding in told if finding.severity == "problem"),
-        advice(planted[0], config, facts) if planted else [],
+        suggest(planted[0], config, facts) if planted else [],
     )
 
 
@@ -155,9 +155,9 @@ def helped(case: Case, override: str) -> bool:
 
 
 def _best(folder: Path) -> tuple[float, float]:
-    from train_smarter.run.files import rows
+    from train_smarter.run.files import read_csv
 
-    curve = [row for row in rows(folder / "metrics.csv") if row["val/loss"]]  # not every epoch need be validated
+    curve = [row for row in read_csv(folder / "metrics.csv") if row["val/loss"]]  # not every epoch need be validated
     losses = [float(row["val/loss"]) for row in curve if math.isfinite(float(row["val/loss"]))]
     return max(float(row["val/accuracy"]) for row in curve), min(losses, default=math.inf)
 

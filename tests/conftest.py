@@ -19,10 +19,10 @@ from PIL import Image
 
 import train_smarter.config.resolvers  # noqa: F401
 from train_smarter.paths import CONF, ROOT
-from train_smarter.speed.startup import spare_tensorflow
+from train_smarter.speed.startup import block_tensorflow
 
 # Beside the benchmark's peers TensorBoard would load TensorFlow, whose log handler closes the streams pytest reads.
-spare_tensorflow()
+block_tensorflow()
 # Tiny networks: a second thread only waits for the first, and on a busy machine for long.
 torch.set_num_threads(1)
 
@@ -112,8 +112,8 @@ def past_run(compose: Compose, tmp_path: Path, tmp_path_factory: pytest.TempPath
     folder, original = tmp_path / "run", tmp_path_factory.getbasetemp() / "past_run"
     if not original.exists():
         cfg = compose(*SHORT)
-        record.keep(cfg, folder, SHORT)
-        train.act(cfg)
+        record.save_hydra_config(cfg, folder, SHORT)
+        train.run_train(cfg)
         shutil.move(folder, original)
     shutil.copytree(original, folder)
     return folder

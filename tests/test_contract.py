@@ -9,7 +9,7 @@ import torch
 from hydra.utils import get_class
 from omegaconf import DictConfig
 
-from train_smarter.commands.train import act
+from train_smarter.commands.train import run_train
 from train_smarter.config.build import build
 from train_smarter.config.check import check
 from train_smarter.data.examples import SPLITS
@@ -49,7 +49,7 @@ def test_every_model_trains_and_evaluates_on_every_data_set_that_it_fits(
     if refusal := refused(cfg):
         assert f"model={model} does not fit data={data}" in refusal
         return
-    best = act(cfg)
+    best = run_train(cfg)
     assert best is not None
     assert 0 <= best <= 1
     results = read_json(tmp_path / "run" / "results.json")
@@ -79,7 +79,7 @@ def test_every_data_set_keeps_its_splits_apart_and_has_every_class_in_each(
         assert examples.labels.dtype == torch.long
         assert set(examples.labels.tolist()) == set(range(module.num_classes))
         assert len(examples.inputs) == len(examples.labels)
-    assert len(module.names) == module.num_classes
+    assert len(module.class_names) == module.num_classes
     first = module.examples
     module.setup()
     assert module.examples is first, "setup is to find its work done"

@@ -39,10 +39,10 @@ COMMANDS = {" ".join(words): words for words in commands()}
 @pytest.fixture
 def checkpoint(compose: Compose, tmp_path: Path) -> Path:
     """A checkpoint of the default's CNN, where the README says path/to/best.ckpt."""
-    from train_smarter.commands.train import act
+    from train_smarter.commands.train import run_train
 
     folder = tmp_path / "earlier"
-    act(compose("debug=limit", "trainer=cpu", f"paths.run={folder}", "callbacks.progress=null"))
+    run_train(compose("debug=limit", "trainer=cpu", f"paths.run={folder}", "callbacks.progress=null"))
     return folder / "checkpoints" / "best.ckpt"
 
 

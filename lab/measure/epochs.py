@@ -9,7 +9,7 @@ from pathlib import Path
 from measure.race import PATIENCE, TURN, Entry, Result, entry, new_folder, race
 from measure.section import NotMeasuredError, Options, Section
 from measure.table import Goal, ratios, table
-from train_smarter.config.build import fast_bf16
+from train_smarter.config.build import cpu_has_native_bf16
 
 HINT = "uv pip install -e '.[benchmark]' --constraint requirements.lock"
 
@@ -104,7 +104,7 @@ def measure(name: str, options: Options) -> Section:
 
 def mixed(contest: Race, options: Options) -> bool:
     """Whether ours in mixed precision takes part."""
-    return options.device == "cuda" or (contest.mixed_goals is not None and fast_bf16())
+    return options.device == "cuda" or (contest.mixed_goals is not None and cpu_has_native_bf16())
 
 
 def lacking(peer: Peer) -> list[str]:

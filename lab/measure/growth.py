@@ -47,15 +47,15 @@ def second_epoch(*, experiment: str, examples: int, overrides: Sequence[str]) ->
     from lightning import seed_everything
 
     from peers.task import Task, count
-    from train_smarter.callbacks.epoch_logger import Journal
+    from train_smarter.callbacks.epoch_logger import EpochLogger
     from train_smarter.config.build import build
     from train_smarter.speed import startup
 
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         cfg = Task(experiment, 2, folder).compose("trainer.limit_val_batches=1", "data.val_fraction=0.1", *overrides)
         seed_everything(cfg.seed, verbose=False)
-        startup.prepare(cfg.threads)
-        journal = Journal(Path(folder))
+        startup.configure_process(cfg.threads)
+        journal = EpochLogger(Path(folder))
         run = build(cfg, journal)
         feed(run.data, examples)
         run.trainer.fit(run.model, datamodule=run.data)
@@ -66,14 +66,14 @@ def feed(data: Any, examples: int) -> None:
     """Lets a data set of images read noise, so many training examples of it, and little to validate and test on."""
     import torch
 
-    from train_smarter.data.examples import Examples, Source
+    from train_smarter.data.examples import Examples, RawDataset
 
     def noise(count: int) -> Examples:
         images = torch.randint(256, (count, *data.shape), dtype=torch.uint8)
         return Examples(images, torch.arange(count) % data.num_classes)
 
     names = [str(number) for number in range(data.num_classes)]
-    source = Source(names, train=noise(examples), val=noise(500), test=noise(500))
+    source = RawDataset(names, train=noise(examples), val=noise(500), test=noise(500))
     data.download, data.read = lambda: None, lambda: source
 
 

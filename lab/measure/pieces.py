@@ -89,7 +89,7 @@ def step(*, experiment: str, overrides: Sequence[str] = ()) -> dict[str, float]:
         length = [f"trainer.limit_train_batches={STEPS}", "trainer.limit_val_batches=1"]
         cfg = Task(experiment, 1, folder).compose("debug=profiler", *length, *overrides)
         seed_everything(cfg.seed, verbose=False)
-        startup.prepare(cfg.threads)
+        startup.configure_process(cfg.threads)
         clock = Clock()
         run = build(cfg, clock)
         run.trainer.fit(run.model, datamodule=run.data)
@@ -116,13 +116,13 @@ def metrics(classes: int, batch_size: int) -> float:
     """Seconds that the running metrics take a step, timed by themselves: the profiler sees it within the forward."""
     import torch
 
-    from train_smarter.task.confusion_metric import Tally
+    from train_smarter.task.confusion_metric import ConfusionMetric
 
-    tally, loss, labels = Tally(classes), torch.tensor(1.0), torch.arange(batch_size) % classes
+    tally, loss, labels = ConfusionMetric(classes), torch.tensor(1.0), torch.arange(batch_size) % classes
     began = time.perf_counter()
     for _ in range(STEPS):
-        tally.add(loss, labels, labels)
-    tally.count()
+        tally.append(loss, labels, labels)
+    tally.flush()
     return (time.perf_counter() - began) / STEPS
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train_smarter.config.build import Run
+from train_smarter.config.build import Components
 from train_smarter.data.examples import Batch, Examples, SplitName
 from train_smarter.fit.module import Classifier
 
@@ -16,7 +16,7 @@ SEED = 7  # of what is drawn to plant a fault
 BAD_BATCH, BAD_EPOCH = 3, 1  # where a broken pixel stands
 
 
-def plant(run: Run, plan: Mapping[str, Any]) -> None:
+def plant(run: Components, plan: Mapping[str, Any]) -> None:
     """Changes a run that has been built and not begun.
 
     plan: `keep`, `keep_val`, `keep_test`: examples that are left of a split; `thin`: {class: examples of it that are
@@ -36,7 +36,7 @@ def plant(run: Run, plan: Mapping[str, Any]) -> None:
 # ---- examples
 
 
-def _plant_in_examples(run: Run, plan: Mapping[str, Any]) -> None:
+def _plant_in_examples(run: Components, plan: Mapping[str, Any]) -> None:
     load = run.data.load
 
     def planted() -> None:
@@ -115,7 +115,7 @@ EXAMPLES: dict[str, Any] = {
 # ---- batches
 
 
-def _plant_in_batches(run: Run, pixel: float | None, wait: float) -> None:
+def _plant_in_batches(run: Components, pixel: float | None, wait: float) -> None:
     if pixel is None and not wait:
         return
     after = run.data.on_after_batch_transfer

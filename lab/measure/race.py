@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from train_smarter.run.signals import heeded
+from train_smarter.run.signals import handle_signals
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = ROOT / "scripts" / "peers" / "worker.py"
@@ -194,7 +194,7 @@ def race(
         turn: seconds of training until the next one has its turn; PATIENCE: a whole epoch.
     """
     # Who stands still would outlive a benchmark that just dies of a signal.
-    with heeded(), ExitStack() as stack:
+    with handle_signals(), ExitStack() as stack:
         there: dict[str, Contestant] = {}
         for one in entries:  # one after the other: they read their data while the machine is theirs
             there[one.name] = Contestant(one, patience=patience)

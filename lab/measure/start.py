@@ -15,7 +15,7 @@ ONE_STEP = ("experiment=mnist_mlp", "trainer=cpu", "trainer.max_steps=1", "test=
 RAW = 60_000 * 3_072  # bytes of CIFAR-10's images
 BARE = """import hydra
 
-@hydra.main(config_path={conf!r}, config_name="train", execution_whitelist=("train_smarter.run.run_dir.NewRun",))
+@hydra.main(config_path={conf!r}, config_name="train", execution_whitelist=("train_smarter.run.run_dir.CreateRunDir",))
 def main(cfg):
     pass
 

@@ -7,7 +7,7 @@ from lightning import Callback, LightningModule, Trainer, seed_everything
 
 from peers.task import Task, count
 from peers.worker import Gate
-from train_smarter.callbacks.epoch_logger import Journal
+from train_smarter.callbacks.epoch_logger import EpochLogger
 from train_smarter.commands.evaluate import evaluate
 from train_smarter.config.build import build
 from train_smarter.run import record
@@ -48,9 +48,9 @@ def run(task: Task, gate: Gate, *more: str) -> None:
     # Early stopping watches as always, but every epoch of the race is run.
     cfg = task.compose(*(more or ["callbacks.early_stopping.patience=1000"]))
     seed_everything(cfg.seed, verbose=False)
-    startup.prepare(cfg.threads)
-    run = build(cfg, Turn(task, gate), Journal(Path(cfg.paths.run)))
-    chosen: dict[str, Any] = record.flat_choices(cfg)
+    startup.configure_process(cfg.threads)
+    run = build(cfg, Turn(task, gate), EpochLogger(Path(cfg.paths.run)))
+    chosen: dict[str, Any] = record.hparams(cfg)
     for logger in run.trainer.loggers:
         logger.log_hyperparams(chosen)
     run.trainer.fit(run.model, datamodule=run.data)

@@ -13,7 +13,7 @@ from peers.tight import network_of
 from peers.worker import Gate, take_part
 from train_smarter.data.examples import Examples
 from train_smarter.data.image_data import ImageData
-from train_smarter.data.split import stratified
+from train_smarter.data.split import stratified_split
 
 
 class Photos(Dataset[tuple[Tensor, int]]):
@@ -39,7 +39,7 @@ def dataset(parts: Parts) -> Dataset:
     numbers = [transforms.ToTensor(), transforms.Normalize(data.mean, data.std)]
     if isinstance(data, MNIST):
         official = datasets.MNIST(parts.cfg.paths.data, train=True, transform=transforms.Compose(numbers))
-        rest, _ = stratified(official.targets, data.val_fraction, seed=data.split_seed + 1)
+        rest, _ = stratified_split(official.targets, data.val_fraction, seed=data.split_seed + 1)
         return Subset(official, rest.tolist())
     augment = [transforms.RandomRotation(10), transforms.RandomHorizontalFlip()]
     return Photos(data.examples["train"], transforms.Compose([transforms.ToPILImage(), *augment, *numbers]))
@@ -100,7 +100,7 @@ class Loop:
         self.optimizer.step()
         if self.scheduler is not None:
             self.scheduler.step()
-        return loss.item(), int((self.parts.model.predicted(logits) == labels).sum().item())
+        return loss.item(), int((self.parts.model.predict_classes(logits) == labels).sum().item())
 
     def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
         if self.parts.binary:

@@ -20,7 +20,7 @@ from train_smarter.config.check import check
 from train_smarter.data.base import Data
 from train_smarter.data.examples import SplitName
 from train_smarter.data.image_data import ImageData
-from train_smarter.data.loader import Batches
+from train_smarter.data.loader import ShardedBatchSampler
 from train_smarter.paths import CONF
 
 if TYPE_CHECKING:
@@ -83,15 +83,15 @@ class Parts:
 
     @property
     def binary(self) -> bool:
-        return self.model.outputs == 1
+        return self.model.num_logits == 1
 
     @property
     def parameters(self) -> int:
         return count(self.model)
 
-    def batches(self) -> Batches:
+    def batches(self) -> ShardedBatchSampler:
         """Our order of the training examples, as one index for each batch."""
-        return Batches(
+        return ShardedBatchSampler(
             len(self.data.examples["train"]), batch_size=self.data.batch_size, shuffle_seed=int(self.cfg.seed)
         )
 
@@ -104,7 +104,7 @@ class Parts:
         if self.model.scheduler is None:
             return None
         ends = SimpleNamespace(max_epochs=self.task.epochs, estimated_stepping_batches=self.task.epochs * steps)
-        config = self.model.scheduler.of(optimizer, cast("Trainer", ends))["lr_scheduler"]
+        config = self.model.scheduler.build(optimizer, cast("Trainer", ends))["lr_scheduler"]
         assert config["interval"] == "step", "a peer steps its schedule with the optimizer"
         return config["scheduler"]
 
@@ -122,7 +122,7 @@ class Parts:
     def inputs(self, raw: Tensor) -> Tensor:
         """Bytes or small tokens -> what a network receives, without augmentation."""
         if isinstance(self.data, ImageData):
-            return self.data.normalized(raw)
+            return self.data.normalize(raw)
         return raw.long()
 
     def accuracy(self, network: nn.Module, split: SplitName = "test") -> float:
@@ -132,7 +132,7 @@ class Parts:
         with torch.inference_mode():
             for index in torch.arange(len(test)).split(512):
                 logits = network(self.inputs(test.inputs[index].to(device)))
-                hits += int((self.model.predicted(logits) == test.labels[index].to(device)).sum())
+                hits += int((self.model.predict_classes(logits) == test.labels[index].to(device)).sum())
         return hits / len(test)
 
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from my_project.model.lstm import LSTM
 from peers.task import Parts, Task, prepare
 from peers.worker import Gate, take_part
-from train_smarter.data.augment import Motion, moved
-from train_smarter.data.examples import rows
-from train_smarter.data.image_data import ImageData, unit
-from train_smarter.data.loader import mix
+from train_smarter.data.augment import GeometricAugmentation, apply_maps
+from train_smarter.data.examples import index_rows
+from train_smarter.data.image_data import ImageData, to_float
+from train_smarter.data.loader import derive_seed
 from train_smarter.speed import startup
 
 
@@ -49,7 +49,7 @@ class Loop:
         self.loss.zero_()
         self.hits.zero_()
         self.batches.set_epoch(number)
-        for index in self.batches.on(self.labels.device):
+        for index in self.batches.iter_on(self.labels.device):
             self.train(index)
         self.count()
 
@@ -58,12 +58,12 @@ class Loop:
         losses, logits, targets = zip(*self.seen, strict=True)
         sizes = torch.tensor([len(batch) for batch in targets], device=self.loss.device)
         self.loss.add_((torch.stack(losses) * sizes).sum())
-        self.hits.add_((self.parts.model.predicted(torch.cat(logits)) == torch.cat(targets)).sum())
+        self.hits.add_((self.parts.model.predict_classes(torch.cat(logits)) == torch.cat(targets)).sum())
         self.seen.clear()
 
     def train(self, index: Tensor) -> Tensor:
         """A step on the examples at `index`; returns their loss."""
-        logits = self.network(self.assemble(rows(self.inputs, index), self.step))
+        logits = self.network(self.assemble(index_rows(self.inputs, index), self.step))
         targets = self.targets.index_select(0, index)
         if self.parts.binary:
             loss = F.binary_cross_entropy_with_logits(logits[:, 0], targets, reduction="sum") / len(targets)
@@ -91,19 +91,21 @@ def assembler(parts: Parts, *, layout: torch.memory_format) -> Callable[[Tensor,
     if not isinstance(data, ImageData):
         return as_it_is
     augment = list(data.augment.values())
-    moves = [operation for operation in augment if isinstance(operation, Motion)]
+    moves = [operation for operation in augment if isinstance(operation, GeometricAugmentation)]
     bytes_alone = moves == augment  # pixels that only move stay bytes up to the end
     factor = 255 if bytes_alone else 1
     scale, shift = normaliser(data, factor, torch.device(parts.task.device))
 
     def assemble(images: Tensor, step: int) -> Tensor:
         if augment:
-            generator = torch.Generator(images.device).manual_seed(mix(data.seed, step, 0))
+            generator = torch.Generator(images.device).manual_seed(derive_seed(data.seed, step, 0))
             if bytes_alone:
-                images = moved(images, [motion.move(images, generator) for motion in moves])
+                images = apply_maps(images, [motion.sample_map(images, generator) for motion in moves])
             else:
                 for operation in augment:
-                    images = operation(images if isinstance(operation, Motion) else unit(images), generator)
+                    images = operation(
+                        images if isinstance(operation, GeometricAugmentation) else to_float(images), generator
+                    )
         return torch.addcmul(shift, images.to(torch.float, memory_format=layout), scale)
 
     return assemble
@@ -187,7 +189,7 @@ class Reader(nn.Module):
 
 def run(task: Task, gate: Gate) -> None:
     parts = prepare(task)
-    startup.prepare(parts.cfg.threads)
+    startup.configure_process(parts.cfg.threads)
     loop = Loop(parts)
     take_part(
         task,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from peers.task import Task
-from train_smarter.speed.startup import spare_tensorflow
+from train_smarter.speed.startup import block_tensorflow
 
 
 class Gate:
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
     spec = json.loads(argv[0])
     peer = importlib.import_module(f"peers.{spec.pop('module')}")
     gate = Gate(int(argv[1]), int(argv[2]))
-    spare_tensorflow()  # it is there for one contestant, and would be loaded by all that have TensorBoard
+    block_tensorflow()  # it is there for one contestant, and would be loaded by all that have TensorBoard
     peer.run(Task(**spec), gate)
     gate.close()
 

@@ -14,23 +14,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from train_smarter.data.base import Data, data_dir
     from train_smarter.data.download import fetch, unpack
-    from train_smarter.data.examples import Batch, Examples, Input, Source, SplitName
+    from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName
     from train_smarter.data.image_data import ImageData
     from train_smarter.data.text_data import TextData
     from train_smarter.errors import UserError
-    from train_smarter.fit.module import FACTORIES, Classifier
+    from train_smarter.fit.module import NOT_HPARAMS, Classifier
     from train_smarter.speed.dropout import Dropout
 
 __all__ = [
-    "FACTORIES",
+    "NOT_HPARAMS",
     "Batch",
     "Classifier",
     "Data",
     "Dropout",
     "Examples",
     "ImageData",
-    "Input",
-    "Source",
+    "RawDataset",
+    "RawInput",
     "SplitName",
     "TextData",
     "UserError",
@@ -86,10 +86,10 @@ def load(run: str | Path = "last", *, checkpoint: str = "best") -> tuple[Classif
     from train_smarter import paths
     from train_smarter.config.build import build_data, build_model
     from train_smarter.history import find, saved_config
-    from train_smarter.history.restore import restore
+    from train_smarter.history.restore import load_weights
 
     folder = find.find_run(str(run), paths.LOGS)
     cfg = saved_config.config_outside_hydra(folder)
     data, model = build_data(cfg), build_model(cfg)
-    restore(data, model, folder, find.checkpoint(folder, checkpoint))
+    load_weights(data, model, folder, find.checkpoint(folder, checkpoint))
     return model, data

@@ -11,19 +11,19 @@ class UserError(Exception):
     """
 
 
-def nearest(given: str, known: Sequence[str]) -> str:
+def did_you_mean(given: str, known: Sequence[str]) -> str:
     """`; did you mean 'x'?`, or nothing."""
     close = get_close_matches(given, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _root(error: BaseException) -> BaseException:
+def root_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
-def _gist(error: BaseException) -> str:
+def first_paragraph(error: BaseException) -> str:
     """The first paragraph of a message, on one line."""
     paragraph = str(error).partition("full_key:")[0].strip().split("\n\n")[0]
     return " ".join(paragraph.split()) or repr(error)

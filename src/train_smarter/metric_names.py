@@ -6,8 +6,8 @@ METRICS = [
 OBJECTIVES = [*METRICS, "seconds", "seconds_per_epoch", "epochs", "parameters"]
 
 
-def _better(metric: str) -> str:
+def mode_of(metric: str) -> str:
     return "min" if metric.endswith("loss") else "max"
 
 
-SHOWN = ("loss", "accuracy", "precision", "recall", "f1")
+TABLE_METRICS = ("loss", "accuracy", "precision", "recall", "f1")

@@ -3,7 +3,7 @@
 import re
 
 
-def quoted(value: object) -> str:
+def quote(value: object) -> str:
     """A value that Hydra's grammar and OmegaConf's interpolation take as it stands.
 
     To both a backslash is itself, but in front of what it would protect: a quote, the end, or `${`.

@@ -8,14 +8,14 @@ from typing import Any
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 (of full width, too)
 
 
-def printable(thing: object) -> str:
+def escape_controls(thing: object) -> str:
     """Return text on one line, without control characters: each is replaced by its escape, `\\x1b`."""
     return "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in str(thing))
 
 
-def printable_lines(text: str) -> str:
+def escape_controls_in_lines(text: str) -> str:
     """The same, but newlines and tabs are kept."""
-    return re.sub(r"[^\n\t]+", lambda part: printable(part[0]), text)
+    return re.sub(r"[^\n\t]+", lambda part: escape_controls(part[0]), text)
 
 
 def csv_cell(value: Any) -> Any:
@@ -36,4 +36,4 @@ class Formatter(logging.Formatter):
     """Escapes control characters in log messages and tracebacks, except newlines and tabs."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable_lines(super().format(record))
+        return escape_controls_in_lines(super().format(record))

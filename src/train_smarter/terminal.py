@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from train_smarter.metric_names import SHOWN
-from train_smarter.sanitize import printable, printable_lines
+from train_smarter.metric_names import TABLE_METRICS
+from train_smarter.sanitize import escape_controls, escape_controls_in_lines
 
 
 def config_tree(cfg: DictConfig) -> Tree:
@@ -33,7 +33,7 @@ def _yaml(cfg: Any) -> Text:
 def results_table(results: Mapping[str, Any], splits: Sequence[str]) -> Table:
     """A row for each metric, a column for each split; results are keyed as `test/accuracy`."""
     table = Table("metric", *splits)
-    for name in SHOWN:
+    for name in TABLE_METRICS:
         values = [results.get(f"{split}/{name}") for split in splits]
         table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in values))
     return table
@@ -54,12 +54,12 @@ def diagnosis_lines(findings: Sequence[Mapping[str, Any]], run: str) -> list[str
 
 def finding_line(finding: Mapping[str, Any]) -> str:
     place = f" ({finding['where']})" if finding.get("where") else ""
-    return printable(f"{finding['severity']}: {finding['name'].replace('_', ' ')}: {finding['evidence']}{place}")
+    return escape_controls(f"{finding['severity']}: {finding['name'].replace('_', ' ')}: {finding['evidence']}{place}")
 
 
-def list_table(rows: Iterable[Sequence[object]], *columns: str) -> str:
+def format_table(rows: Iterable[Sequence[object]], *columns: str) -> str:
     """Rows under columns, which may go unnamed; a row stays one line in a pipe and on a narrow terminal, too."""
-    lines = [[printable(cell) for cell in row] for row in ([columns] if columns else []) + [*rows]]
+    lines = [[escape_controls(cell) for cell in row] for row in ([columns] if columns else []) + [*rows]]
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -67,7 +67,7 @@ def list_table(rows: Iterable[Sequence[object]], *columns: str) -> str:
     )
 
 
-def took(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time as it is read: 8 s, 5 min 01 s, 2 h 07 min."""
     minutes, rest = divmod(round(seconds), 60)
     if not minutes:
@@ -75,7 +75,7 @@ def took(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def show(*things: Any) -> None:
+def echo(*things: Any) -> None:
     """Print on standard output, coloured where it is a terminal; control characters in text are escaped."""
-    safe = [printable_lines(thing) if isinstance(thing, str) else thing for thing in things]
+    safe = [escape_controls_in_lines(thing) if isinstance(thing, str) else thing for thing in things]
     Console(soft_wrap=True, markup=False, emoji=False).print(*safe, sep="\n", highlight=False)

@@ -115,8 +115,8 @@ def stranger(compose: Any, tmp_path: Path, tmp_path_factory: pytest.TempPathFact
     folder, original = world.home / "stranger", tmp_path_factory.getbasetemp() / "stranger"
     if not original.exists():
         cfg = compose(*TINY)
-        record.keep(cfg, tmp_path / "run", TINY)
-        train.act(cfg)
+        record.save_hydra_config(cfg, tmp_path / "run", TINY)
+        train.run_train(cfg)
         shutil.move(tmp_path / "run", original)
     shutil.copytree(original, folder)
     (folder / "payload.py").write_text(f"open({str(world.marker)!r}, 'w')\n")

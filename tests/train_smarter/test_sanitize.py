@@ -5,16 +5,16 @@ import sys
 
 import pytest
 
-from train_smarter.sanitize import Formatter, csv_cell, printable, printable_lines
+from train_smarter.sanitize import Formatter, csv_cell, escape_controls, escape_controls_in_lines
 
 
 def test_a_text_is_printed_on_one_line_and_steers_no_terminal() -> None:
-    assert printable("é 日本\x1b[2J\n\t\udcff\x9b\u202e") == r"é 日本\x1b[2J\n\t\udcff\x9b\u202e"
-    assert printable(7) == "7"
+    assert escape_controls("é 日本\x1b[2J\n\t\udcff\x9b\u202e") == r"é 日本\x1b[2J\n\t\udcff\x9b\u202e"
+    assert escape_controls(7) == "7"
 
 
 def test_lines_and_tabs_may_be_kept() -> None:
-    assert printable_lines("a\n\tb\x1b]0;title\x07\r\n") == "a\n\tb\\x1b]0;title\\x07\\r\n"
+    assert escape_controls_in_lines("a\n\tb\x1b]0;title\x07\r\n") == "a\n\tb\\x1b]0;title\\x07\\r\n"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from train_smarter.terminal import config_tree, diagnosis_lines, list_table, results_table, show
+from train_smarter.terminal import config_tree, diagnosis_lines, echo, format_table, results_table
 
 SCORES = ("loss", "accuracy", "precision", "recall", "f1")
 
@@ -54,18 +54,18 @@ def test_the_table_has_a_row_for_each_score_and_a_column_for_each_split() -> Non
 
 @pytest.mark.parametrize("folder", ["/a [red] b", "/runs[/x]", "/:smile:", "/runs/" + "long " * 100])
 def test_a_line_is_shown_as_it_is(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
-    show(f"run folder:  {folder}", "second line")
+    echo(f"run folder:  {folder}", "second line")
     assert capsys.readouterr().out == f"run folder:  {folder}\nsecond line\n"
 
 
 def test_a_list_is_aligned_and_never_wraps() -> None:
     rows: list[tuple[object, ...]] = [("a", 1, "x" * 200), ("日本", 22, "")]  # these signs are two columns wide each
-    assert list_table(rows, "name", "n", "long").splitlines() == [
+    assert format_table(rows, "name", "n", "long").splitlines() == [
         "name  n   long",
         f"a     1   {'x' * 200}",
         "日本  22",
     ]
-    assert list_table([("a", "b")]) == "a  b"
+    assert format_table([("a", "b")]) == "a  b"
 
 
 def test_a_diagnosis_is_a_line_for_each_finding_and_one_with_what_to_type() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from train_smarter import Examples, ImageData, Source, UserError, data_dir, fetch, unpack
+from train_smarter import Examples, ImageData, RawDataset, UserError, data_dir, fetch, unpack
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 FILES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
@@ -47,12 +47,12 @@ class CIFAR10(ImageData):
             archive = self.dir / "cifar-10-binary.tar.gz"
             unpack(fetch(self.urls, archive, md5=self.md5, hint="data=digits needs no download"), self.binary)
 
-    def read(self) -> Source:
+    def read(self) -> RawDataset:
         if self.binary.is_dir():
             parts = (read_binary(self.binary / f"{name}.bin") for name in FILES)
         else:
             parts = (read_python(self.python / name) for name in FILES)
-        return Source(NAMES, train=_examples(islice(parts, 5)), test=_examples(parts, files=1))
+        return RawDataset(NAMES, train=_stack_examples(islice(parts, 5)), test=_stack_examples(parts, files=1))
 
 
 def read_binary(file: Path) -> tuple[Bytes, Bytes]:
@@ -61,11 +61,11 @@ def read_binary(file: Path) -> tuple[Bytes, Bytes]:
     try:
         content = np.fromfile(file, dtype=np.uint8)
     except OSError as error:
-        raise _broken(file, str(error)) from error
+        raise _file_error(file, str(error)) from error
     if len(content) != size:
-        raise _broken(file, f"{len(content):,} bytes instead of {size:,}")
+        raise _file_error(file, f"{len(content):,} bytes instead of {size:,}")
     rows = content.reshape(PER_FILE, 1 + PIXELS)
-    return _checked(file, rows[:, 1:], rows[:, 0])
+    return _check_file(file, rows[:, 1:], rows[:, 0])
 
 
 def read_python(file: Path) -> tuple[Bytes, Bytes]:
@@ -76,10 +76,10 @@ def read_python(file: Path) -> tuple[Bytes, Bytes]:
             content = ArrayUnpickler(stream, encoding="latin1").load()
         pixels, labels = np.asarray(content["data"]), np.asarray(content["labels"])
     except Exception as error:  # a broken pickle may raise anything
-        raise _broken(file, f"{type(error).__name__}: {error}") from error
+        raise _file_error(file, f"{type(error).__name__}: {error}") from error
     if pixels.shape != (PER_FILE, PIXELS) or pixels.dtype != np.uint8:
-        raise _broken(file, f"{pixels.dtype} numbers of shape {pixels.shape}")
-    return _checked(file, pixels, labels)
+        raise _file_error(file, f"{pixels.dtype} numbers of shape {pixels.shape}")
+    return _check_file(file, pixels, labels)
 
 
 class ArrayUnpickler(pickle.Unpickler):
@@ -97,27 +97,27 @@ class ArrayUnpickler(pickle.Unpickler):
             case "numpy", "dtype":
                 return np.dtype
             case "_codecs", "encode":  # how Python 3 writes bytes for Python 2
-                return _encode
+                return _encode_latin
         raise pickle.UnpicklingError(f"{module}.{name} has no place in a data file")
 
 
-def _encode(text: str, encoding: str) -> bytes:
+def _encode_latin(text: str, encoding: str) -> bytes:
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"encoding {encoding!r}")
     return text.encode("latin1")
 
 
-def _checked(file: Path, pixels: Bytes, labels: Bytes) -> tuple[Bytes, Bytes]:
+def _check_file(file: Path, pixels: Bytes, labels: Bytes) -> tuple[Bytes, Bytes]:
     if labels.shape != (PER_FILE,) or labels.min() < 0 or labels.max() >= len(NAMES):
-        raise _broken(file, f"the labels are not {PER_FILE:,} numbers from 0 to {len(NAMES) - 1}")
+        raise _file_error(file, f"the labels are not {PER_FILE:,} numbers from 0 to {len(NAMES) - 1}")
     return pixels, labels
 
 
-def _broken(file: Path, why: str) -> UserError:
+def _file_error(file: Path, why: str) -> UserError:
     return UserError(f"{file} is not the official file ({why}): delete {file.parent} and start again to download it")
 
 
-def _examples(parts: Iterable[tuple[Bytes, Bytes]], *, files: int = 5) -> Examples:
+def _stack_examples(parts: Iterable[tuple[Bytes, Bytes]], *, files: int = 5) -> Examples:
     """The images of so many files, which are let go one by one: the whole set stands in memory once."""
     images = torch.empty(files * PER_FILE, 3, 32, 32, dtype=torch.uint8, memory_format=torch.channels_last)
     labels = torch.empty(files * PER_FILE, dtype=torch.long)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
-from train_smarter import Examples, ImageData, Source
+from train_smarter import Examples, ImageData, RawDataset
 
 
 class Digits(ImageData):
@@ -20,9 +20,9 @@ class Digits(ImageData):
         super().__init__(**data)
         self.size = size
 
-    def read(self) -> Source:
+    def read(self) -> RawDataset:
         digits = load_digits()
         images = torch.from_numpy(digits.images).float()[:, None] * (255 / 16)  # (N, 1, 8, 8), 0..255
         images = F.interpolate(images, size=(self.size, self.size), mode="bilinear", antialias=True)
         labels = torch.from_numpy(digits.target).long()
-        return Source([str(name) for name in digits.target_names], Examples(images.round().to(torch.uint8), labels))
+        return RawDataset([str(name) for name in digits.target_names], Examples(images.round().to(torch.uint8), labels))

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from train_smarter import Examples, Source, TextData, UserError, fetch, unpack
+from train_smarter import Examples, RawDataset, TextData, UserError, fetch, unpack
 
 NAMES = ["negative", "positive"]
 FOLDERS = ("train/neg", "train/pos", "test/neg", "test/pos")
@@ -38,10 +38,10 @@ class IMDB(TextData):
         folders = [self.root / folder for folder in FOLDERS]
         return [[str(folder), folder.stat().st_mtime_ns if folder.exists() else None] for folder in folders]
 
-    def read(self) -> Source:
+    def read(self) -> RawDataset:
         labels = torch.tensor([0, 1]).repeat_interleave(self.files)
         train, test = (self._reviews(f"{split}/neg") + self._reviews(f"{split}/pos") for split in ("train", "test"))
-        return Source(NAMES, Examples(train, labels), test=Examples(test, labels))
+        return RawDataset(NAMES, Examples(train, labels), test=Examples(test, labels))
 
     def _reviews(self, folder: str) -> list[str]:
         """The texts of a folder, in the order of the files' names.

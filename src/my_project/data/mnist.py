@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train_smarter import Examples, ImageData, Source, UserError, data_dir, fetch
+from train_smarter import Examples, ImageData, RawDataset, UserError, data_dir, fetch
 
 TRAIN, TEST = 60_000, 10_000  # images
 MD5 = {  # of each file, with .gz behind its name
@@ -42,8 +42,8 @@ class MNIST(ImageData):
                 urls = [f"{url.rstrip('/')}/{packed.name}" for url in self.urls]
                 fetch(urls, packed, md5=md5, hint="data=digits needs no download")
 
-    def read(self) -> Source:
-        return Source(
+    def read(self) -> RawDataset:
+        return RawDataset(
             [str(digit) for digit in range(10)],
             train=self._examples("train", TRAIN),
             test=self._examples("t10k", TEST),
@@ -69,15 +69,15 @@ def read_idx(file: Path, shape: tuple[int, ...]) -> Tensor:
         content = file.read_bytes()
         content = gzip.decompress(content) if file.suffix == ".gz" else content
     except (OSError, EOFError, zlib.error) as error:
-        raise _broken(file, str(error)) from error
+        raise _file_error(file, str(error)) from error
     header = bytes([0, 0, 8, len(shape)]) + b"".join(side.to_bytes(4, "big") for side in shape)
     if not content.startswith(header):
-        raise _broken(file, f"it does not begin like {' x '.join(map(str, shape))} numbers of one byte")
+        raise _file_error(file, f"it does not begin like {' x '.join(map(str, shape))} numbers of one byte")
     numbers = np.frombuffer(content, dtype=np.uint8, offset=len(header))
     if len(numbers) != np.prod(shape):
-        raise _broken(file, f"{len(numbers):,} numbers instead of {np.prod(shape):,}")
+        raise _file_error(file, f"{len(numbers):,} numbers instead of {np.prod(shape):,}")
     return torch.from_numpy(numbers.copy()).view(shape)  # a copy: bytes are read-only
 
 
-def _broken(file: Path, why: str) -> UserError:
+def _file_error(file: Path, why: str) -> UserError:
     return UserError(f"{file} is not the official file ({why}): delete it and start again to download it")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from train_smarter import Examples, Source, TextData
+from train_smarter import Examples, RawDataset, TextData
 
 GOOD = "good great brilliant charming clever delightful fine funny gripping lovely moving superb touching warm witty"
 BAD = "bad boring clumsy dull dreary feeble flat lame poor shallow silly stale tedious terrible weak"
@@ -43,15 +43,15 @@ class Phrases(TextData):
         super().__init__(**text)
         self.pairs = pairs
 
-    def read(self) -> Source:
+    def read(self) -> RawDataset:
         possible = list(product(PATTERNS, NOUNS.split(), GOOD.split(), BAD.split()))
         chosen = np.random.default_rng(SEED).permutation(len(possible))[: self.pairs]
         train, val, test = np.split(chosen, [round(0.8 * len(chosen)), round(0.9 * len(chosen))])
-        splits = (self._written([possible[i] for i in piece]) for piece in (train, val, test))
-        return Source(("negative", "positive"), *splits)
+        splits = (self._write_phrases([possible[i] for i in piece]) for piece in (train, val, test))
+        return RawDataset(("negative", "positive"), *splits)
 
     @staticmethod
-    def _written(choices: list[tuple[str, str, str, str]]) -> Examples:
+    def _write_phrases(choices: list[tuple[str, str, str, str]]) -> Examples:
         """Both reviews of every choice of pattern, noun, good and bad word: the negative one, then the positive."""
         texts = [
             pattern.format(noun=noun, x=x, y=y)

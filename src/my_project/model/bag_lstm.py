@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from my_project.model.lstm import in_front
-from train_smarter import FACTORIES, Classifier, Dropout, Examples, UserError
+from my_project.model.lstm import left_align
+from train_smarter import NOT_HPARAMS, Classifier, Dropout, Examples, UserError
 
 # Two primes: neighbours' ids are spread over the rows of the pairs, whatever their number.
-FIRST, SECOND = 1_000_003, 7_919
-WEIGHT = 0.04  # of a word's evidence, before training
-COUNTED = 500  # texts at a time
+FIRST_HASH, SECOND_HASH = 1_000_003, 7_919
+BUCKET_WEIGHT = 0.04  # of a word's evidence, before training
+COUNTED_TOKENS = 500  # texts at a time
 
 
 class BagLSTM(Classifier):
@@ -40,7 +40,7 @@ class BagLSTM(Classifier):
         share: factor on the LSTM's logits where both are added: it is too sure of itself.
     """
 
-    evidence: Tensor
+    log_count_ratio: Tensor
 
     def __init__(
         self,
@@ -61,70 +61,72 @@ class BagLSTM(Classifier):
         if phrase < 1 or pairs < 0:
             raise UserError(f"model.phrase={phrase} must be at least 1, model.pairs={pairs} at least 0")
         super().__init__(num_classes=num_classes, **classifier)
-        self.save_hyperparameters(ignore=FACTORIES)
+        self.save_hyperparameters(ignore=NOT_HPARAMS)
         self.vocab_size, self.pairs, self.phrase = vocab_size, pairs, phrase
         self.word_dropout, self.share = word_dropout, share
         self.dropout = Dropout(dropout)
-        self.bag = nn.Embedding(vocab_size + pairs, self.outputs, padding_idx=0)  # a weight of each word and pair
-        nn.init.constant_(self.bag.weight, WEIGHT)
-        self.bias = nn.Parameter(torch.zeros(self.outputs))
-        self.register_buffer("evidence", torch.zeros_like(self.bag.weight))
+        self.bag = nn.Embedding(vocab_size + pairs, self.num_logits, padding_idx=0)  # a weight of each word and pair
+        nn.init.constant_(self.bag.weight, BUCKET_WEIGHT)
+        self.bias = nn.Parameter(torch.zeros(self.num_logits))
+        self.register_buffer("log_count_ratio", torch.zeros_like(self.bag.weight))
         self.phrases = nn.Embedding(vocab_size, embedding_dim, padding_idx=0)
         with torch.no_grad():
             self.phrases.weight *= 0.1  # a phrase is the sum of several
         self.forwards, self.backwards = nn.LSTM(embedding_dim, hidden), nn.LSTM(embedding_dim, hidden)
-        self.head = nn.Linear(4 * hidden, self.outputs)
+        self.head = nn.Linear(4 * hidden, self.num_logits)
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
             data = self.trainer.datamodule  # type: ignore[attr-defined]
             if data is None:
                 raise UserError("BagLSTM counts words before it trains: call trainer.fit(model, datamodule=...)")
-            self.weigh(data.examples["train"])
+            self.fit_naive_bayes(data.examples["train"])
         super().setup(stage)  # may start from other weights, and their evidence
 
     @torch.no_grad()
-    def weigh(self, examples: Examples) -> None:
+    def fit_naive_bayes(self, examples: Examples) -> None:
         """Sets what each word and pair speaks for: the log of how much more likely it is in a class than elsewhere.
 
         examples: tokens (N, T) of any integer type, 0 = padding on the right, and labels (N,).
         """
-        counts = torch.ones(self.num_classes, len(self.evidence))  # of texts that have it; 1: none is impossible
-        for tokens, labels in zip(examples.inputs.split(COUNTED), examples.labels.split(COUNTED), strict=True):
-            held = self._held(tokens.long())
+        counts = torch.ones(self.num_classes, len(self.log_count_ratio))  # of texts that have it; 1: none is impossible
+        for tokens, labels in zip(
+            examples.inputs.split(COUNTED_TOKENS), examples.labels.split(COUNTED_TOKENS), strict=True
+        ):
+            held = self._ngram_ids(tokens.long())
             for label, count in enumerate(counts):
                 count += held[labels == label].flatten().bincount(minlength=len(count))
         counts[:, 0] = 1  # padding
         elsewhere = counts.sum(0) - counts
         ratio = (counts / counts.sum(1, keepdim=True)).log() - (elsewhere / elsewhere.sum(1, keepdim=True)).log()
         ratio[:, 0] = 0
-        self.evidence.copy_(ratio[-self.outputs :].T)
+        self.log_count_ratio.copy_(ratio[-self.num_logits :].T)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        tokens, lengths = in_front(tokens)
-        weights = self.bag.weight * self.evidence
-        bag = summed(self._held(tokens), weights) + self.bias
-        lstm: Tensor = self.head(self.dropout(self._read(tokens, lengths)))
+        tokens, lengths = left_align(tokens)
+        weights = self.bag.weight * self.log_count_ratio
+        bag = embedding_sum(self._ngram_ids(tokens), weights) + self.bias
+        lstm: Tensor = self.head(self.dropout(self._encode(tokens, lengths)))
         if self.training:
             return torch.where(torch.rand(len(tokens), 1, device=tokens.device) < 0.5, bag, lstm)
         return bag + self.share * lstm
 
-    def _held(self, tokens: Tensor) -> Tensor:
+    def _ngram_ids(self, tokens: Tensor) -> Tensor:
         """Words (B, T) in front -> the bag's rows of their words and pairs, each once (B, T or 2 T), 0 = none."""
         held = tokens
         if self.pairs:
             after = F.pad(tokens[:, 1:], (0, 1))  # the next word of each
-            pairs = self.vocab_size + (tokens * FIRST + after * SECOND) % self.pairs
+            pairs = self.vocab_size + (tokens * FIRST_HASH + after * SECOND_HASH) % self.pairs
             held = torch.cat([tokens, pairs.masked_fill(after == 0, 0)], 1)
         held = held.sort(1).values
         return held.masked_fill(held == F.pad(held[:, :-1], (1, 0), value=-1), 0)
 
-    def _read(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+    def _encode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Words (B, T) in front -> maximum and mean of the LSTM's features over its steps (B, 4 * hidden)."""
         tokens = F.pad(tokens, (0, -tokens.shape[1] % self.phrase))
         if self.training and self.word_dropout:
             tokens = tokens.masked_fill(torch.rand(tokens.shape, device=tokens.device) < self.word_dropout, 0)
-        phrases = summed(tokens.reshape(-1, self.phrase), self.phrases.weight)
+        phrases = embedding_sum(tokens.reshape(-1, self.phrase), self.phrases.weight)
         if self.training:
             phrases = phrases / (1 - self.word_dropout)
         phrases = phrases.view(tokens.shape[0], -1, phrases.shape[1]).transpose(0, 1)  # (S, B, D) with S steps
@@ -139,7 +141,7 @@ class BagLSTM(Classifier):
         return torch.cat([features.masked_fill(beyond, -torch.inf).amax(0), mean], 1)
 
 
-def summed(ids: Tensor, table: Tensor) -> Tensor:
+def embedding_sum(ids: Tensor, table: Tensor) -> Tensor:
     """Ids (N, T), 0 = none, of rows of a table (rows, D) -> the sum of each one's rows (N, D)."""
     if torch.compiler.is_exporting():  # else a loop over N in ONNX, which takes fifty times as long
         return F.embedding(ids, table).masked_fill((ids == 0)[:, :, None], 0).sum(1)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train_smarter import FACTORIES, Classifier, Dropout, UserError
+from train_smarter import NOT_HPARAMS, Classifier, Dropout, UserError
 
 
 class CNN(Classifier):
@@ -32,7 +32,7 @@ class CNN(Classifier):
         **classifier: Any,
     ) -> None:
         super().__init__(num_classes=num_classes, **classifier)
-        self.save_hyperparameters(ignore=FACTORIES)
+        self.save_hyperparameters(ignore=NOT_HPARAMS)
         channels, height, width = shape
         rows, columns = ((side - 2) // 2 - 2 for side in (height, width))  # after conv, pool, conv
         if min(rows, columns) < 2:
@@ -46,7 +46,7 @@ class CNN(Classifier):
             nn.Linear(64 * (rows // 2) * (columns // 2), hidden),
             nn.ReLU(),
             Dropout(dropout),
-            nn.Linear(hidden, self.outputs),  # (B, K)
+            nn.Linear(hidden, self.num_logits),  # (B, K)
         )
 
     @staticmethod

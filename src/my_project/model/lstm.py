@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train_smarter import FACTORIES, Classifier, Dropout, UserError
+from train_smarter import NOT_HPARAMS, Classifier, Dropout, UserError
 
 POOLINGS = ("last", "max", "mean")
 
@@ -46,7 +46,7 @@ class LSTM(Classifier):
         if num_layers < 1:
             raise UserError(f"model.num_layers={num_layers}, but an LSTM has at least 1")
         super().__init__(num_classes=num_classes, **classifier)
-        self.save_hyperparameters(ignore=FACTORIES)
+        self.save_hyperparameters(ignore=NOT_HPARAMS)
         self.hidden, self.pooling, self.directions = hidden, pooling, 2 if bidirectional else 1
         self.embedding = nn.Embedding(vocab_size, embedding_dim, padding_idx=0)
         self.dropout = Dropout(dropout)
@@ -60,15 +60,15 @@ class LSTM(Classifier):
             nn.Linear(hidden * self.directions, dense),
             nn.ReLU(),
             Dropout(dropout),
-            nn.Linear(dense, self.outputs),  # (B, K)
+            nn.Linear(dense, self.num_logits),  # (B, K)
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
-        tokens, lengths = in_front(tokens)  # what the LSTM makes of the padding behind is never looked at
-        logits: Tensor = self.head(self._pooled(self._read(tokens.T, lengths), lengths))
+        tokens, lengths = left_align(tokens)  # what the LSTM makes of the padding behind is never looked at
+        logits: Tensor = self.head(self._pool(self._encode(tokens.T, lengths), lengths))
         return logits
 
-    def _read(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+    def _encode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Tokens (T, B) -> every layer's reading of them, the last one's features (T, B, D)."""
         features: Tensor = self.embedding(tokens)  # (T, B, D)
         if self.directions == 2:
@@ -84,7 +84,7 @@ class LSTM(Classifier):
             features = read
         return features
 
-    def _pooled(self, features: Tensor, lengths: Tensor) -> Tensor:
+    def _pool(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Features (T, B, D) of texts of these lengths (B,) -> (B, D)."""
         if self.pooling == "last":
             last = features[lengths - 1, torch.arange(lengths.shape[0], device=lengths.device)]
@@ -98,7 +98,7 @@ class LSTM(Classifier):
         return features.masked_fill(beyond, 0).sum(0) / lengths[:, None]
 
 
-def in_front(tokens: Tensor) -> tuple[Tensor, Tensor]:
+def left_align(tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Tokens (B, T), 0 = padding -> the words in front, in their order (B, T), and how many (B,), at least 1."""
     so_far = (tokens != 0).cumsum(1)  # (B, T), words up to here; padding adds its 0 to a place that a word has
     moved = torch.zeros_like(tokens).scatter_add_(1, (so_far - 1).clamp_(min=0), tokens)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from train_smarter import FACTORIES, Classifier, Dropout
+from train_smarter import NOT_HPARAMS, Classifier, Dropout
 
 
 class MLP(Classifier):
@@ -33,14 +33,14 @@ class MLP(Classifier):
         **classifier: Any,
     ) -> None:
         super().__init__(num_classes=num_classes, **classifier)
-        self.save_hyperparameters(ignore=FACTORIES)
+        self.save_hyperparameters(ignore=NOT_HPARAMS)
         layers: list[nn.Module] = [nn.Flatten()]  # (B, D)
         for features, width in pairwise([math.prod(shape), *widths]):
             layers += [nn.Linear(features, width)]
             layers += [nn.BatchNorm1d(width)] if batch_norm else []
             layers += [nn.ReLU()]
             layers += [Dropout(dropout)] if dropout else []
-        self.layers = nn.Sequential(*layers, nn.Linear([math.prod(shape), *widths][-1], self.outputs))
+        self.layers = nn.Sequential(*layers, nn.Linear([math.prod(shape), *widths][-1], self.num_logits))
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.layers(images)  # (B, K)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from train_smarter import FACTORIES, Classifier, Dropout, UserError
+from train_smarter import NOT_HPARAMS, Classifier, Dropout, UserError
 
 STAGES = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # depth -> blocks of each stage
 
@@ -39,7 +39,7 @@ class ResNet(Classifier):
         **classifier: Any,
     ) -> None:
         super().__init__(num_classes=num_classes, **classifier)
-        self.save_hyperparameters(ignore=FACTORIES)
+        self.save_hyperparameters(ignore=NOT_HPARAMS)
         if depth not in STAGES:
             raise UserError(f"model.depth={depth}: a ResNet is built with {', '.join(map(str, STAGES))} layers")
         widths = [width, width, 2 * width, 4 * width, 8 * width]
@@ -52,9 +52,9 @@ class ResNet(Classifier):
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),  # (B, D)
             Dropout(dropout),
-            nn.Linear(widths[-1], self.outputs),  # (B, K)
+            nn.Linear(widths[-1], self.num_logits),  # (B, K)
         )
-        self.apply(_start)
+        self.apply(_init_weights)
         if width % 8 == 0:  # the layout in which convolutions are fastest; oneDNN's 1x1 ones spoil memory at odd widths
             self.features.to(memory_format=torch.channels_last)
 
@@ -75,7 +75,7 @@ def _stage(channels: int, out: int, *, blocks: int, stride: int) -> nn.Sequentia
     return nn.Sequential(first, *(BasicBlock(out, out) for _ in range(blocks - 1)))
 
 
-def _start(module: nn.Module) -> None:
+def _init_weights(module: nn.Module) -> None:
     """He's initial weights; each block starts as the identity, which trains better (Goyal et al., 2017)."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train_smarter import FACTORIES, Batch, Classifier, UserError
+from train_smarter import NOT_HPARAMS, Batch, Classifier, UserError
 
 KERNEL = 2  # pixels; side of the patches that are whitened
-BIAS_RATE = 8  # a norm's bias counts eightfold, so under SGD it learns 8 * 8 = 64 times as fast
+BIAS_LR_FACTOR = 8  # a norm's bias counts eightfold, so under SGD it learns 8 * 8 = 64 times as fast
 
 
 class Speedrun(Classifier):
@@ -40,7 +40,7 @@ class Speedrun(Classifier):
         **classifier: Any,
     ) -> None:
         super().__init__(num_classes=num_classes, **classifier)
-        self.save_hyperparameters(ignore=FACTORIES)
+        self.save_hyperparameters(ignore=NOT_HPARAMS)
         channels, height, width = shape
         smallest = 2 ** len(widths) + KERNEL - 1
         if min(height, width) < smallest:
@@ -59,8 +59,8 @@ class Speedrun(Classifier):
         for part in (self.whiten, self.features):
             part.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
         self.head = nn.Sequential(
-            Maximum(),  # (B, D)
-            nn.Linear(widths[-1], self.outputs, bias=False),  # (B, K)
+            GlobalMaxPool(),  # (B, D)
+            nn.Linear(widths[-1], self.num_logits, bias=False),  # (B, K)
             Scale(logit_scale),
         )
 
@@ -82,7 +82,7 @@ class Speedrun(Classifier):
             self.whiten.weight.copy_(self.trainer.strategy.broadcast(filters))  # the same in every process
 
 
-class Maximum(nn.Module):
+class GlobalMaxPool(nn.Module):
     """Images (B, D, H, W) -> (B, D), the highest pixel of each channel; of several equal ones, one gets the gradient.
 
     `AdaptiveMaxPool2d(1)` can neither be trained with `trainer.deterministic=true` on a GPU nor written as ONNX by
@@ -147,5 +147,5 @@ def _convolution(channels: int, out: int) -> nn.Conv2d:
 def _norm(channels: int) -> list[nn.Module]:
     """Batch norm with a bias that learns fast, without a factor; statistics follow fast, too: runs are short."""
     norm = nn.BatchNorm2d(channels, momentum=0.4)
-    nn.init.constant_(norm.weight, 1 / BIAS_RATE).requires_grad_(False)
-    return [norm, Scale(BIAS_RATE)]
+    nn.init.constant_(norm.weight, 1 / BIAS_LR_FACTOR).requires_grad_(False)
+    return [norm, Scale(BIAS_LR_FACTOR)]

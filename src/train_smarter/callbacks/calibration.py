@@ -8,9 +8,9 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from train_smarter.data.examples import Batch
-from train_smarter.fit.module import Classifier, unfit
+from train_smarter.fit.module import Classifier, why_unusable
 from train_smarter.run.files import write_json
-from train_smarter.run.tensorboard import note_left_out
+from train_smarter.run.tensorboard import warn_skipped
 
 BINS = 15  # of equal width
 
@@ -27,10 +27,10 @@ class Calibration(Callback):
     def __init__(self, *, folder: str) -> None:
         self.folder = Path(folder)
         self.counts: dict[int, Tensor] = {}  # by the split's place, (3, BINS)
-        self.unfit = ""  # why the model has no such thing
+        self.unusable = ""  # why the model has no such thing
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        self.counts, self.unfit = {}, ""
+        self.counts, self.unusable = {}, ""
 
     def on_test_batch_end(
         self,
@@ -41,27 +41,27 @@ class Calibration(Callback):
         batch_idx: int,  # noqa: ARG002
         dataloader_idx: int = 0,
     ) -> None:
-        self.unfit = self.unfit or unfit(pl_module, outputs, batch)
-        if not self.unfit:
+        self.unusable = self.unusable or why_unusable(pl_module, outputs, batch)
+        if not self.unusable:
             assert isinstance(pl_module, Classifier)
             sure, guess = pl_module.probabilities(outputs.float()).max(1)  # (B,), (B,)
             before = self.counts.get(dataloader_idx, 0)
-            self.counts[dataloader_idx] = before + binned(sure, guess == batch[1])
+            self.counts[dataloader_idx] = before + bin_confidences(sure, guess == batch[1])
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, Classifier):
             return
         nothing = torch.zeros(3, BINS, device=pl_module.device)  # a process may have no example of a small split
-        own = torch.stack([self.counts.get(place, nothing) for place in range(len(pl_module.tested))])
+        own = torch.stack([self.counts.get(place, nothing) for place in range(len(pl_module.test_metrics))])
         counts = trainer.strategy.reduce(own, reduce_op="sum").cpu()
-        if trainer.is_global_zero and self.unfit:
-            note_left_out(self, self.unfit)
+        if trainer.is_global_zero and self.unusable:
+            warn_skipped(self, self.unusable)
         elif trainer.is_global_zero:
-            content = {split: calibration(part) for split, part in zip(pl_module.tested, counts, strict=True)}
+            content = {split: calibration(part) for split, part in zip(pl_module.test_metrics, counts, strict=True)}
             write_json(self.folder / "calibration.json", content)
 
 
-def binned(confidence: Tensor, right: Tensor) -> Tensor:
+def bin_confidences(confidence: Tensor, right: Tensor) -> Tensor:
     """confidence: (B,) in 0..1; right: (B,) bool -> examples, their confidence and the right ones by bin, (3, BINS).
 
     A bin holds its upper end; what is no number is held for no confidence at all.
@@ -78,12 +78,12 @@ def calibration(counts: Tensor) -> dict[str, Any]:
     Guo et al., On Calibration of Modern Neural Networks, 2017. counts: (3, BINS), of `binned`.
     """
     total = max(1.0, float(counts[0].sum()))
-    bins = [_bin(place, *column) for place, column in enumerate(counts.T.tolist())]
+    bins = [_make_bin(place, *column) for place, column in enumerate(counts.T.tolist())]
     gaps = [one["count"] * abs(one["accuracy"] - one["confidence"]) for one in bins if one["count"]]
     return {"ece": sum(gaps) / total, "bins": bins}
 
 
-def _bin(place: int, count: float, confidence: float, right: float) -> dict[str, Any]:
+def _make_bin(place: int, count: float, confidence: float, right: float) -> dict[str, Any]:
     means = {"confidence": confidence / count, "accuracy": right / count} if count else {}
     ends = {"low": place / BINS, "high": (place + 1) / BINS}
     return {**ends, "count": int(count), "confidence": None, "accuracy": None, **means}

@@ -17,11 +17,11 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from train_smarter.data.base import Data
-from train_smarter.diagnosis.findings import Finding, _limits
-from train_smarter.diagnosis.measurements import Evidence, Facts, _peak, _validations
-from train_smarter.diagnosis.probes import layers_of, norms, shift, watched, where_broken
-from train_smarter.diagnosis.rules import contents, diagnose
-from train_smarter.diagnosis.suggestions import advice
+from train_smarter.diagnosis.findings import Finding, make_limits
+from train_smarter.diagnosis.measurements import Evidence, Measurements, track_update_peak, validations_per_epoch
+from train_smarter.diagnosis.probes import layer_norms, layers_of, locate_nan, measure_shift, record_relu_activity
+from train_smarter.diagnosis.rules import diagnose, to_json
+from train_smarter.diagnosis.suggestions import suggest
 from train_smarter.errors import UserError
 from train_smarter.fit.module import Classifier
 from train_smarter.run import tensorboard
@@ -31,10 +31,10 @@ from train_smarter.terminal import finding_line
 log = logging.getLogger(__name__)
 
 
-PEAKS = ("first_loss", "broken", "gradient_peak", "update_peak", "top_rate")  # facts of earlier epochs
+PEAK_BATCHES = ("first_loss", "broken", "gradient_peak", "update_peak", "top_rate")  # facts of earlier epochs
 # Told while a run trains, as soon as it is found; another problem when it has been there for SETTLED epochs.
-SURE = ("loss_not_finite", "exploding_gradients", "class_imbalance")
-SETTLED = 3
+CERTAIN = ("loss_not_finite", "exploding_gradients", "class_imbalance")
+WARMUP_STEPS = 3
 OFTEN, SELDOM = 20, 10  # epochs up to which each is judged, and from one to the next after that
 
 
@@ -54,8 +54,8 @@ class Diagnosis(Callback):
     def __init__(self, *, folder: str, limits: Mapping[str, float], samples: int = 4, stop: bool = True) -> None:
         if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
             raise UserError(f"callbacks.diagnosis.samples={samples}: give a whole number of at least 1")
-        self.folder, self.samples, self.stop, self.limits = Path(folder), samples, stop, _limits(limits)
-        self.facts = Facts()
+        self.folder, self.samples, self.stop, self.limits = Path(folder), samples, stop, make_limits(limits)
+        self.facts = Measurements()
         self.findings: list[Finding] = []
         self._told: set[str] = set()
         self._seen: Counter[str] = Counter()  # in so many judgements in a row
@@ -64,7 +64,7 @@ class Diagnosis(Callback):
         self._batch: Any = None
         self._chosen: set[int] = set()
         self._measured: list[tuple[Tensor, Tensor, Tensor]] = []  # norms of gradients, weights, changes: (L,) each
-        self._sifted = False  # whether layers that are not used, and have no gradient, have been left out
+        self._filtered = False  # whether layers that are not used, and have no gradient, have been left out
         self._before: list[Tensor] | None = None  # weights before the step under way
         self._since: float | None = None  # the last step ended
         self._began = 0.0
@@ -81,14 +81,14 @@ class Diagnosis(Callback):
             "waited": self._waited,
             "worked": self._worked,
             "steps": self._steps,
-            **{name: getattr(self.facts, name) for name in PEAKS},
+            **{name: getattr(self.facts, name) for name in PEAK_BATCHES},
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if self.facts.over or state_dict["run"] != self.folder.name:  # it is looked at, or another run's
+        if self.facts.training_done or state_dict["run"] != self.folder.name:  # it is looked at, or another run's
             return
         self._measured = [tuple(step.unbind()) for step in state_dict["measured"]]
-        for name in PEAKS:
+        for name in PEAK_BATCHES:
             setattr(self.facts, name, state_dict[name])
         self._told = set(state_dict["told"])
         self._waited, self._worked, self._steps = (state_dict[name] for name in ("waited", "worked", "steps"))
@@ -96,9 +96,9 @@ class Diagnosis(Callback):
     # ---- before the first step
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.layers, self._sifted = layers_of(pl_module), False
-        self.facts.validations = _validations(trainer)
-        for stopping in self._stoppings(trainer):
+        self.layers, self._filtered = layers_of(pl_module), False
+        self.facts.validations = validations_per_epoch(trainer)
+        for stopping in self._early_stoppings(trainer):
             self.facts.patience = stopping.patience
         if not trainer.is_global_zero:
             return
@@ -106,22 +106,22 @@ class Diagnosis(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, Data):
-            self._look_at(data)
+            self._inspect_data(data)
 
     @staticmethod
-    def _stoppings(trainer: Trainer) -> list[EarlyStopping]:
+    def _early_stoppings(trainer: Trainer) -> list[EarlyStopping]:
         return [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]  # type: ignore[attr-defined]
 
-    def _look_at(self, data: Data) -> None:
+    def _inspect_data(self, data: Data) -> None:
         train, val = data.examples["train"], data.examples["val"]
-        self.facts.names = list(data.names)
+        self.facts.names = list(data.class_names)
         self.facts.train_classes = train.labels.bincount(minlength=data.num_classes).tolist()
-        self.facts.shift = shift(train.inputs, val.inputs)
+        self.facts.shift = measure_shift(train.inputs, val.inputs)
 
     # ---- a step
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        self._judge(trainer)
+        self._diagnose(trainer)
         self._chosen = self._steps_of(trainer) if trainer.is_global_zero else set()
         self._since = None
 
@@ -151,30 +151,30 @@ class Diagnosis(Callback):
             self.facts.first_loss = value * trainer.accumulate_grad_batches / scale
         if math.isfinite(value):
             return
-        if self.facts.broken is None:
-            self._note_broken(trainer, pl_module)
+        if self.facts.nan_location is None:
+            self._locate_nan(trainer, pl_module)
         if self.stop and trainer.world_size == 1:
             trainer.should_stop = True
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:  # noqa: ARG002
         if self._number not in self._chosen:
             return
-        if not self._sifted:
+        if not self._filtered:
             used = {name: all(p.grad is not None for p in weights) for name, weights in self.layers.items()}
-            self.layers, self._sifted = {name: self.layers[name] for name in self.layers if used[name]}, True
+            self.layers, self._filtered = {name: self.layers[name] for name in self.layers if used[name]}, True
         gradients = [[p.grad for p in weights if p.grad is not None] for weights in self.layers.values()]
         if gradients and all(map(len, gradients)):
             with torch.no_grad():
                 self._before = [p.detach().clone() for weights in self.layers.values() for p in weights]
-                weight = norms(self.layers)
-                self._measured.append((norms(dict(zip(self.layers, gradients, strict=True))), weight, weight))
+                weight = layer_norms(self.layers)
+                self._measured.append((layer_norms(dict(zip(self.layers, gradients, strict=True))), weight, weight))
 
     def on_train_batch_end(self, *_: Any) -> None:
         if self._before is not None:
             with torch.no_grad():
                 before = iter(self._before)
                 changes = {name: [p - next(before) for p in weights] for name, weights in self.layers.items()}
-                moved = norms(changes)
+                moved = layer_norms(changes)
             self._measured[-1] = (*self._measured[-1][:2], moved)
             self._before = None
         self._batch = None  # kept, it would lie beside the next one, and slow a large network down
@@ -186,29 +186,29 @@ class Diagnosis(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero and not trainer.sanity_checking:
             self._fired = {}
-            self._watching.enter_context(watched(pl_module, self._fired))
+            self._watching.enter_context(record_relu_activity(pl_module, self._fired))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._watching.close()
         self._since = None
         if not trainer.sanity_checking and isinstance(pl_module, Classifier):
-            total = pl_module.running["val"].total
+            total = pl_module.epoch_metrics["val"].confusion_matrix
             self.facts.confusion, self.facts.val_examples = total.tolist(), int(total.sum())
         if self.stop and trainer.world_size > 1 and not trainer.sanity_checking:
-            self._agree(trainer)
+            self._sync_findings(trainer)
 
-    def _agree(self, trainer: Trainer) -> None:
+    def _sync_findings(self, trainer: Trainer) -> None:
         """On the first broken loss of any process: all of them stop here, or one would wait for the others for ever."""
-        seen = [broken for broken in tensorboard.gathered(trainer, self.facts.broken) if broken]
+        seen = [broken for broken in tensorboard.all_gather(trainer, self.facts.nan_location) if broken]
         if seen:
-            self.facts.broken = min(seen, key=lambda broken: int(broken["step"]))
+            self.facts.nan_location = min(seen, key=lambda broken: int(broken["step"]))
             trainer.should_stop = True
 
     # ---- an epoch
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
-        self.facts.rate, self.facts.top_rate = rate, max(rate, self.facts.top_rate)
+        self.facts.rate, self.facts.peak_rate = rate, max(rate, self.facts.peak_rate)
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._write_layers(trainer.current_epoch)
         self._measured = []
@@ -216,8 +216,10 @@ class Diagnosis(Callback):
     def _write_layers(self, epoch: int) -> None:
         measured = torch.stack([torch.stack(step).cpu() for step in self._measured]) if self._measured else None
         if measured is not None:
-            self.facts.gradient_peak = _peak(self.facts.gradient_peak, measured[:, 0], measured[:, 1], epoch)
-            self.facts.update_peak = _peak(self.facts.update_peak, measured[:, 2], measured[:, 1], epoch)
+            self.facts.gradient_peak = track_update_peak(
+                self.facts.gradient_peak, measured[:, 0], measured[:, 1], epoch
+            )
+            self.facts.update_peak = track_update_peak(self.facts.update_peak, measured[:, 2], measured[:, 1], epoch)
         for i, name in enumerate(self.layers if measured is not None else ()):
             assert measured is not None
             # In the very first step, what begins at zero has no gradient yet.
@@ -237,47 +239,47 @@ class Diagnosis(Callback):
     # ---- what it comes to
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        self.facts.over = True
-        self.facts.stopped = any(stopping.stopped_epoch for stopping in self._stoppings(trainer))
-        self._judge(trainer)
+        self.facts.training_done = True
+        self.facts.stopped = any(stopping.stopped_epoch for stopping in self._early_stoppings(trainer))
+        self._diagnose(trainer)
         self._write(trainer)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not isinstance(pl_module, Classifier) or not (self.facts.over or self._recalled()):
+        if not isinstance(pl_module, Classifier) or not (self.facts.training_done or self._load_earlier()):
             return
-        tested = {split: tally for split, tally in pl_module.tested.items() if split in ("train", "val")}
+        tested = {split: tally for split, tally in pl_module.test_metrics.items() if split in ("train", "val")}
         metrics = {f"{s}/{name}": value for s, tally in tested.items() for name, value in tally.compute().items()}
         self.facts.clean = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        if "val" in tested and hasattr(tested["val"], "total"):
-            self.facts.confusion = tested["val"].total.tolist()
-        self._judge(trainer)
+        if "val" in tested and hasattr(tested["val"], "confusion_matrix"):
+            self.facts.confusion = tested["val"].confusion_matrix.tolist()
+        self._diagnose(trainer)
         self._write(trainer)
 
-    def _recalled(self) -> bool:
+    def _load_earlier(self) -> bool:
         """Whether training had ended in an earlier start of this run, which then left its facts."""
         try:
-            self.facts = Facts(**read_json(self.folder / "diagnosis.json")["measured"])
+            self.facts = Measurements(**read_json(self.folder / "diagnosis.json")["measured"])
         except (UserError, LookupError, TypeError):
             return False
-        return self.facts.over
+        return self.facts.training_done
 
-    def _judge(self, trainer: Trainer) -> None:
+    def _diagnose(self, trainer: Trainer) -> None:
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        if not self.facts.over and trainer.current_epoch > OFTEN and trainer.current_epoch % SELDOM:
+        if not self.facts.training_done and trainer.current_epoch > OFTEN and trainer.current_epoch % SELDOM:
             return
         if total := self._waited + self._worked:
             self.facts.data_wait, self.facts.step_wait = self._waited / total, self._waited / max(1, self._steps)
         self.findings = diagnose(Evidence.read(self.folder, self.facts), self.limits)
-        if not self.facts.over:
-            self._tell()
+        if not self.facts.training_done:
+            self._log_findings()
 
-    def _tell(self) -> None:
+    def _log_findings(self) -> None:
         """A warning in the log, once, of what will not be taken back."""
         problems = {finding.name for finding in self.findings if finding.severity == "problem"}
         self._seen = Counter({name: self._seen[name] + 1 for name in problems})
         for finding in self.findings:
-            sure = finding.name in SURE or self._seen[finding.name] >= SETTLED
+            sure = finding.name in CERTAIN or self._seen[finding.name] >= WARMUP_STEPS
             if sure and finding.name not in self._told:
                 self._told.add(finding.name)
                 log.warning("%s", finding_line(asdict(finding)))
@@ -285,7 +287,7 @@ class Diagnosis(Callback):
     def _write(self, trainer: Trainer) -> None:
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             config = self._config()
-            found = contents(self.findings, lambda finding: advice(finding, config, self.facts))
+            found = to_json(self.findings, lambda finding: suggest(finding, config, self.facts))
             write_json(self.folder / "diagnosis.json", {"findings": found, "measured": asdict(self.facts)})
 
     def _config(self) -> dict[str, Any]:
@@ -294,8 +296,8 @@ class Diagnosis(Callback):
         config: Any = OmegaConf.to_container(OmegaConf.load(file)) if file.is_file() else {}
         return dict(config)
 
-    def _note_broken(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _locate_nan(self, trainer: Trainer, pl_module: LightningModule) -> None:
         inputs = self._batch[0] if isinstance(self._batch, tuple | list) else None
-        where = where_broken(pl_module, inputs) if isinstance(inputs, Tensor) else "loss"
+        where = locate_nan(pl_module, inputs) if isinstance(inputs, Tensor) else "loss"
         place = {"epoch": trainer.current_epoch, "step": trainer.global_step, "batch": self._number}
-        self.facts.broken = {**place, "where": where}
+        self.facts.nan_location = {**place, "where": where}

@@ -14,7 +14,7 @@ from train_smarter.run.files import append_row, write_json
 from train_smarter.trust import rebase_names
 
 
-class Journal(Callback):
+class EpochLogger(Callback):
     """Writes preprocess.json at the start and a row of metrics.csv each epoch; part of every run.
 
     Its part of a checkpoint lets a run that goes on write the rows that it would have written.
@@ -27,19 +27,19 @@ class Journal(Callback):
         seconds: of each epoch's training batches alone, without validation and what happens between epochs.
     """
 
-    def __init__(self, folder: Path, *, over: bool = False) -> None:
-        self.folder, self.over = folder, over
+    def __init__(self, folder: Path, *, training_done: bool = False) -> None:
+        self.folder, self.over = folder, training_done
         self.seconds: list[float] = []
-        self._since: float | None = None
+        self._epoch_start: float | None = None
         self._validated = False  # in the epoch under way
         self._written = -1  # the latest epoch with a row
-        self._earlier: dict[str, float] = {}  # scores from before the run broke off
-        self._spent, self._began = 0.0, time.perf_counter()  # seconds before that, and since when
+        self._earlier_epochs: dict[str, float] = {}  # scores from before the run broke off
+        self._seconds_done, self._resumed_at = 0.0, time.perf_counter()  # seconds before that, and since when
 
     @property
     def elapsed(self) -> float:
         """Seconds that the run has taken, those before it broke off included."""
-        return self._spent + time.perf_counter() - self._began
+        return self._seconds_done + time.perf_counter() - self._resumed_at
 
     @property
     def seconds_per_epoch(self) -> float | None:
@@ -55,11 +55,11 @@ class Journal(Callback):
 
     def on_train_start(self, *_: Any) -> None:
         if self.seconds:  # within an epoch
-            self._since = time.perf_counter()
+            self._epoch_start = time.perf_counter()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         checkpoint["journal"] = {
-            "seconds": [*self.seconds[:-1], self.seconds[-1] + self._running()] if self.seconds else [],
+            "seconds": [*self.seconds[:-1], self.seconds[-1] + self._resume_clock()] if self.seconds else [],
             "validated": self._validated,
             "written": self._written,
             "scores": self._scores(trainer),
@@ -73,42 +73,44 @@ class Journal(Callback):
         kept = checkpoint.get("journal")
         if kept and trainer.state.fn == TrainerFn.FITTING:  # not where the best weights are fetched to be evaluated
             self.seconds, self._validated, self._written = kept["seconds"], kept["validated"], kept["written"]
-            self._earlier, self._spent = kept["scores"], kept["elapsed"]
+            self._earlier_epochs, self._seconds_done = kept["scores"], kept["elapsed"]
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
         self._write(trainer, trainer.current_epoch - 1)
         self.seconds.append(0.0)
-        self._earlier = {name: value for name, value in self._earlier.items() if not name.startswith("val/")}
-        self._since, self._validated = time.perf_counter(), False
+        self._earlier_epochs = {
+            name: value for name, value in self._earlier_epochs.items() if not name.startswith("val/")
+        }
+        self._epoch_start, self._validated = time.perf_counter(), False
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         if trainer.is_last_batch:
-            self._pause(trainer)
+            self._pause_clock(trainer)
 
     def on_validation_start(self, trainer: Trainer, *_: Any) -> None:
-        self._pause(trainer)
+        self._pause_clock(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         self._validated = True
         if self.seconds and not trainer.is_last_batch:
-            self._since = time.perf_counter()
+            self._epoch_start = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
-        self._pause(trainer)  # an epoch that trainer.max_steps cuts short has no last batch
+        self._pause_clock(trainer)  # an epoch that trainer.max_steps cuts short has no last batch
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
         self._write(trainer, trainer.current_epoch - 1)
 
-    def _pause(self, trainer: Trainer) -> None:
-        if self._since is None:
+    def _pause_clock(self, trainer: Trainer) -> None:
+        if self._epoch_start is None:
             return
         if trainer.strategy.root_device.type == "cuda":
             torch.cuda.synchronize()
-        self.seconds[-1] += self._running()
-        self._since = None
+        self.seconds[-1] += self._resume_clock()
+        self._epoch_start = None
 
-    def _running(self) -> float:
-        return 0.0 if self._since is None else time.perf_counter() - self._since
+    def _resume_clock(self) -> float:
+        return 0.0 if self._epoch_start is None else time.perf_counter() - self._epoch_start
 
     def _write(self, trainer: Trainer, epoch: int) -> None:
         """The row of an epoch that has ended, once its training metrics are known."""
@@ -122,7 +124,7 @@ class Journal(Callback):
 
     def _scores(self, trainer: Trainer) -> dict[str, float]:
         """Those of this epoch: not of a single step, nor of an earlier validation, which Lightning keeps as well."""
-        return self._earlier | {
+        return self._earlier_epochs | {
             name: float(value)
             for name, value in sorted(trainer.callback_metrics.items())
             if "/" in name and not name.endswith("_step") and (self._validated or not name.startswith("val/"))

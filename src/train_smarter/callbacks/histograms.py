@@ -30,12 +30,12 @@ class Histograms(Callback):
         every: epochs from one to the next, beginning with the first.
     """
 
-    def __init__(self, *, every: int = 1) -> None:
-        if every < 1:
+    def __init__(self, *, every_n_epochs: int = 1) -> None:
+        if every_n_epochs < 1:
             raise UserError(
-                f"callbacks.histograms.every={every} counts epochs: 1 or more (callbacks.histograms=null: none)"
+                f"callbacks.histograms.every={every_n_epochs} counts epochs: 1 or more (callbacks.histograms=null: none)"
             )
-        self.every = every
+        self.every = every_n_epochs
         self._warned: set[str] = set()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:  # noqa: ARG002
@@ -52,7 +52,7 @@ class Histograms(Callback):
         return trainer.current_epoch % self.every == 0
 
     def _write(self, trainer: Trainer, tensors: Mapping[str, Tensor], *, step: int) -> None:
-        if not (writers := tensorboard.writers(trainer)):
+        if not (writers := tensorboard.tensorboard_writers(trainer)):
             return
         for name, tensor in tensors.items():
             values = tensor.detach().float().cpu()  # doubles can be too close together to fit numpy's bins between

@@ -10,28 +10,28 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from train_smarter.data.examples import Batch
-from train_smarter.fit.module import Classifier, unfit
+from train_smarter.fit.module import Classifier, why_unusable
 from train_smarter.report.figures import (
     Sample,
-    _visible,
     confusion_figure,
     pixels,
     png,
     samples_figure,
     samples_table,
+    to_visible,
 )
 from train_smarter.run import tensorboard
 from train_smarter.run.files import write_json
-from train_smarter.run.tensorboard import note_left_out
+from train_smarter.run.tensorboard import warn_skipped
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
-LONG = 4000  # ... and kept of it in examples.json
+MAX_TEXT = 4000  # ... and kept of it in examples.json
 
 
-class Pictures(Callback):
+class PredictionSamples(Callback):
     """After a test run: each split's confusion matrix, and sample predictions of the last one (usually test).
 
     For TensorBoard, if the run has it, images are shown as a grid; texts, of a datamodule that has `text_of`
@@ -46,11 +46,11 @@ class Pictures(Callback):
     def __init__(self, *, samples: int = 16, folder: str | None = None) -> None:
         self.samples = samples
         self.folder = None if folder is None else Path(folder)
-        self.sieve = Sieve(samples)
-        self.unfit = ""  # why the model has no such predictions
+        self.top_k = TopKSamples(samples)
+        self.unusable = ""  # why the model has no such predictions
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        self.sieve, self.unfit = Sieve(self.samples), ""
+        self.top_k, self.unusable = TopKSamples(self.samples), ""
 
     def on_test_batch_end(
         self,
@@ -62,47 +62,47 @@ class Pictures(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Every process keeps samples of its own share."""
-        self.unfit = self.unfit or unfit(pl_module, outputs, batch)
-        if not self._wanted(trainer) or self.unfit:
+        self.unusable = self.unusable or why_unusable(pl_module, outputs, batch)
+        if not self._is_enabled(trainer) or self.unusable:
             return
         assert isinstance(pl_module, Classifier)
-        if dataloader_idx == len(pl_module.tested) - 1:
+        if dataloader_idx == len(pl_module.test_metrics) - 1:
             inputs, labels = batch
-            predicted, probabilities = pl_module.predicted(outputs), pl_module.probabilities(outputs.float())
-            self.sieve.add(inputs, labels, predicted, probabilities, batch_idx=batch_idx, rank=trainer.global_rank)
+            predicted, probabilities = pl_module.predict_classes(outputs), pl_module.probabilities(outputs.float())
+            self.top_k.add(inputs, labels, predicted, probabilities, batch_idx=batch_idx, rank=trainer.global_rank)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self._wanted(trainer) or not isinstance(pl_module, Classifier):
+        if not self._is_enabled(trainer) or not isinstance(pl_module, Classifier):
             return
-        samples = self.sieve.chosen(_gathered(trainer, self.sieve.kept))
-        if self.unfit:
+        samples = self.top_k.select(_gather_samples(trainer, self.top_k.samples))
+        if self.unusable:
             if trainer.is_global_zero:
-                note_left_out(self, self.unfit)
+                warn_skipped(self, self.unusable)
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
-        names = list(getattr(data, "names", None) or map(str, range(pl_module.num_classes)))
+        names = list(getattr(data, "class_names", None) or map(str, range(pl_module.num_classes)))
         if self.folder is not None and trainer.is_global_zero:
-            split = list(pl_module.tested)[-1]
-            content = [{"split": split, **example(sample, names, data)} for sample in samples]
+            split = list(pl_module.test_metrics)[-1]
+            content = [{"split": split, **sample_entry(sample, names, data)} for sample in samples]
             write_json(self.folder / "examples.json", content)
-        for writer in tensorboard.writers(trainer):
-            for split, tally in pl_module.tested.items():
-                picture = pixels(confusion_figure(tally.total, names, title=split))
+        for writer in tensorboard.tensorboard_writers(trainer):
+            for split, tally in pl_module.test_metrics.items():
+                picture = pixels(confusion_figure(tally.confusion_matrix, names, title=split))
                 writer.add_image(f"confusion/{split}", picture, trainer.global_step, dataformats="HWC")
             if samples:
-                tag = f"predictions/{list(pl_module.tested)[-1]}"
-                _show(writer, tag, samples, names, data, step=trainer.global_step)
+                tag = f"predictions/{list(pl_module.test_metrics)[-1]}"
+                _write_samples(writer, tag, samples, names, data, step=trainer.global_step)
 
-    def _wanted(self, trainer: Trainer) -> bool:
+    def _is_enabled(self, trainer: Trainer) -> bool:
         """The same answer in every process."""
-        return self.folder is not None or tensorboard.wanted(trainer)
+        return self.folder is not None or tensorboard.has_tensorboard(trainer)
 
 
-def _show(
+def _write_samples(
     writer: "SummaryWriter", tag: str, samples: "list[Sample]", names: list[str], data: Any, *, step: int
 ) -> None:
     """Texts as text, images as an image; other inputs have no picture."""
-    if hasattr(data, "text_of"):
+    if hasattr(data, "decode"):
         writer.add_text(tag, samples_table(samples, names, data.text_of), step)
     elif samples[0].input.ndim == 3:
         picture = pixels(samples_figure(samples, names, **_normalization(data)))
@@ -114,23 +114,23 @@ def _normalization(data: Any) -> dict[str, Any]:
     return {"mean": getattr(data, "mean", [0.0]), "std": getattr(data, "std", [1.0])}
 
 
-def example(sample: "Sample", names: Sequence[str], data: Any) -> dict[str, Any]:
+def sample_entry(sample: "Sample", names: Sequence[str], data: Any) -> dict[str, Any]:
     """An entry of examples.json: what the model made of an input, and the input as an image or a text, if it is one."""
     said = {"true": names[sample.true], "predicted": names[sample.predicted]}
     entry = {**said, "probability": sample.probability, "right": sample.right}
-    if hasattr(data, "text_of"):
-        return entry | {"text": textwrap.shorten(data.text_of(sample.input), LONG, placeholder=" …")}
+    if hasattr(data, "decode"):
+        return entry | {"text": textwrap.shorten(data.text_of(sample.input), MAX_TEXT, placeholder=" …")}
     if sample.input.ndim == 3:
-        return entry | {"image": png(_visible(sample.input, **_normalization(data)))}
+        return entry | {"image": png(to_visible(sample.input, **_normalization(data)))}
     return entry
 
 
-class Sieve:
+class TopKSamples:
     """Keeps the `count` most telling mistakes and as many hits while batches pass, never a whole split."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.kept: list[Sample] = []
+        self.samples: list[Sample] = []
 
     def add(
         self, inputs: Tensor, labels: Tensor, predicted: Tensor, probabilities: Tensor, *, batch_idx: int, rank: int
@@ -145,14 +145,14 @@ class Sieve:
             columns = (best, labels[best], predicted[best], sure[best])
             found = zip(inputs[best].cpu(), *(column.tolist() for column in columns), strict=True)
             # Cloned: a view would keep, and send to other processes, all that it is a view of.
-            self.kept += [Sample(x.clone(), true, guess, p, (batch_idx, i, rank)) for x, i, true, guess, p in found]
-        self.kept = self._best(self.kept)
+            self.samples += [Sample(x.clone(), true, guess, p, (batch_idx, i, rank)) for x, i, true, guess, p in found]
+        self.samples = self._best(self.samples)
 
     def _best(self, samples: list[Sample]) -> list[Sample]:
         wrong, right = self._sorted(samples)
         return wrong[: self.count] + right[: self.count]
 
-    def chosen(self, samples: list[Sample]) -> list[Sample]:
+    def select(self, samples: list[Sample]) -> list[Sample]:
         """`count` of them: mistakes and hits half and half, as far as there are enough of both."""
         wrong, right = self._sorted(samples)
         mistakes = min(len(wrong), max(self.count // 2, self.count - len(right)))
@@ -160,10 +160,10 @@ class Sieve:
 
     @staticmethod
     def _sorted(samples: list[Sample]) -> tuple[list[Sample], list[Sample]]:
-        ordered = sorted(samples, key=lambda sample: sample.rank)
+        ordered = sorted(samples, key=lambda sample: sample.sort_key)
         return [s for s in ordered if not s.right], [s for s in ordered if s.right]
 
 
-def _gathered(trainer: Trainer, samples: list[Sample]) -> list[Sample]:
+def _gather_samples(trainer: Trainer, samples: list[Sample]) -> list[Sample]:
     """The samples of all processes, in every process: all have to call it."""
-    return [sample for share in tensorboard.gathered(trainer, samples) for sample in share]
+    return [sample for share in tensorboard.all_gather(trainer, samples) for sample in share]

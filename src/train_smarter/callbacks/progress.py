@@ -6,7 +6,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
-PAUSE = 1.0  # seconds; least time between two drawings
+REFRESH_SECONDS = 1.0  # seconds; least time between two drawings
 
 
 class Progress(RichProgressBar):
@@ -22,6 +22,6 @@ class Progress(RichProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         due = self.refresh_rate and (batch_idx + 1) % self.refresh_rate == 0
-        if (due and time.monotonic() - self.drawn_at >= PAUSE) or trainer.is_last_batch:
+        if (due and time.monotonic() - self.drawn_at >= REFRESH_SECONDS) or trainer.is_last_batch:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
             self.drawn_at = time.monotonic()

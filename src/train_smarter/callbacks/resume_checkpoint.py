@@ -9,15 +9,15 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from train_smarter.fit.module import Classifier
 from train_smarter.run.random_state import random_state, restore_random_state
-from train_smarter.run.signals import Interrupted, stop
-from train_smarter.run.tensorboard import gathered
+from train_smarter.run.signals import TerminatedBySignal, signals_state
+from train_smarter.run.tensorboard import all_gather
 from train_smarter.trust import rebase_names
 
-AGREE = 10  # batches after which several processes ask each other whether it is time to save, or to stop
-PATIENCE = 5  # seconds that a validation has to end when the run is asked to stop
+SYNC_EVERY = 10  # batches after which several processes ask each other whether it is time to save, or to stop
+SYNC_SECONDS = 5  # seconds that a validation has to end when the run is asked to stop
 
 
-class Last(Callback):
+class ResumeCheckpoint(Callback):
     """Writes last.ckpt when an epoch is over, within long ones every few minutes or steps, and when asked to stop.
 
     A run that goes on from it ends with the same weights, bit for bit on a CPU: beside what Lightning keeps, it holds
@@ -35,39 +35,39 @@ class Last(Callback):
         self.file = Path(dirpath) / "last.ckpt"
         self.every_n_steps, self.every_minutes = every_n_steps, every_minutes
         self.saved_at = time.monotonic()
-        self._writing: dict[str, Any] | None = None  # what is added to the checkpoint that is being written
-        self._kept: dict[str, Any] | None = None  # this process's part of the one that the run goes on from
+        self._is_writing: dict[str, Any] | None = None  # what is added to the checkpoint that is being written
+        self._saved_state: dict[str, Any] | None = None  # this process's part of the one that the run goes on from
 
     # ---- when
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         self.saved_at = time.monotonic()
-        stop.listen()
-        stop.waits = True
-        if self._kept is not None:  # the batch that was about to begin begins now
+        signals_state.install()
+        signals_state.deferred = True
+        if self._saved_state is not None:  # the batch that was about to begin begins now
             total = trainer.fit_loop.epoch_loop.batch_progress.total
             total.ready = total.started  # type: ignore[attr-defined]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
-        fresh = self._kept is None  # nothing has been done since last.ckpt was read
+        fresh = self._saved_state is None  # nothing has been done since last.ckpt was read
         if not fresh:
-            self._go_on(trainer, pl_module)
+            self._restore(trainer, pl_module)
         if batch_idx % trainer.accumulate_grad_batches:  # gradients that are only half gathered are not kept
             return
-        asked, late = self._asked(trainer, batch_idx)
+        asked, late = self._stop_requested(trainer, batch_idx)
         if asked or (fresh and (late or self._due(trainer, batch_idx))):
             self._save(trainer, pl_module, batch=batch_idx)
         if asked:
             # Of several processes, the first speaks for all; if another one failed, Lightning would kill it.
-            raise Interrupted(stop.asked or 15) if trainer.is_global_zero else SystemExit(0)
+            raise TerminatedBySignal(signals_state.received or 15) if trainer.is_global_zero else SystemExit(0)
 
-    def _asked(self, trainer: Trainer, batch_idx: int) -> tuple[bool, bool]:
+    def _stop_requested(self, trainer: Trainer, batch_idx: int) -> tuple[bool, bool]:
         """Whether to stop, and whether the last checkpoint is too old; the same in every process."""
         minutes = (time.monotonic() - self.saved_at) / 60
-        here = stop.asked is not None, self.every_minutes is not None and minutes >= self.every_minutes
+        here = signals_state.received is not None, self.every_minutes is not None and minutes >= self.every_minutes
         if trainer.world_size == 1:
             return here
-        if batch_idx % AGREE:
+        if batch_idx % SYNC_EVERY:
             return False, False
         asked, late = (trainer.strategy.reduce_boolean_decision(one, all=False) for one in here)
         return asked, late
@@ -80,17 +80,22 @@ class Last(Callback):
     def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
         # Within a validation nobody can go on. After a short one the epoch is saved; a long one is broken off, and with
         # it what was trained since last.ckpt, an epoch at most.
-        if stop.waits and stop.asked and trainer.world_size == 1 and time.monotonic() - stop.asked_at > PATIENCE:
-            raise Interrupted(stop.asked)
+        if (
+            signals_state.deferred
+            and signals_state.received
+            and trainer.world_size == 1
+            and time.monotonic() - signals_state.received_at > SYNC_SECONDS
+        ):
+            raise TerminatedBySignal(signals_state.received)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save(trainer, pl_module, batch=None)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
-        stop.waits = False
+        signals_state.deferred = False
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
-        stop.waits = False
+        signals_state.deferred = False
 
     # ---- what
 
@@ -100,21 +105,21 @@ class Last(Callback):
             return
         own: dict[str, Any] = {"random": random_state(trainer.strategy.root_device), "running": None}
         if batch is not None and isinstance(pl_module, Classifier):
-            own["running"] = pl_module.running["train"].kept()
-        self._writing = {"batch": batch or 0, "over": batch is None, "processes": gathered(trainer, own)}
+            own["running"] = pl_module.epoch_metrics["train"].buffered_state()
+        self._is_writing = {"batch": batch or 0, "over": batch is None, "processes": all_gather(trainer, own)}
         part = self.file.with_name("last.ckpt.part")
         trainer.save_checkpoint(part, weights_only=False)  # with all that training needs
         if trainer.is_global_zero:
             part.replace(self.file)  # whole or not at all
-        self._writing, self.saved_at = None, time.monotonic()
+        self._is_writing, self.saved_at = None, time.monotonic()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
-        if self._writing is None:
+        if self._is_writing is None:
             return
-        checkpoint["resume"] = self._writing
-        after = self._writing["batch"] + 1
+        checkpoint["resume"] = self._is_writing
+        after = self._is_writing["batch"] + 1
         steps = after % trainer.accumulate_grad_batches == 0 or after == trainer.num_training_batches
-        if steps and not self._writing["over"]:
+        if steps and not self._is_writing["over"]:
             # Lightning counts one up when it reads it, for the batch in whose middle it would have saved.
             checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
@@ -128,12 +133,12 @@ class Last(Callback):
         if kept := checkpoint.get("resume"):
             trainer.datamodule.skip = kept["batch"]  # type: ignore[attr-defined]
             if len(kept["processes"]) == trainer.world_size:
-                self._kept = kept["processes"][trainer.global_rank]
+                self._saved_state = kept["processes"][trainer.global_rank]
 
-    def _go_on(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert self._kept is not None
-        restore_random_state(self._kept["random"], trainer.strategy.root_device)
-        if self._kept["running"] is not None and isinstance(pl_module, Classifier):
-            pl_module.running["train"].take(self._kept["running"])
+    def _restore(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self._saved_state is not None
+        restore_random_state(self._saved_state["random"], trainer.strategy.root_device)
+        if self._saved_state["running"] is not None and isinstance(pl_module, Classifier):
+            pl_module.epoch_metrics["train"].load_buffered_state(self._saved_state["running"])
         trainer.fit_loop.restarting = False  # Lightning would leave a plateau's schedule out this epoch
-        self._kept = None
+        self._saved_state = None

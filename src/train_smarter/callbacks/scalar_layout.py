@@ -8,7 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 from train_smarter.run import tensorboard
 
 
-class Charts(Callback):
+class ScalarLayout(Callback):
     """Lays out TensorBoard's Custom Scalars page.
 
     Args:
@@ -19,10 +19,10 @@ class Charts(Callback):
         self.curves = {title: list(names) for title, names in curves.items() if names is not None}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        for writer in tensorboard.writers(trainer):
-            writer.add_custom_scalars({"splits": {title: self._chart(names) for title, names in self.curves.items()}})
+        for writer in tensorboard.tensorboard_writers(trainer):
+            writer.add_custom_scalars({"splits": {title: self._layout(names) for title, names in self.curves.items()}})
 
     @staticmethod
-    def _chart(names: Sequence[str]) -> list[object]:
+    def _layout(names: Sequence[str]) -> list[object]:
         # TensorBoard reads a name as a pattern and needs no end: train/loss would bring train/loss_step along.
         return ["Multiline", [f"{re.escape(name)}$" for name in names]]

@@ -16,39 +16,39 @@ from train_smarter.run import files
 from train_smarter.speed import startup
 
 if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
-    from train_smarter.config.build import Run
+    from train_smarter.config.build import Components
     from train_smarter.data.examples import SplitName
 
 
 def main() -> None:
     """The console script."""
-    command("evaluate", act, lambda words: arguments.reading(words, "evaluate", paths.LOGS))
+    command("evaluate", run_evaluate, lambda words: arguments.argv_for_reader(words, "evaluate", paths.LOGS))
 
 
-def act(cfg: DictConfig) -> None:
+def run_evaluate(cfg: DictConfig) -> None:
     """Evaluates the run that `run=` names, with its own config and the user's overrides on top."""
     check(cfg)
     folder = Path(cfg.run)
-    cfg = saved_config.as_recorded(cfg, folder, "evaluate", "run", "split", "checkpoint")
+    cfg = saved_config.merge_saved_config(cfg, folder, "evaluate", "run", "split", "checkpoint")
     checkpoint = find.checkpoint(folder, cfg.checkpoint)
-    startup.load()
+    startup.import_quickly()
     from train_smarter.config.build import build
-    from train_smarter.history.restore import restore
+    from train_smarter.history.restore import load_weights
     from train_smarter.run.tensorboard import write_scalars
-    from train_smarter.terminal import results_table, show
+    from train_smarter.terminal import echo, results_table
 
-    startup.prepare(cfg.get("threads"))  # what older runs recorded has none
+    startup.configure_process(cfg.get("threads"))  # what older runs recorded has none
     run = build(cfg)
-    step = restore(run.data, run.model, folder, checkpoint)
+    step = load_weights(run.data, run.model, folder, checkpoint)
     results = evaluate(run, cfg.split)
     if run.trainer.is_global_zero:
         target = folder / "evaluate" / "results.json"
         files.write_json(target, {"checkpoint": str(checkpoint), **results})
         write_scalars(folder / "evaluate", results, step=step)
-        show(f"{checkpoint}", results_table(results, cfg.split), f"written to {target}")
+        echo(f"{checkpoint}", results_table(results, cfg.split), f"written to {target}")
 
 
-def evaluate(run: Run, splits: Sequence[SplitName], *, ckpt_path: str | None = None) -> dict[str, Any]:
+def evaluate(run: Components, splits: Sequence[SplitName], *, ckpt_path: str | None = None) -> dict[str, Any]:
     """Clean metrics of each split: no augmentation, no dropout.
 
     Returns:
@@ -57,9 +57,9 @@ def evaluate(run: Run, splits: Sequence[SplitName], *, ckpt_path: str | None = N
     """
     run.data.splits = tuple(splits)
     run.trainer.test(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True, verbose=False)
-    tested = run.model.tested
-    metrics = {f"{split}/{name}": value for split, tally in tested.items() for name, value in tally.result().items()}
-    counted = {split: tally.total.tolist() for split, tally in tested.items() if hasattr(tally, "total")}
+    tested = run.model.test_metrics
+    metrics = {f"{split}/{name}": value for split, tally in tested.items() for name, value in tally.scores().items()}
+    counted = {split: tally.confusion_matrix.tolist() for split, tally in tested.items() if hasattr(tally, "confusion_matrix")}
     return {**metrics, **({"confusion": counted} if counted else {})}
 
 

@@ -14,60 +14,71 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from train_smarter import paths
-from train_smarter.config.check import COUNT, NOT_NEGATIVE, check
+from train_smarter.config.check import NON_NEGATIVE_INT, POSITIVE_INT, check
 from train_smarter.config.cli import command
-from train_smarter.errors import UserError, nearest
+from train_smarter.errors import UserError, did_you_mean
 from train_smarter.history import arguments, find, saved_config
-from train_smarter.inference.exporter import ONNX, _quiet, compare, described, exported, loaded, raw_examples, whole
+from train_smarter.inference.exporter import (
+    ONNX,
+    compare_export,
+    end_to_end,
+    export_network,
+    load_export,
+    metadata,
+    raw_examples,
+    silence_export,
+)
 from train_smarter.speed import startup
 
-OWN = ("run", "checkpoint", "format", "output", "tolerance", "examples")
+EXPORT_KEYS = ("run", "checkpoint", "format", "output", "tolerance", "examples")
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 
 
 def main() -> None:
     """The console script."""
-    command("export", act, lambda words: arguments.reading(words, "export", paths.LOGS, literal=("output",)))
+    command(
+        "export", run_export, lambda words: arguments.argv_for_reader(words, "export", paths.LOGS, literal=("output",))
+    )
 
 
-def act(cfg: DictConfig) -> None:
+def run_export(cfg: DictConfig) -> None:
     """Exports the model of the run that `run=` names; the file exists only if it passes `compare`."""
     check(cfg)
     folder = Path(cfg.run)
-    target = _target(cfg, folder)
-    cfg = saved_config.as_recorded(cfg, folder, "export", *OWN)
+    target = _output_path(cfg, folder)
+    cfg = saved_config.merge_saved_config(cfg, folder, "export", *EXPORT_KEYS)
     checkpoint = find.checkpoint(folder, cfg.checkpoint)
-    startup.load()
+    startup.import_quickly()
     from train_smarter.config.build import build_data, build_model
-    from train_smarter.history.restore import restore
-    from train_smarter.terminal import show
+    from train_smarter.history.restore import load_weights
+    from train_smarter.terminal import echo
 
-    startup.prepare(cfg.get("threads"))
+    startup.configure_process(cfg.get("threads"))
     data, model = build_data(cfg), build_model(cfg)
-    restore(data, model, folder, checkpoint)
+    load_weights(data, model, folder, checkpoint)
     data.prepare_data()
     data.setup()
-    raw, network = raw_examples(data, cfg.examples), whole(data, model)
-    about = {**described(data, raw), "run": folder.name, "checkpoint": checkpoint.name}
-    with _quiet():
-        content = exported(network, raw, format=cfg.format, about=about)
-        with _written(target, content) as part:
-            result = compare(loaded(part, format=cfg.format), network, raw.split(data.eval_batch_size))
+    raw, network = raw_examples(data, cfg.examples), end_to_end(data, model)
+    about = {**metadata(data, raw), "run": folder.name, "checkpoint": checkpoint.name}
+    with silence_export():
+        content = export_network(network, raw, format=cfg.format, about=about)
+        with _write_export(target, content) as part:
+            result = compare_export(load_export(part, format=cfg.format), network, raw.split(data.eval_batch_size))
             if not result.largest <= cfg.tolerance:  # nor where it is not a number
                 raise UserError(f"refused, nothing is written: tolerance={cfg.tolerance}, but the {result}")
-    show(f"{checkpoint}", f"{result}", f"written to {target}")
+    echo(f"{checkpoint}", f"{result}", f"written to {target}")
 
 
 # ---- what is asked for
 
 
-def _target(cfg: DictConfig, folder: Path) -> Path:
+def _output_path(cfg: DictConfig, folder: Path) -> Path:
     """The file that is asked for.
 
     Raises:
         UserError: something of the question is not accepted, or a package is not installed.
     """
-    problems = [*_refused(cfg)]
+    problems = [*_reject_bad_values(cfg)]
     if problems:
         raise UserError("\n".join(problems))
     suffix = SUFFIXES[cfg.format]
@@ -82,13 +93,13 @@ def _target(cfg: DictConfig, folder: Path) -> Path:
     return target
 
 
-def _refused(cfg: DictConfig) -> Iterator[str]:
+def _reject_bad_values(cfg: DictConfig) -> Iterator[str]:
     if cfg.format not in SUFFIXES:
-        yield f"format={cfg.format}: give {' or '.join(SUFFIXES)}{nearest(str(cfg.format), [*SUFFIXES])}"
-    if not (cfg.examples is None or COUNT[0](cfg.examples)):
-        yield f"examples={cfg.examples!r}: give {COUNT[1]}, or null"
-    if not NOT_NEGATIVE[0](cfg.tolerance):
-        yield f"tolerance={cfg.tolerance!r}: give {NOT_NEGATIVE[1]}"
+        yield f"format={cfg.format}: give {' or '.join(SUFFIXES)}{did_you_mean(str(cfg.format), [*SUFFIXES])}"
+    if not (cfg.examples is None or POSITIVE_INT[0](cfg.examples)):
+        yield f"examples={cfg.examples!r}: give {POSITIVE_INT[1]}, or null"
+    if not NON_NEGATIVE_INT[0](cfg.tolerance):
+        yield f"tolerance={cfg.tolerance!r}: give {NON_NEGATIVE_INT[1]}"
     missing = [name for name in ONNX if cfg.format == "onnx" and importlib.util.find_spec(name) is None]
     if missing:
         yield (
@@ -98,7 +109,7 @@ def _refused(cfg: DictConfig) -> Iterator[str]:
 
 
 @contextmanager
-def _written(target: Path, content: bytes) -> Iterator[Path]:
+def _write_export(target: Path, content: bytes) -> Iterator[Path]:
     """A file beside `target`, which takes its name when the block has ended well, and is gone when it has not."""
     part = target.with_name(f"{target.name}.part")
     try:

@@ -14,20 +14,20 @@ from omegaconf import DictConfig, OmegaConf
 from train_smarter import paths
 from train_smarter.config.check import check
 from train_smarter.config.cli import command
-from train_smarter.errors import UserError, nearest
+from train_smarter.errors import UserError, did_you_mean
 from train_smarter.history import arguments, find, saved_config
 from train_smarter.inference.predictor import device_of, predict
-from train_smarter.inference.reader import Inputs, nothing, of_split
-from train_smarter.inference.writer import opened, write
+from train_smarter.inference.reader import InputReader, empty_input_message, iter_split
+from train_smarter.inference.writer import open_output, write
 from train_smarter.run import files
-from train_smarter.sanitize import printable
+from train_smarter.sanitize import escape_controls
 from train_smarter.speed import startup
 
 log = logging.getLogger(__name__)
 
 
 # Words of this verb alone, and what they accept; they are checked here.
-CHOICES = {
+ACCEPTED = {
     "split": ("train", "val", "test"),
     "format": ("csv", "jsonl"),
     "device": ("auto", "cpu", "cuda", "mps"),
@@ -36,10 +36,10 @@ CHOICES = {
 
 def main() -> None:
     """The console script."""
-    command("predict", act, words)
+    command("predict", run_predict, rewrite_argv)
 
 
-def words(typed: Sequence[str]) -> list[str]:
+def rewrite_argv(typed: Sequence[str]) -> list[str]:
     """The command line as Hydra is to see it."""
     # A text, a file, or what a shell makes of a glob.
     bare = [word for word in typed if "=" not in word and word[:1] != "~"]
@@ -50,51 +50,53 @@ def words(typed: Sequence[str]) -> list[str]:
         )
     if len(several := [word for word in typed if word.startswith("input=")]) > 1:
         raise UserError(f"{' '.join(several)}: give one input; a folder or a glob in quotes takes many images")
-    return arguments.reading(typed, "predict", paths.LOGS, literal=("input", "output"))
+    return arguments.argv_for_reader(typed, "predict", paths.LOGS, literal=("input", "output"))
 
 
-def act(cfg: DictConfig) -> None:
+def run_predict(cfg: DictConfig) -> None:
     """Predicts what `input=` or `split=` names with the run that `run=` names.
 
     Raises:
         SystemExit: with 1, if some of it could not be read; the rest is written.
     """
     folder, own = Path(cfg.run), cfg
-    refuse(cfg)
-    output, form = target(cfg)
-    fill(cfg, folder)
-    check(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in CHOICES]))
-    cfg = saved_config.as_recorded(cfg, folder, "predict")
+    reject_bad_values(cfg)
+    output, form = output_path(cfg)
+    set_num_classes(cfg, folder)
+    check(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ACCEPTED]))
+    cfg = saved_config.merge_saved_config(cfg, folder, "predict")
     checkpoint = find.checkpoint(folder, str(own.checkpoint))
-    startup.load()
+    startup.import_quickly()
     from train_smarter.config.build import build_data, build_model
-    from train_smarter.history.restore import restore
+    from train_smarter.history.restore import load_weights
 
-    startup.prepare(cfg.get("threads"))
+    startup.configure_process(cfg.get("threads"))
     device = device_of(own.device)
     data = build_data(cfg)
-    sources = None if own.split else data.sources(own.input)
+    sources = None if own.split else data.iter_inputs(own.input)
     model = build_model(cfg)
-    restore(data, model, folder, checkpoint)
-    batches = Inputs(data, sources) if sources is not None else of_split(data, own.split)
+    load_weights(data, model, folder, checkpoint)
+    batches = InputReader(data, sources) if sources is not None else iter_split(data, own.split)
     log.info("%s on %s", checkpoint, device)
     began = time.perf_counter()
-    with opened(output) as file:
-        names = data.names if output else [printable(name) for name in data.names]  # a terminal may read it
+    with open_output(output) as file:
+        names = (
+            data.class_names if output else [escape_controls(name) for name in data.class_names]
+        )  # a terminal may read it
         done = write(file, form, predict(data, model, batches, device=device, names=names), names, quiet=output is None)
         if not done:
-            raise UserError(nothing(own.input, batches))
+            raise UserError(empty_input_message(own.input, batches))
     seconds = time.perf_counter() - began
     where = output or "standard output"
     log.info("%s: %d in %.1f s, %.0f a second, written to %s", data.kind, done, seconds, done / seconds, where)
-    if isinstance(batches, Inputs) and batches.conclude():
+    if isinstance(batches, InputReader) and batches.log_unreadable():
         sys.exit(1)
 
 
 # ---- what was typed
 
 
-def refuse(cfg: DictConfig) -> None:
+def reject_bad_values(cfg: DictConfig) -> None:
     """Raises a UserError where this verb's own words do not fit."""
     given = [key for key in ("input", "split") if cfg[key] not in (None, "")]
     if len(given) != 1:
@@ -102,12 +104,14 @@ def refuse(cfg: DictConfig) -> None:
             f"predict takes {'input= or split=, not both' if given else 'something to predict'}: type input=..., an "
             "image, a folder or a glob, a text or a file of texts, or - for standard input; or type split=test"
         )
-    for key in CHOICES:
-        if cfg[key] not in CHOICES[key] and (key != "split" or key in given):
-            raise UserError(f"{key}={cfg[key]}: give {', '.join(CHOICES[key])}{nearest(str(cfg[key]), CHOICES[key])}")
+    for key in ACCEPTED:
+        if cfg[key] not in ACCEPTED[key] and (key != "split" or key in given):
+            raise UserError(
+                f"{key}={cfg[key]}: give {', '.join(ACCEPTED[key])}{did_you_mean(str(cfg[key]), ACCEPTED[key])}"
+            )
 
 
-def target(cfg: DictConfig) -> tuple[Path | None, str]:
+def output_path(cfg: DictConfig) -> tuple[Path | None, str]:
     """The file to write, None for standard output, and its form, csv or jsonl."""
     if cfg.output == "-":
         return None, cfg.format
@@ -120,10 +124,10 @@ def target(cfg: DictConfig) -> tuple[Path | None, str]:
     if path.exists() and os.path.exists(source) and path.samefile(source):  # noqa: PTH110 (pathlib's fails at a text)
         raise UserError(f"output={cfg.output} is the input, which would be lost: give another name")
     ending = path.suffix.lower().lstrip(".")
-    return path, ending if ending in CHOICES["format"] else cfg.format
+    return path, ending if ending in ACCEPTED["format"] else cfg.format
 
 
-def fill(cfg: DictConfig, folder: Path) -> None:
+def set_num_classes(cfg: DictConfig, folder: Path) -> None:
     """The classes as the run counted them: their number may hang on a folder of images that is not there any more."""
     kept = files.read_json(folder / "preprocess.json")
     if isinstance(kept, dict) and isinstance(kept.get("names"), list):

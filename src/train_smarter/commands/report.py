@@ -15,84 +15,86 @@ from typing import Any
 from omegaconf import DictConfig
 
 from train_smarter.config.cli import command
-from train_smarter.errors import UserError, nearest
+from train_smarter.errors import UserError, did_you_mean
 from train_smarter.history import find, saved_config
-from train_smarter.report.compare import PAIR, comparison
-from train_smarter.report.formatting import _value
-from train_smarter.report.listing import listing, multirun, one
-from train_smarter.terminal import show
+from train_smarter.report.compare import COMPARE_KEY, compare_runs
+from train_smarter.report.formatting import format_value
+from train_smarter.report.listing import list_jobs, list_runs, show_run
+from train_smarter.terminal import echo
 from train_smarter.trust import check_folder
 
-KEYS = (*PAIR, "last", "output", "format")
+KEYS = (*COMPARE_KEY, "last", "output", "format")
 FORMATS = ("table", "json")
 
 
 def main() -> None:
     """The console script."""
-    command("report", act, words)
+    command("report", run_report, rewrite_argv)
 
 
-def words(argv: Sequence[str]) -> list[str]:
+def rewrite_argv(argv: Sequence[str]) -> list[str]:
     """The command line as Hydra is to see it: `run=` and `against=` are taken literally, whatever they hold."""
     if {"-m", "--multirun"} & set(argv):
         raise UserError("report has nothing to sweep: type it without -m")
-    for key in PAIR:
+    for key in COMPARE_KEY:
         given = [word for word in argv if word.startswith(f"{key}=")]
         if len(given) > 1:
             raise UserError(f"{' '.join(given)}: two runs are compared by report run=<one> against=<other>")
         if given == [f"{key}="]:
             raise UserError(f"{key}= names no run: give `last`, a folder, or its name")
     if not any(word.startswith("-") for word in argv):
-        _refuse_what_it_does_not_take(argv)
-    return saved_config.literally(argv, (*PAIR, "output"))
+        _reject_unknown_keys(argv)
+    return saved_config.quote_values(argv, (*COMPARE_KEY, "output"))
 
 
-def _refuse_what_it_does_not_take(argv: Sequence[str]) -> None:
+def _reject_unknown_keys(argv: Sequence[str]) -> None:
     for word in argv:
         key, mark, _ = word.lstrip("+").partition("=")
         if not mark or not (key in KEYS or re.match(r"(paths|hydra)\b", key)):
-            hint = nearest(key, KEYS) if mark else f"; is it a run? Type report run={shlex.quote(word)}"
+            hint = did_you_mean(key, KEYS) if mark else f"; is it a run? Type report run={shlex.quote(word)}"
             raise UserError(f"{word}: report takes {'=, '.join(KEYS)}= and paths.logs={hint}")
 
 
-def act(cfg: DictConfig) -> None:
+def run_report(cfg: DictConfig) -> None:
     """Shows the newest runs, or the one that `run=` names, or what differs between it and the one of `against=`.
 
     Of one run or multirun it writes the page, unless a program is to read.
     """
-    _check(cfg)
+    _check_values(cfg)
     logs, folder = Path(cfg.paths.logs), None
     if cfg.run is None:
-        content, things = listing(logs, last=cfg.last)
+        content, things = list_runs(logs, last=cfg.last)
     elif cfg.against is not None:
         folders = [find.find_run(str(cfg[key]), logs, key=key) for key in ("run", "against")]
-        content, things = comparison(*folders)
+        content, things = compare_runs(*folders)
     else:
         folder = find.find(str(cfg.run), logs)
-        content, things = one(folder) if find.is_run(folder) else multirun(folder)
+        content, things = show_run(folder) if find.is_run(folder) else list_jobs(folder)
     if cfg.format == "json":
-        show(json.dumps(content, indent=2))
+        echo(json.dumps(content, indent=2))
         return
-    show(*things)
+    echo(*things)
     if folder is not None:
         check_folder(folder)
-        show(f"\npage: {_written(folder, cfg.output)}")
+        echo(f"\npage: {_write_page(folder, cfg.output)}")
 
 
-def _written(folder: Path, output: Any) -> Path:
+def _write_page(folder: Path, output: Any) -> Path:
     from train_smarter.report import page  # heavy
 
     if output is None:
-        return page.write(folder)
+        return page.write_page(folder)
     target = Path(os.path.abspath(os.path.expanduser(str(output))))  # noqa: PTH100, PTH111 (a link stays one; ~nobody, too)
-    return page.write(folder, target / "report.html" if target.is_dir() else target)
+    return page.write_page(folder, target / "report.html" if target.is_dir() else target)
 
 
-def _check(cfg: DictConfig) -> None:
+def _check_values(cfg: DictConfig) -> None:
     if cfg.format not in FORMATS:
-        raise UserError(f"format={cfg.format}: give {' or '.join(FORMATS)}{nearest(str(cfg.format), FORMATS)}")
+        raise UserError(f"format={cfg.format}: give {' or '.join(FORMATS)}{did_you_mean(str(cfg.format), FORMATS)}")
     if not isinstance(cfg.last, int) or isinstance(cfg.last, bool) or cfg.last < 1:
-        raise UserError(f"last={_value(cfg.last)}: give a whole number of at least 1, or run=last for the newest run")
+        raise UserError(
+            f"last={format_value(cfg.last)}: give a whole number of at least 1, or run=last for the newest run"
+        )
     if cfg.against is not None and cfg.run is None:
         raise UserError(f"against={cfg.against} needs a run to compare: add run=last, or run=<folder>")
     if cfg.output is not None and (cfg.run is None or cfg.against is not None or cfg.format == "json"):

@@ -19,96 +19,98 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from train_smarter import paths
 from train_smarter.config.check import check
-from train_smarter.config.cli import TYPED, command
+from train_smarter.config.cli import COMMAND_LINE, command
 from train_smarter.history import arguments, saved_config
-from train_smarter.history.resume import planned, prepare, returned
+from train_smarter.history.resume import load_resume_state, prepare, schedule_needs_length
 from train_smarter.run import files, record, run_dir
 from train_smarter.run import results as run_results
 from train_smarter.run import trial as run_trial
-from train_smarter.run.signals import heeded, leash
+from train_smarter.run.signals import exit_with_parent, handle_signals
 from train_smarter.speed import startup
-from train_smarter.terminal import config_tree, diagnosis_lines, results_table, show
+from train_smarter.terminal import config_tree, diagnosis_lines, echo, results_table
 
 if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
-    from train_smarter.config.build import Run
+    from train_smarter.config.build import Components
     from train_smarter.search.pruning import Pruning
 
 log = logging.getLogger(__name__)
 
 
-OVER = "TRAIN_SMARTER_OVER"  # the environment variable by which the first process tells whether training is over
+TRAINING_DONE = (
+    "TRAIN_SMARTER_OVER"  # the environment variable by which the first process tells whether training is over
+)
 
 
 def main() -> None:
     """The console script."""
-    command("train", act, lambda words: arguments.returning(words, paths.LOGS))
+    command("train", run_train, lambda words: arguments.argv_for_train(words, paths.LOGS))
 
 
-def act(cfg: DictConfig) -> Any:
+def run_train(cfg: DictConfig) -> Any:
     """Trains what a composed config says; returns the value of `objective`, or one for each of it, for a search."""
-    leash()
+    exit_with_parent()
     folder = Path(cfg.paths.run)
     back = None
     if cfg.resume:
-        back = returned(cfg, folder, first=run_dir.rank() == 0)
+        back = load_resume_state(cfg, folder, first=run_dir.global_rank() == 0)
         if back.done:
-            return _finished(back.cfg, folder)
+            return _report_already_done(back.cfg, folder)
         # The run's other processes compose after this one has saved its config, and would see no difference to it.
-        if run_dir.rank() == 0:
-            os.environ[OVER] = str(back.over)
-        back.over = os.environ.get(OVER, str(back.over)) == "True"
+        if run_dir.global_rank() == 0:
+            os.environ[TRAINING_DONE] = str(back.training_done)
+        back.training_done = os.environ.get(TRAINING_DONE, str(back.training_done)) == "True"
         cfg = back.cfg
     elif cfg.rerun:
-        cfg = saved_config.as_recorded(cfg, Path(cfg.rerun), "train", "resume", "rerun")
+        cfg = saved_config.merge_saved_config(cfg, Path(cfg.rerun), "train", "resume", "rerun")
     else:
-        cfg = saved_config.as_composed(cfg, "train")
+        cfg = saved_config.merge_pinned_config(cfg, "train")
     check(cfg)
-    with heeded(), _recorded(cfg, folder):
+    with handle_signals(), _tracked_run(cfg, folder):
         if back is not None:
             log.info("going on after %d epochs, %d steps", back.epoch, back.step)
-            _trained(prepare(back, folder), folder, over=back.over)
+            _fit_and_finish(prepare(back, folder), folder, over=back.training_done)
         else:
-            if cfg.rerun and run_dir.rank() == 0 and (folder / ".hydra").is_dir():
+            if cfg.rerun and run_dir.global_rank() == 0 and (folder / ".hydra").is_dir():
                 OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")  # Hydra has kept what conf/ says today
-            _trained(cfg, folder)
-    if cfg.get("report", True) and cfg.test and run_dir.rank() == 0 and run_trial.ticket() is None:
+            _fit_and_finish(cfg, folder)
+    if cfg.get("report", True) and cfg.test and run_dir.global_rank() == 0 and run_trial.current_trial() is None:
         from train_smarter.report import page  # here: it draws
 
-        page.leave(folder)
-    return _objective(cfg, folder)
+        page.write_at_end(folder)
+    return _objective_value(cfg, folder)
 
 
-def _objective(cfg: DictConfig, folder: Path) -> Any:
-    return run_results.objective(folder, cfg) if run_dir.rank() == 0 else None
+def _objective_value(cfg: DictConfig, folder: Path) -> Any:
+    return run_results.read_objective(folder, cfg) if run_dir.global_rank() == 0 else None
 
 
-def _finished(cfg: DictConfig, folder: Path) -> Any:
+def _report_already_done(cfg: DictConfig, folder: Path) -> Any:
     results = files.read_json(folder / "results.json")
     best: float | None = results.get("best")
-    verb, steps = "rerun" if planned(cfg) else "resume", cfg.trainer.get("max_steps") or -1
+    verb, steps = "rerun" if schedule_needs_length(cfg) else "resume", cfg.trainer.get("max_steps") or -1
     epochs = int(results.get("epochs") or 0)
     more = f"trainer.max_steps={2 * steps}" if steps > 0 else f"trainer.max_epochs={epochs + 10}"
-    show(
+    echo(
         f"{folder.name} is done: {results.get('monitor')} {best} after {epochs} epochs; for more, type",
-        f"train {verb}={run_dir.named(folder, paths.LOGS)} {more}",
+        f"train {verb}={run_dir.display_name(folder, paths.LOGS)} {more}",
     )
-    return _objective(cfg, folder)
+    return _objective_value(cfg, folder)
 
 
-def _trained(cfg: DictConfig, folder: Path, *, over: bool = False) -> None:
+def _fit_and_finish(cfg: DictConfig, folder: Path, *, over: bool = False) -> None:
     """Builds, trains and concludes; `over`: training has ended in an earlier start of this run."""
     from lightning import seed_everything
 
-    from train_smarter.callbacks.epoch_logger import Journal
+    from train_smarter.callbacks.epoch_logger import EpochLogger
     from train_smarter.config.build import build
 
-    startup.prepare(cfg.threads)
+    startup.configure_process(cfg.threads)
     seed_everything(cfg.seed, verbose=False)
-    journal = Journal(folder, over=over)
-    trial = _trial(cfg)
+    journal = EpochLogger(folder, training_done=over)
+    trial = _trial_callbacks(cfg)
     run = build(cfg, journal, *trial)
-    run.data.shared = _multirun()  # read once for all jobs of this process
-    chosen = record.flat_choices(cfg)
+    run.data.reuse_across_jobs = _is_multirun()  # read once for all jobs of this process
+    chosen = record.hparams(cfg)
     for logger in run.trainer.loggers:
         logger.log_hyperparams(chosen)
     # A search never looks at the test split: it is asked once, of the winner.
@@ -117,12 +119,12 @@ def _trained(cfg: DictConfig, folder: Path, *, over: bool = False) -> None:
     if trial and trial[0].pruned is not None:
         results["pruned"] = trial[0].pruned
     if run.trainer.is_global_zero:
-        _conclude(run, results, folder, chosen)
+        _write_results(run, results, folder, chosen)
 
 
-def _trial(cfg: DictConfig) -> list[Pruning]:
+def _trial_callbacks(cfg: DictConfig) -> list[Pruning]:
     """What a run that is a trial of a search has beside: it reports to the study, and is quiet."""
-    ticket = run_trial.ticket()
+    ticket = run_trial.current_trial()
     if ticket is None:
         return []
     from train_smarter.search.pruning import Pruning
@@ -134,7 +136,7 @@ def _trial(cfg: DictConfig) -> list[Pruning]:
 
 
 def train(
-    run: Run, *, monitor: str, fit: bool = True, test: bool = True, ckpt_path: str | None = None
+    run: Components, *, monitor: str, fit: bool = True, test: bool = True, ckpt_path: str | None = None
 ) -> dict[str, Any]:
     """Trains, then evaluates the best checkpoint on every split.
 
@@ -156,14 +158,18 @@ def train(
         ckpt_path = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
         if ckpt_path is None and test:
             log.info("no checkpoint was kept: the weights of the last step are evaluated")
-    results: dict[str, Any] = {"monitor": monitor, **_best(run, monitor, ckpt_path), "epochs": trainer.current_epoch}
+    results: dict[str, Any] = {
+        "monitor": monitor,
+        **_best_checkpoint(run, monitor, ckpt_path),
+        "epochs": trainer.current_epoch,
+    }
     results["parameters"] = sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad)
     if test:
         results |= evaluate(run, ("train", "val", "test"), ckpt_path=ckpt_path)
     return results
 
 
-def _best(run: Run, monitor: str, ckpt_path: str | None) -> dict[str, Any]:
+def _best_checkpoint(run: Components, monitor: str, ckpt_path: str | None) -> dict[str, Any]:
     import torch
 
     best = getattr(run.trainer.checkpoint_callback, "best_model_score", None)
@@ -172,7 +178,7 @@ def _best(run: Run, monitor: str, ckpt_path: str | None) -> dict[str, Any]:
     return {"best": None if value is None else float(value), "best_epoch": epoch, "checkpoint": ckpt_path}
 
 
-def _conclude(run: Run, results: dict[str, Any], folder: Path, chosen: dict[str, Any]) -> None:
+def _write_results(run: Components, results: dict[str, Any], folder: Path, chosen: dict[str, Any]) -> None:
     """results.json, TensorBoard's HParams page, and the end of what the terminal shows."""
     from train_smarter.run import tensorboard
     from train_smarter.run.tensorboard import log_hparams
@@ -180,45 +186,45 @@ def _conclude(run: Run, results: dict[str, Any], folder: Path, chosen: dict[str,
     files.write_json(folder / "results.json", results)
     shown = {results["monitor"]: results["best"]} | {name: results.get(name) for name in ("test/accuracy", "test/f1")}
     log_hparams(run.trainer, choices=chosen, metrics={name: v for name, v in shown.items() if v is not None})
-    if run_trial.ticket() is not None:
+    if run_trial.current_trial() is not None:
         return
     if "test/accuracy" in results:
-        show(results_table(results, ("train", "val", "test")))
+        echo(results_table(results, ("train", "val", "test")))
     if (folder / "diagnosis.json").is_file():
-        show(*diagnosis_lines(run_results.findings(folder), run_dir.named(folder, paths.LOGS)))
-    show(f"run folder:  {folder}")
-    if tensorboard.wanted(run.trainer):
-        show(f"TensorBoard: {_beside('tensorboard')} --logdir {shlex.quote(str(folder))}")
+        echo(*diagnosis_lines(run_results.read_findings(folder), run_dir.display_name(folder, paths.LOGS)))
+    echo(f"run folder:  {folder}")
+    if tensorboard.has_tensorboard(run.trainer):
+        echo(f"TensorBoard: {_executable('tensorboard')} --logdir {shlex.quote(str(folder))}")
 
 
-def _beside(program: str) -> str:
+def _executable(program: str) -> str:
     """A program of this environment as it can be typed: by its name, or by its path where that is not found."""
     return program if shutil.which(program) else str(Path(sys.executable).with_name(program))
 
 
 @contextmanager
-def _recorded(cfg: DictConfig, folder: Path) -> Iterator[None]:
+def _tracked_run(cfg: DictConfig, folder: Path) -> Iterator[None]:
     """The run's record, from its start to its end; rank 0 writes it alone."""
     if cfg.seed is None:  # a new one each run, the same in each of its processes
         cfg.seed = zlib.crc32(str(folder).encode())
-    first, trial = run_dir.rank() == 0, run_trial.ticket() is not None
+    first, trial = run_dir.global_rank() == 0, run_trial.current_trial() is not None
     if not first:
-        _log_warnings_alone()
+        _log_only_warnings()
     elif trial:
-        _keep_console_quiet()
+        _quiet_console()
     else:
-        show(config_tree(cfg))
-    startup.load()
+        echo(config_tree(cfg))
+    startup.import_quickly()
     if not first:
         yield
         return
-    notes = record.Record(folder, cfg, command=TYPED, overrides=run_dir.overrides())
+    notes = record.Record(folder, cfg, command=COMMAND_LINE, overrides=run_dir.task_overrides())
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
         notes.end("interrupted")
         if not trial:
-            show(f"interrupted; to go on, type: {_going_on(folder)}")
+            echo(f"interrupted; to go on, type: {_resume_command(folder)}")
         raise
     except BaseException as error:
         notes.end("failed", error)
@@ -226,17 +232,17 @@ def _recorded(cfg: DictConfig, folder: Path) -> Iterator[None]:
     notes.end("pruned" if "pruned" in files.read_json(folder / "results.json") else "done")
 
 
-def _multirun() -> bool:
+def _is_multirun() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def _going_on(folder: Path) -> str:
-    if _multirun():
-        return f"train -m resume={run_dir.named(folder.parent, paths.LOGS)}"
-    return f"train resume={run_dir.named(folder, paths.LOGS)}"
+def _resume_command(folder: Path) -> str:
+    if _is_multirun():
+        return f"train -m resume={run_dir.display_name(folder.parent, paths.LOGS)}"
+    return f"train resume={run_dir.display_name(folder, paths.LOGS)}"
 
 
-def _keep_console_quiet() -> None:
+def _quiet_console() -> None:
     """A trial is one line of its search, which names what was found; what it logs stands in its file."""
     for handler in logging.getLogger().handlers:
         if not isinstance(handler, logging.FileHandler):
@@ -244,7 +250,7 @@ def _keep_console_quiet() -> None:
             handler.addFilter(lambda line: not line.name.endswith(".diagnosis"))
 
 
-def _log_warnings_alone() -> None:
+def _log_only_warnings() -> None:
     """One log a run: of the other processes, only warnings reach the screen, and nothing the file."""
     root = logging.getLogger()
     root.setLevel(logging.WARNING)

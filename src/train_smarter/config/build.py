@@ -19,9 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 import train_smarter.config.resolvers  # noqa: F401 (a config is resolved here)
 from train_smarter import paths
 from train_smarter.data.base import Data
-from train_smarter.errors import UserError, _gist, _root
+from train_smarter.errors import UserError, first_paragraph, root_cause
 from train_smarter.fit.module import Classifier
-from train_smarter.speed.step import Unprofiled, skip_idle_hooks
+from train_smarter.speed.step import NoOpProfiler, skip_idle_hooks
 from train_smarter.trust import check_targets
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ for note in (
 
 
 @dataclass
-class Run:
+class Components:
     """What a run is made of."""
 
     data: Data
@@ -54,26 +54,26 @@ class Run:
     trainer: Trainer
 
 
-def build(cfg: DictConfig, *extra: Callback) -> Run:
+def build(cfg: DictConfig, *extra: Callback) -> Components:
     """Data, model and trainer of a composed config; `extra` callbacks come first."""
-    loggers = [logger for _, logger in _each(cfg, "logger")]
-    callbacks = [callback for _, callback in _each(cfg, "callbacks")]
+    loggers = [logger for _, logger in _instantiate_group(cfg, "logger")]
+    callbacks = [callback for _, callback in _instantiate_group(cfg, "callbacks")]
     if not loggers:  # it refuses to work without one
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
-    run = Run(build_data(cfg), build_model(cfg), build_trainer(cfg, loggers, [*extra, *callbacks]))
+    run = Components(build_data(cfg), build_model(cfg), build_trainer(cfg, loggers, [*extra, *callbacks]))
     skip_idle_hooks(run.trainer, run.model)
     return run
 
 
 def build_data(cfg: DictConfig) -> Data:
-    data = _make(cfg, "data")
+    data = _instantiate_node(cfg, "data")
     if not isinstance(data, Data):
         raise UserError(f"data._target_={cfg.data._target_} is not a subclass of {Data.__module__}.{Data.__qualname__}")
     return data
 
 
 def build_model(cfg: DictConfig) -> Classifier:
-    model = _make(cfg, "model")
+    model = _instantiate_node(cfg, "model")
     if not isinstance(model, Classifier):
         kind = f"{Classifier.__module__}.{Classifier.__qualname__}"
         raise UserError(f"model._target_={cfg.model._target_} is not a subclass of {kind}")
@@ -83,10 +83,10 @@ def build_model(cfg: DictConfig) -> Classifier:
 def build_trainer(cfg: DictConfig, loggers: list[Logger], callbacks: list[Callback]) -> Trainer:
     """The trainer alone: `evaluate` brings no callbacks of the training."""
     wanted = any(isinstance(callback, ProgressBar) for callback in callbacks)
-    profiler = {} if cfg.trainer.get("profiler") else {"profiler": Unprofiled()}
+    profiler = {} if cfg.trainer.get("profiler") else {"profiler": NoOpProfiler()}
     # Without any checkpoint callback Lightning would add its own.
     checkpointing = any(isinstance(callback, Checkpoint) for callback in callbacks)
-    trainer = _make(
+    trainer = _instantiate_node(
         cfg,
         "trainer",
         logger=loggers,
@@ -98,18 +98,18 @@ def build_trainer(cfg: DictConfig, loggers: list[Logger], callbacks: list[Callba
         **profiler,
     )
     assert isinstance(trainer, Trainer)
-    if trainer.strategy.root_device.type == "cpu" and "bf16" in str(trainer.precision) and not fast_bf16():
+    if trainer.strategy.root_device.type == "cpu" and "bf16" in str(trainer.precision) and not cpu_has_native_bf16():
         log.warning("this CPU only emulates bf16, which is slower than 32 bits: trainer.precision=32-true")
     return trainer
 
 
-def fast_bf16() -> bool:
+def cpu_has_native_bf16() -> bool:
     """Whether the CPU multiplies bf16 itself; the first processors with AVX-512 do not yet."""
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last one is ARM's
 
 
-def _each(cfg: DictConfig, group: str) -> list[tuple[str, Any]]:
+def _instantiate_group(cfg: DictConfig, group: str) -> list[tuple[str, Any]]:
     """The objects of a group of many, by name.
 
     A null entry is left out, and so are settings of one that is not there: an experiment's patience, under
@@ -117,11 +117,13 @@ def _each(cfg: DictConfig, group: str) -> list[tuple[str, Any]]:
     """
     entries: Mapping[Any, Any] = cfg.get(group) or {}
     return [
-        (str(name), _make(cfg, f"{group}.{name}")) for name, entry in entries.items() if entry and "_target_" in entry
+        (str(name), _instantiate_node(cfg, f"{group}.{name}"))
+        for name, entry in entries.items()
+        if entry and "_target_" in entry
     ]
 
 
-def _make(cfg: DictConfig, key: str, **given: Any) -> Any:
+def _instantiate_node(cfg: DictConfig, key: str, **given: Any) -> Any:
     node = cfg
     for name in key.split("."):
         node = node[name]
@@ -129,9 +131,9 @@ def _make(cfg: DictConfig, key: str, **given: Any) -> Any:
     part = OmegaConf.to_container(node, resolve=True)
     allowed = execution_whitelist(check_targets(part, key), reset=True)
     try:
-        return instantiate(_escaped(part), _convert_="all", _execution_whitelist_=allowed, **given)
+        return instantiate(_escape_interpolations(part), _convert_="all", _execution_whitelist_=allowed, **given)
     except Exception as error:
-        cause = _root(error)
+        cause = root_cause(error)
         if isinstance(cause, UserError):
             raise cause from None
         ours = str(node.get("_target_")).partition(".")[0] in paths.OWN
@@ -139,13 +141,13 @@ def _make(cfg: DictConfig, key: str, **given: Any) -> Any:
         if ours and not (isinstance(error, InstantiationException) or wrong_argument):
             raise  # a fault in the project's own code deserves its traceback
         hint = "; trainer=auto takes what this machine has" if isinstance(cause, MisconfigurationException) else ""
-        raise UserError(f"{key}: {_gist(cause)} (in {node.get('_target_')}){hint}") from error
+        raise UserError(f"{key}: {first_paragraph(cause)} (in {node.get('_target_')}){hint}") from error
 
 
-def _escaped(node: Any) -> Any:
+def _escape_interpolations(node: Any) -> Any:
     """A resolved config in which text that looks like an interpolation is text: Hydra resolves a config once more."""
     if isinstance(node, dict):
-        return {key: _escaped(value) for key, value in node.items()}
+        return {key: _escape_interpolations(value) for key, value in node.items()}
     if isinstance(node, list):
-        return [_escaped(value) for value in node]
+        return [_escape_interpolations(value) for value in node]
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", node) if isinstance(node, str) else node

@@ -21,27 +21,27 @@ from omegaconf.errors import OmegaConfBaseException
 
 import train_smarter.config.resolvers  # noqa: F401 (conf/ uses them)
 from train_smarter import paths
-from train_smarter.errors import UserError, nearest
-from train_smarter.quoting import quoted
-from train_smarter.run.run_dir import forget
-from train_smarter.sanitize import printable_lines
+from train_smarter.errors import UserError, did_you_mean
+from train_smarter.quoting import quote
+from train_smarter.run.run_dir import remove_if_empty
+from train_smarter.sanitize import escape_controls_in_lines
 
-TYPED = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])  # before a past run's words are put in between
+COMMAND_LINE = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])  # before a past run's words are put in between
 
 # What Hydra itself may call in its own part of the config; what a run is built of stands in build.py.
-TRUSTED = (
-    "train_smarter.run.run_dir.NewRun",
+HYDRA_ALLOWED_TARGETS = (
+    "train_smarter.run.run_dir.CreateRunDir",
     "train_smarter.sanitize.Formatter",
     "logging.StreamHandler",
     "logging.FileHandler",
 )
 
 # Values that are files or folders.
-PATHS = ("ckpt_path", "data.dir", "model.pretrained", "paths.data", "paths.logs")
+PATH_KEYS = ("ckpt_path", "data.dir", "model.pretrained", "paths.data", "paths.logs")
 
 
 def command(
-    name: str, act: Callable[[DictConfig], Any], words: Callable[[Sequence[str]], Sequence[str]] = list
+    name: str, act: Callable[[DictConfig], Any], rewrite_argv: Callable[[Sequence[str]], Sequence[str]] = list
 ) -> None:
     """Composes conf/<name>.yaml with the overrides on the command line and calls `act` on it.
 
@@ -49,38 +49,42 @@ def command(
     stderr, exit code 2, no traceback.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the message is ours to print
-    _print_safely()
+    _escape_printed_controls()
     try:
-        _refuse_several_projects()
-        _refuse_what_is_no_choice(sys.argv[1:])
-        sys.argv[1:] = [_absolute(word) for word in words(sys.argv[1:])]
-        hydra.main(config_path=str(paths.CONF), config_name=name, execution_whitelist=TRUSTED)(_answering(act))()
+        _reject_several_projects()
+        _reject_bad_group_choices(sys.argv[1:])
+        sys.argv[1:] = [_absolutize(word) for word in rewrite_argv(sys.argv[1:])]
+        hydra.main(config_path=str(paths.CONF), config_name=name, execution_whitelist=HYDRA_ALLOWED_TARGETS)(
+            _exit_on_user_error(act)
+        )()
     except InstantiationException as error:  # of a sweeper or launcher
         if not isinstance(error.__cause__, UserError | TypeError):
             raise
-        _answer(error.__cause__)
+        _exit_with(error.__cause__)
     except (UserError, CompactHydraException, OmegaConfBaseException) as error:
-        _answer(error)
+        _exit_with(error)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _print_safely() -> None:
+def _escape_printed_controls() -> None:
     """Has Python escape control characters in what it prints itself: warnings, and the traceback of an error."""
     if getattr(sys.excepthook, "__module__", "") == __name__:
         return
     spelled = warnings.formatwarning
 
     def formatwarning(*given: Any, **named: Any) -> str:
-        return printable_lines(spelled(*given, **named))
+        return escape_controls_in_lines(spelled(*given, **named))
 
     def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        print(printable_lines("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)  # noqa: T201
+        print(
+            escape_controls_in_lines("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr
+        )  # noqa: T201
 
     warnings.formatwarning, sys.excepthook = formatwarning, excepthook
 
 
-def _answering(act: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+def _exit_on_user_error(act: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     """Ends a single run's mistake before Hydra adds its own line to it; a sweep is told by the exception."""
 
     @functools.wraps(act)
@@ -88,41 +92,41 @@ def _answering(act: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
         try:
             return act(cfg)
         except UserError as error:
-            forget(Path(HydraConfig.get().runtime.output_dir))
+            remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
-            _answer(error)
+            _exit_with(error)
 
     return answering
 
 
-def _answer(error: Exception) -> NoReturn:
-    print(printable_lines(_message(error)), file=sys.stderr)  # noqa: T201 (a command's answer)
+def _exit_with(error: Exception) -> NoReturn:
+    print(escape_controls_in_lines(_message_of(error)), file=sys.stderr)  # noqa: T201 (a command's answer)
     sys.exit(2)
 
 
-def _message(error: Exception) -> str:
+def _message_of(error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
     first = str(error).splitlines()[0]
     if isinstance(error, MissingConfigException) and error.options:
         choices = [option for option in error.options if not option.startswith("_")]
         given = str(error.missing_cfg_file).rpartition("/")[2]
-        return f"{first}\nThere are: {', '.join(choices)}{nearest(given, choices)}"
+        return f"{first}\nThere are: {', '.join(choices)}{did_you_mean(given, choices)}"
     cause = str(error.__cause__).splitlines()[:1] if isinstance(error.__cause__, OmegaConfBaseException) else []
     return "\n".join([first, *cause])
 
 
-def _absolute(word: str) -> str:
+def _absolutize(word: str) -> str:
     """`data.dir=photos` with the folder in full: a later command may be typed elsewhere. Lists and quotes stay."""
     key, _, value = word.partition("=")
-    if key.lstrip("+") not in PATHS or not value or value == "null" or any(mark in value for mark in ",'\"[]{}$"):
+    if key.lstrip("+") not in PATH_KEYS or not value or value == "null" or any(mark in value for mark in ",'\"[]{}$"):
         return word
     path = Path(os.path.abspath(os.path.expanduser(value)))  # noqa: PTH100, PTH111 (a link stays one; ~nobody, too)
-    return f"{key}={path if re.fullmatch(r'[A-Za-z0-9_./:-]+', str(path)) else quoted(path)}"
+    return f"{key}={path if re.fullmatch(r'[A-Za-z0-9_./:-]+', str(path)) else quote(path)}"
 
 
-def _refuse_several_projects() -> None:
+def _reject_several_projects() -> None:
     if len(paths.PROJECTS) > 1:
         raise UserError(
             f"This environment holds {len(paths.PROJECTS)} projects, {' and '.join(paths.PROJECTS)}, which would share "
@@ -130,7 +134,7 @@ def _refuse_several_projects() -> None:
         )
 
 
-def _refuse_what_is_no_choice(argv: Sequence[str]) -> None:
+def _reject_bad_group_choices(argv: Sequence[str]) -> None:
     """Hydra ends `logger=null` in a bare traceback, and would compose a file of shared parts, `data=_base`."""
     asks = any(argument.startswith("-") for argument in argv)  # then a bare word may be an option's value
     for argument in argv:

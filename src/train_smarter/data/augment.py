@@ -18,27 +18,27 @@ from train_smarter.errors import UserError
 
 # Where pixels come from. Rows and columns are counted from the image's middle, -0.5 and 0.5 for two pixels; a move
 # takes those of the pixels of the new image, which broadcast to (B, H, W), and returns those of the old one.
-Move = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+CoordinateMap = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def turned(angles: Tensor) -> Move:
+def rotate_map(angles: Tensor) -> CoordinateMap:
     """About the centre, counter-clockwise. angles: (B,) in radians."""
     cos, sin = angles.cos().view(-1, 1, 1), angles.sin().view(-1, 1, 1)
     return lambda row, column: (sin * column + cos * row, cos * column - sin * row)
 
 
-def mirrored(chosen: Tensor) -> Move:
+def hflip_map(chosen: Tensor) -> CoordinateMap:
     """The chosen images left to right. chosen: (B,) bool."""
     sign = 1.0 - 2.0 * chosen.view(-1, 1, 1)
     return lambda row, column: (row, sign * column)
 
 
-def shifted(down: Tensor, right: Tensor) -> Move:
+def shift_map(down: Tensor, right: Tensor) -> CoordinateMap:
     """The window that lies so many pixels further down and right. down, right: (B,)."""
     return lambda row, column: (row + down.view(-1, 1, 1), column + right.view(-1, 1, 1))
 
 
-def moved(images: Tensor, moves: Sequence[Move]) -> Tensor:
+def apply_maps(images: Tensor, moves: Sequence[CoordinateMap]) -> Tensor:
     """Images after these moves, one after the other; the nearest pixel is taken, zeros come in from outside.
 
     All of them are one indexed copy: on a CPU a tenth of the time of `affine_grid` and `grid_sample`, and exact for
@@ -47,16 +47,16 @@ def moved(images: Tensor, moves: Sequence[Move]) -> Tensor:
     if not moves:
         return images
     height, width = images.shape[2:]
-    row, column = _centred(height, images)[:, None], _centred(width, images)  # (H, 1) and (W,)
+    row, column = _centered_grid(height, images)[:, None], _centered_grid(width, images)  # (H, 1) and (W,)
     for move in reversed(moves):  # the last one tells where the second to last left its pixels
         row, column = move(row, column)
     # In an image with a border of one zero all round: what lies outside lands on it.
     row = (row + (height + 1) / 2).round_().clamp_(0, height + 1)
     column = (column + (width + 1) / 2).round_().clamp_(0, width + 1)
-    return _picked(images, torch.add(column, row, alpha=width + 2).int())
+    return _gather_pixels(images, torch.add(column, row, alpha=width + 2).int())
 
 
-def cut_out(images: Tensor, row: Tensor, column: Tensor, *, size: int) -> Tensor:
+def cutout(images: Tensor, row: Tensor, column: Tensor, *, size: int) -> Tensor:
     """A grey square (0.5) of `size` pixels a side, its middle at (row, column); it may reach over the edge.
 
     images: (B, C, H, W); row, column: (B,) int64.
@@ -78,15 +78,15 @@ def brighten(images: Tensor, factors: Tensor) -> Tensor:
 
 def contrast(images: Tensor, factors: Tensor) -> Tensor:
     """Distance from the image's mean grey times a factor. images: (B, C, H, W) in 0..1; factors: (B,)."""
-    return torch.lerp(_grey(images).mean((2, 3), keepdim=True), images, factors.view(-1, 1, 1, 1)).clamp_(0, 1)
+    return torch.lerp(_to_gray(images).mean((2, 3), keepdim=True), images, factors.view(-1, 1, 1, 1)).clamp_(0, 1)
 
 
 def saturate(images: Tensor, factors: Tensor) -> Tensor:
     """Distance of each pixel from its own grey times a factor. images: (B, C, H, W) in 0..1; factors: (B,)."""
-    return torch.lerp(_grey(images), images, factors.view(-1, 1, 1, 1)).clamp_(0, 1)
+    return torch.lerp(_to_gray(images), images, factors.view(-1, 1, 1, 1)).clamp_(0, 1)
 
 
-def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
+def rotate_hue(images: Tensor, turns: Tensor) -> Tensor:
     """Turns the colours about the grey axis of the RGB cube, 1 is the whole circle; close to a hue shift in HSV.
 
     images: (B, 3, H, W) in 0..1; turns: (B,).
@@ -98,12 +98,12 @@ def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
     return (mean + (images - mean) * angle.cos() + across * (angle.sin() / math.sqrt(3))).clamp_(0, 1)
 
 
-def _centred(length: int, like: Tensor) -> Tensor:
+def _centered_grid(length: int, like: Tensor) -> Tensor:
     """Pixel positions as seen from the middle: -0.5, 0.5 for 2 pixels."""
     return torch.arange(length, device=like.device, dtype=torch.float) - (length - 1) / 2
 
 
-def _picked(images: Tensor, place: Tensor) -> Tensor:
+def _gather_pixels(images: Tensor, place: Tensor) -> Tensor:
     """The pixels of images (B, C, H, W) with a border of one zero, at places (B, H, W), int32, counted row by row."""
     pixels = F.pad(images.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))  # (B, H + 2, W + 2, C)
     first = torch.arange(len(pixels), device=place.device, dtype=place.dtype) * (pixels.shape[1] * pixels.shape[2])
@@ -111,7 +111,7 @@ def _picked(images: Tensor, place: Tensor) -> Tensor:
     return picked.view(*place.shape, -1).permute(0, 3, 1, 2)
 
 
-def _grey(images: Tensor) -> Tensor:
+def _to_gray(images: Tensor) -> Tensor:
     """Brightness as the eye sees it (ITU-R 601) of RGB, or the mean of other channels: (B, 1, H, W)."""
     if images.shape[1] != 3:
         return images.mean(1, keepdim=True)
@@ -126,11 +126,11 @@ class Augmentation:
     A subclass's fields are its settings, each from 0 (nothing happens) to its entry in `most`.
     """
 
-    most: ClassVar[dict[str, float]] = {}
+    MAXIMA: ClassVar[dict[str, float]] = {}
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value, most = getattr(self, field.name), self.most.get(field.name, math.inf)
+            value, most = getattr(self, field.name), self.MAXIMA.get(field.name, math.inf)
             kind = "a whole number" if field.type is int else "a number"
             fits = isinstance(value, int if field.type is int else int | float) and 0 <= value <= most
             if not fits:
@@ -142,70 +142,70 @@ class Augmentation:
         return any(getattr(self, field.name) for field in fields(self))
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        return self.changed(images, generator) if self else images
+        return self.apply(images, generator) if self else images
 
-    def changed(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def apply(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Draws, and applies; called only where there is something to do."""
         raise NotImplementedError
 
 
-def _spread(around: float, most: float, images: Tensor, generator: torch.Generator) -> Tensor:
+def _uniform(around: float, most: float, images: Tensor, generator: torch.Generator) -> Tensor:
     """(B,) numbers, even over around - most to around + most."""
     drawn = torch.rand(len(images), generator=generator, device=images.device)
     return drawn.mul_(2 * most).add_(around - most)
 
 
-def _position(count: int, images: Tensor, generator: torch.Generator) -> Tensor:
+def _randint(count: int, images: Tensor, generator: torch.Generator) -> Tensor:
     """(B,) whole numbers, even over 0 to count - 1."""
     return torch.randint(count, (len(images),), generator=generator, device=images.device)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Motion(Augmentation):
+class GeometricAugmentation(Augmentation):
     """An augmentation that moves pixels and leaves their values alone: it takes bytes as well as floats.
 
     Several in a row are one copy, so `ImageData` collects them.
     """
 
-    def move(self, images: Tensor, generator: torch.Generator) -> Move:
+    def sample_map(self, images: Tensor, generator: torch.Generator) -> CoordinateMap:
         """Draws a move for each of the images (B, C, H, W)."""
         raise NotImplementedError
 
     def changed(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        return moved(images, [self.move(images, generator)])
+        return apply_maps(images, [self.sample_map(images, generator)])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rotation(Motion):
+class Rotation(GeometricAugmentation):
     """Turns by an angle between -degrees and +degrees."""
 
     degrees: float = 0
     most: ClassVar[dict[str, float]] = {"degrees": 180}
 
-    def move(self, images: Tensor, generator: torch.Generator) -> Move:
-        return turned(_spread(0, math.radians(self.degrees), images, generator))
+    def move(self, images: Tensor, generator: torch.Generator) -> CoordinateMap:
+        return rotate_map(_uniform(0, math.radians(self.degrees), images, generator))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flip(Motion):
+class Flip(GeometricAugmentation):
     """Mirrors left to right with probability p."""
 
     p: float = 0
     most: ClassVar[dict[str, float]] = {"p": 1}
 
-    def move(self, images: Tensor, generator: torch.Generator) -> Move:
-        return mirrored(torch.rand(len(images), generator=generator, device=images.device) < self.p)
+    def move(self, images: Tensor, generator: torch.Generator) -> CoordinateMap:
+        return hflip_map(torch.rand(len(images), generator=generator, device=images.device) < self.p)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Crop(Motion):
+class Crop(GeometricAugmentation):
     """A random window of the image's own size out of the image padded by `padding` zeros all round."""
 
     padding: int = 0
 
-    def move(self, images: Tensor, generator: torch.Generator) -> Move:
-        down, right = (_position(2 * self.padding + 1, images, generator) - self.padding for _ in range(2))
-        return shifted(down, right)
+    def move(self, images: Tensor, generator: torch.Generator) -> CoordinateMap:
+        down, right = (_randint(2 * self.padding + 1, images, generator) - self.padding for _ in range(2))
+        return shift_map(down, right)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,13 +223,13 @@ class ColorJitter(Augmentation):
 
     def changed(self, images: Tensor, generator: torch.Generator) -> Tensor:
         if self.brightness:
-            images = brighten(images, _spread(1, self.brightness, images, generator))
+            images = brighten(images, _uniform(1, self.brightness, images, generator))
         if self.contrast:
-            images = contrast(images, _spread(1, self.contrast, images, generator))
+            images = contrast(images, _uniform(1, self.contrast, images, generator))
         if self.saturation and images.shape[1] == 3:
-            images = saturate(images, _spread(1, self.saturation, images, generator))
+            images = saturate(images, _uniform(1, self.saturation, images, generator))
         if self.hue and images.shape[1] == 3:
-            images = turn_hue(images, _spread(0, self.hue, images, generator))
+            images = rotate_hue(images, _uniform(0, self.hue, images, generator))
         return images
 
 
@@ -243,5 +243,5 @@ class Cutout(Augmentation):
     size: int = 0
 
     def changed(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        row, column = (_position(side, images, generator) for side in images.shape[2:])
-        return cut_out(images, row, column, size=self.size)
+        row, column = (_randint(side, images, generator) for side in images.shape[2:])
+        return cutout(images, row, column, size=self.size)

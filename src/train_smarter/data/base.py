@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 import torch
 from lightning import LightningDataModule
 
-from train_smarter.data.examples import Batch, Examples, Input, Source, SplitName
-from train_smarter.data.loader import Batches, Loader
-from train_smarter.data.reuse import Kept, detached, same
-from train_smarter.data.split import stratified
+from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName
+from train_smarter.data.loader import Loader, ShardedBatchSampler
+from train_smarter.data.reuse import ReadCache, copy_containers, equal_settings
+from train_smarter.data.split import stratified_split
 from train_smarter.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -45,9 +45,9 @@ class Data(LightningDataModule):
     kind = "examples"  # what they are called
     # Whether `setup` takes over what the last object of this process read, if its settings were the same; files that
     # have changed since are then not seen.
-    shared = False
+    reuse_across_jobs = False
     # Attributes that reading does not depend on: each object has its own.
-    unread: tuple[str, ...] = (
+    NOT_READ_KEYS: tuple[str, ...] = (
         "batch_size",
         "eval_batch_size",
         "seed",
@@ -58,7 +58,7 @@ class Data(LightningDataModule):
         "splits",
         "trainer",
     )
-    _last: ClassVar[Kept | None] = None
+    _last: ClassVar[ReadCache | None] = None
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Data(LightningDataModule):
         fold: int | None = None,
         split_seed: int = 0,
         seed: int = 0,
-        plain: bool = False,
+        no_shuffle_no_augment: bool = False,
         on_device: bool | None = None,
         download: bool = True,
     ) -> None:
@@ -80,8 +80,8 @@ class Data(LightningDataModule):
         self.may_download = download
         self.num_classes, self.batch_size, self.eval_batch_size = num_classes, batch_size, eval_batch_size
         self.val_fraction, self.test_fraction, self.folds, self.fold = val_fraction, test_fraction, folds, fold
-        self.split_seed, self.seed, self.plain, self.on_device = split_seed, seed, plain, on_device
-        self.names: list[str] = []
+        self.split_seed, self.seed, self.plain, self.on_device = split_seed, seed, no_shuffle_no_augment, on_device
+        self.class_names: list[str] = []
         self.examples: dict[SplitName, Examples] = {}
         self._placed: dict[tuple[SplitName, torch.device], Examples] = {}
 
@@ -90,7 +90,7 @@ class Data(LightningDataModule):
     def download(self) -> None:
         """Fetches what is missing; runs once per machine."""
 
-    def read(self) -> Source:
+    def read(self) -> RawDataset:
         """The raw examples and class names, in a fixed order."""
         raise NotImplementedError
 
@@ -100,15 +100,15 @@ class Data(LightningDataModule):
 
     def preprocess(self) -> dict[str, Any]:
         """All that a later `evaluate` or `predict` needs to treat new input alike, as JSON values."""
-        return {"names": self.names}
+        return {"names": self.class_names}
 
     def load_preprocess(self, preprocess: dict[str, Any]) -> None:
         """Takes over what a past run's `preprocess` returned, before `setup`; what is read then has to fit it."""
-        self.names = list(preprocess["names"])
+        self.class_names = list(preprocess["names"])
 
     # ---- a user's own input, treated like the examples
 
-    def sources(self, given: str) -> Iterator[Any]:
+    def iter_inputs(self, given: str) -> Iterator[Any]:
         """What the user names, one by one as it is asked for: files, or lines of one.
 
         Raises:
@@ -116,7 +116,7 @@ class Data(LightningDataModule):
         """
         raise UserError(f"input={given}: {type(self).__name__} reads no input of your own; type split=test")
 
-    def example(self, source: Any) -> Input:
+    def load_input(self, source: Any) -> RawInput:
         """Reads one of the `sources`; called in several threads.
 
         Raises:
@@ -124,7 +124,7 @@ class Data(LightningDataModule):
         """
         raise NotImplementedError
 
-    def batch(self, contents: Sequence[Any]) -> Batch:
+    def collate(self, contents: Sequence[Any]) -> Batch:
         """What was read, as a batch of examples without labels (they are 0); after `load_preprocess` or `setup`."""
         read: Any = list(contents) if isinstance(contents[0], str) else torch.stack(list(contents))
         examples = self.encode({"test": Examples(read, torch.zeros(len(contents), dtype=torch.long))})["test"]
@@ -140,27 +140,27 @@ class Data(LightningDataModule):
         """Reads, splits and encodes once; later calls find it done."""
         if self.examples:
             return
-        if self.shared:
-            self._load_once()
+        if self.reuse_across_jobs:
+            self._load_or_reuse()
         else:
             self.load()
-        self._hold_against_reality()
-        self.summarise()
+        self._validate_labels()
+        self.log_summary()
 
-    def _load_once(self) -> None:
+    def _load_or_reuse(self) -> None:
         """Takes over what the last object has read, or reads, and keeps it for the next one."""
-        settings, last = self._read_with(), Data._last
-        if last and last.kind is type(self) and same(last.settings, settings):
+        settings, last = self._read_settings(), Data._last
+        if last and last.kind is type(self) and equal_settings(last.settings, settings):
             log.info("the examples are in memory, from the run before")
-            vars(self).update(detached(last.content))
+            vars(self).update(copy_containers(last.content))
             return
         Data._last = last = None  # never two data sets in memory
         self.load()
-        Data._last = Kept(type(self), settings, self._read_with())
+        Data._last = ReadCache(type(self), settings, self._read_settings())
 
-    def _read_with(self) -> dict[str, Any]:
+    def _read_settings(self) -> dict[str, Any]:
         """The attributes that reading depends on, and, after it, those that it has filled."""
-        return {name: detached(value) for name, value in vars(self).items() if name not in self.unread}
+        return {name: copy_containers(value) for name, value in vars(self).items() if name not in self.NOT_READ_KEYS}
 
     def load(self) -> None:
         """Fills `names` and `examples`."""
@@ -173,35 +173,37 @@ class Data(LightningDataModule):
                 f"{error}\nNothing is downloaded to a folder that only the run's config names: to allow it, type "
                 "paths.data=... or data.dir=... yourself"
             ) from error
-        self.take_names(source.names)
+        self.set_class_names(source.names)
         self.examples = self.encode(self.split(source))
 
-    def take_names(self, names: Sequence[str]) -> None:
+    def set_class_names(self, names: Sequence[str]) -> None:
         """The classes that were read, which have to be those of the run that is gone back to."""
-        if self.names and self.names != list(names):
+        if self.class_names and self.class_names != list(names):
             raise UserError(
-                f"{type(self).__name__} has the classes {list(names)}, but the run was trained on {self.names}: give "
+                f"{type(self).__name__} has the classes {list(names)}, but the run was trained on {self.class_names}: give "
                 "data with the same classes, in the same order"
             )
-        self.names = list(names)
+        self.class_names = list(names)
 
-    def summarise(self) -> None:
+    def log_summary(self) -> None:
         """Tells the log what there is."""
         for name, examples in self.examples.items():
             counts = examples.labels.bincount(minlength=self.num_classes).tolist()
-            log.info("%s: %d examples, per class %s", name, len(examples), dict(zip(self.names, counts, strict=True)))
+            log.info(
+                "%s: %d examples, per class %s", name, len(examples), dict(zip(self.class_names, counts, strict=True))
+            )
 
-    def split(self, source: Source) -> dict[SplitName, Examples]:
+    def split(self, source: RawDataset) -> dict[SplitName, Examples]:
         """Train, validation and test; official splits are left as they are."""
         train, val, test = source.train, source.val, source.test
         if test is None:
-            rest, piece = stratified(train.labels, self.test_fraction, seed=self.split_seed)
+            rest, piece = stratified_split(train.labels, self.test_fraction, seed=self.split_seed)
             train, test = train.take(rest), train.take(piece)
         if self.fold is not None:
-            rest, piece = stratified(train.labels, 1 / self.folds, seed=self.split_seed + 1, fold=self.fold)
+            rest, piece = stratified_split(train.labels, 1 / self.folds, seed=self.split_seed + 1, fold=self.fold)
             train, val = train.take(rest), train.take(piece)
         elif val is None:
-            rest, piece = stratified(train.labels, self.val_fraction, seed=self.split_seed + 1)
+            rest, piece = stratified_split(train.labels, self.val_fraction, seed=self.split_seed + 1)
             train, val = train.take(rest), train.take(piece)
         return {"train": train, "val": val, "test": test}
 
@@ -222,7 +224,7 @@ class Data(LightningDataModule):
         length = len(self.examples[name])
         if length < world:  # one process would wait for the others for ever
             raise UserError(f"{name} has {length} examples, but {world} processes are to share them: use fewer devices")
-        sampler = Batches(
+        sampler = ShardedBatchSampler(
             length,
             batch_size=self.batch_size if training else self.eval_batch_size,
             shuffle_seed=self.seed if training else None,
@@ -231,18 +233,18 @@ class Data(LightningDataModule):
             world=world,
         )
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        examples = self.on(device, name)
+        examples = self.examples_on(device, name)
         return Loader(examples, sampler, pin=device.type == "cuda" and examples.labels.device != device)
 
-    def on(self, device: torch.device, name: SplitName) -> Examples:
+    def examples_on(self, device: torch.device, name: SplitName) -> Examples:
         """The examples of a split where batches are cut from them: on the model's device, or on the CPU."""
-        if not self.belongs_on(device):
+        if not self.fits_on(device):
             return self.examples[name]
         if (name, device) not in self._placed:
             self._placed[name, device] = self.examples[name].to(device)
         return self._placed[name, device]
 
-    def belongs_on(self, device: torch.device) -> bool:
+    def fits_on(self, device: torch.device) -> bool:
         """Whether the examples are to lie on the model's device; settled when it is first asked."""
         if self.on_device is None and device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
@@ -254,10 +256,12 @@ class Data(LightningDataModule):
         early = device.type != "mps"  # there, the copy would be read before it is complete, as Lightning knows, too
         return inputs.to(device, non_blocking=early), labels.to(device, non_blocking=early)
 
-    def _hold_against_reality(self) -> None:
+    def _validate_labels(self) -> None:
         kind = type(self).__name__
-        if len(self.names) != self.num_classes:
-            raise UserError(f"data.num_classes={self.num_classes}, but {kind} has {len(self.names)}: {self.names}")
+        if len(self.class_names) != self.num_classes:
+            raise UserError(
+                f"data.num_classes={self.num_classes}, but {kind} has {len(self.class_names)}: {self.class_names}"
+            )
         for name, examples in self.examples.items():
             if not len(examples):
                 raise UserError(f"{kind}: the {name} split is empty; check data.val_fraction, data.fold and the files")

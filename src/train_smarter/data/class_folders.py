@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NoReturn
 
-from train_smarter.errors import UserError, nearest
+from train_smarter.errors import UserError, did_you_mean
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ SPLIT_FOLDERS = {"train": ["train"], "val": ["val", "valid", "validation"], "tes
 
 
 @dataclass(frozen=True)
-class Listing:
+class FolderListing:
     """What a folder holds.
 
     names: the classes, sorted; a label is a place in this list.
@@ -45,7 +45,7 @@ def class_names(folder: str | os.PathLike[str]) -> list[str]:
         UserError: there is no such folder, or it has fewer than two classes.
     """
     root = Path(folder).expanduser().resolve()
-    names = [child.name for child in _folders(split_folders(root)["train"])]
+    names = [child.name for child in _list_folders(split_folders(root)["train"])]
     if len(names) < 2:
         raise UserError(f"data.dir={root} needs a folder of images for each of at least two classes, not {names}")
     return names
@@ -55,15 +55,17 @@ def split_folders(root: Path) -> dict[str, Path]:
     """The folder of each split; of train alone, the whole, where `root/train` has no folders."""
     if not root.is_dir():
         raise UserError(f"data.dir={root} is not a folder: give one that has a folder of images for each class")
-    if not _folders(root / "train"):
+    if not _list_folders(root / "train"):
         return {"train": root}
-    found = {split: [root / name for name in names if _folders(root / name)] for split, names in SPLIT_FOLDERS.items()}
+    found = {
+        split: [root / name for name in names if _list_folders(root / name)] for split, names in SPLIT_FOLDERS.items()
+    }
     if len(found["val"]) > 1:
         raise UserError(f"{root} has several validation folders, {[f.name for f in found['val']]}: keep one of them")
     return {split: folders[0] for split, folders in found.items() if folders}
 
 
-def listing(folder: str | os.PathLike[str]) -> Listing:
+def list_folder(folder: str | os.PathLike[str]) -> FolderListing:
     """All images of a folder per class, in an order that depends on their names alone.
 
     Raises:
@@ -71,26 +73,26 @@ def listing(folder: str | os.PathLike[str]) -> Listing:
     """
     root = Path(folder).expanduser().resolve()
     names, ignored = class_names(root), Counter[str]()
-    splits = {split: _examples(home, names, ignored) for split, home in split_folders(root).items()}
+    splits = {split: _list_examples(home, names, ignored) for split, home in split_folders(root).items()}
     if not any(splits.values()):
         raise UserError(f"{root} holds no image ({' '.join(SUFFIXES)}) in the folders of its classes")
     present = {label for _, label in splits["train"]}
     if empty := [name for label, name in enumerate(names) if label not in present]:
         raise UserError(f"{split_folders(root)['train']}: no image in {empty}; fill or remove what is no class")
-    return Listing(names, splits, dict(ignored))
+    return FolderListing(names, splits, dict(ignored))
 
 
-def _examples(home: Path, names: Sequence[str], ignored: Counter[str]) -> list[tuple[Path, int]]:
-    folders = _folders(home)
+def _list_examples(home: Path, names: Sequence[str], ignored: Counter[str]) -> list[tuple[Path, int]]:
+    folders = _list_folders(home)
     if unknown := [folder.name for folder in folders if folder.name not in names]:
         raise UserError(f"{home} has classes that train lacks: {unknown}; train has {names}")
     label = {name: number for number, name in enumerate(names)}
-    return [(file, label[folder.name]) for folder in folders for file in sorted(_images(folder, ignored))]
+    return [(file, label[folder.name]) for folder in folders for file in sorted(_list_images(folder, ignored))]
 
 
-def _images(folder: Path, ignored: Counter[str]) -> Iterator[Path]:
+def _list_images(folder: Path, ignored: Counter[str]) -> Iterator[Path]:
     """The image files at any depth, sorted folder by folder; hidden files and folders are passed over."""
-    for where, folders, files in os.walk(folder, onerror=_refuse):
+    for where, folders, files in os.walk(folder, onerror=_raise_error):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for file in (Path(where, name) for name in sorted(files) if not name.startswith(".")):
             if file.suffix.lower() in SUFFIXES:
@@ -99,11 +101,11 @@ def _images(folder: Path, ignored: Counter[str]) -> Iterator[Path]:
                 ignored[file.suffix.lower()] += 1
 
 
-def _refuse(error: OSError) -> NoReturn:
+def _raise_error(error: OSError) -> NoReturn:
     raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
-def _folders(folder: Path) -> list[Path]:
+def _list_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
@@ -112,7 +114,7 @@ def _folders(folder: Path) -> list[Path]:
 # ---- by what a user types
 
 
-def files_of(given: str) -> Iterator[Path]:
+def expand_input(given: str) -> Iterator[Path]:
     """Image files, listed one folder at a time, as they are asked for.
 
     Args:
@@ -126,26 +128,26 @@ def files_of(given: str) -> Iterator[Path]:
     if given == "-":
         return (Path(os.fsdecode(line.rstrip(b"\r\n"))) for line in sys.stdin.buffer if line.strip())
     if os.path.isdir(path):  # noqa: PTH112 (pathlib's fails at a name that is too long)
-        return _within(Path(path))
+        return _files_within(Path(path))
     if os.path.exists(path):  # noqa: PTH110
         return iter([Path(path)])
     if glob.has_magic(path):
-        return _matching(path)
+        return _files_matching(path)
     parent, name = os.path.split(path)
     beside = os.listdir(parent or ".") if os.path.isdir(parent or ".") else []  # noqa: PTH112, PTH208
     raise UserError(
         f"input={given}: there is no such image; give a file, a folder, a glob in quotes, or - for standard input, a "
-        f"path a line{nearest(name, beside)}"
+        f"path a line{did_you_mean(name, beside)}"
     )
 
 
-def _within(folder: Path) -> Iterator[Path]:
+def _files_within(folder: Path) -> Iterator[Path]:
     ignored = Counter[str]()
-    yield from _images(folder, ignored)
+    yield from _list_images(folder, ignored)
     if ignored:
         log.warning("%s: files that are no known images, by kind: %s", folder, dict(ignored))
 
 
-def _matching(pattern: str) -> Iterator[Path]:
+def _files_matching(pattern: str) -> Iterator[Path]:
     for _, paths in groupby(glob.iglob(pattern, recursive=True), key=os.path.dirname):  # noqa: PTH207 (takes a whole path)
         yield from (Path(path) for path in sorted(paths) if not os.path.isdir(path))  # noqa: PTH112

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 CHUNK = 1 << 16  # bytes
 TIMEOUT = 30.0  # seconds without an answer, or without a byte
 TRIES = 5  # of one URL, as long as each brings something new
-UNUSABLE = (OSError, http.client.HTTPException, ValueError)  # what a dead, broken or misspelt URL raises
+INCOMPLETE = (OSError, http.client.HTTPException, ValueError)  # what a dead, broken or misspelt URL raises
 
 
 def fetch(urls: Sequence[str], dest: Path, *, md5: str, hint: str = "") -> Path:
@@ -41,16 +41,16 @@ def fetch(urls: Sequence[str], dest: Path, *, md5: str, hint: str = "") -> Path:
     Raises:
         UserError: no URL delivered it, or its folder cannot be written to.
     """
-    if _right(dest, md5):
+    if _md5_matches(dest, md5):
         return dest
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{dest}.lock"):
-            failures = [] if _right(dest, md5) else _download(urls, dest, md5=md5)
+            failures = [] if _md5_matches(dest, md5) else _download(urls, dest, md5=md5)
     except OSError as error:
         raise UserError(f"{dest} cannot be written: {error}; choose another folder with paths.data=...") from error
     if failures:
-        raise UserError(_by_hand(dest, failures, md5=md5, hint=hint))
+        raise UserError(_manual_instructions(dest, failures, md5=md5, hint=hint))
     return dest
 
 
@@ -72,13 +72,13 @@ def unpack(archive: Path, dest: Path) -> Path:
             content.mkdir()
             tar.extractall(content, filter="data")
             inner = list(content.iterdir())
-            _move(inner[0] if len(inner) == 1 and inner[0].is_dir() else content, dest)
+            _move_into(inner[0] if len(inner) == 1 and inner[0].is_dir() else content, dest)
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise UserError(f"{archive} cannot be unpacked to {dest}: {error}; delete it and start again") from error
     return dest
 
 
-def _move(folder: Path, dest: Path) -> None:
+def _move_into(folder: Path, dest: Path) -> None:
     try:
         folder.rename(dest)
     except OSError:
@@ -86,7 +86,7 @@ def _move(folder: Path, dest: Path) -> None:
             raise
 
 
-def _right(file: Path, md5: str) -> bool:
+def _md5_matches(file: Path, md5: str) -> bool:
     if not file.is_file():
         return False
     with file.open("rb") as stream:
@@ -94,7 +94,7 @@ def _right(file: Path, md5: str) -> bool:
     return digest == md5.lower()
 
 
-def _by_hand(dest: Path, failures: Sequence[str], *, md5: str, hint: str) -> str:
+def _manual_instructions(dest: Path, failures: Sequence[str], *, md5: str, hint: str) -> str:
     lines = [
         f"{dest.name} could not be downloaded:",
         *failures,
@@ -109,46 +109,46 @@ def _download(urls: Sequence[str], dest: Path, *, md5: str) -> list[str]:
     failures = []
     for url in urls:
         try:
-            if _whole(url, part, md5=md5):
+            if _download_verified(url, part, md5=md5):
                 part.replace(dest)
                 return []
             failures.append(f"{url}: the file there has another md5")
-        except UNUSABLE as error:
+        except INCOMPLETE as error:
             failures.append(f"{url}: {error}")
         log.warning("no download from %s", failures[-1])
     return failures or ["no URL is given"]
 
 
-def _whole(url: str, part: Path, *, md5: str) -> bool:
+def _download_verified(url: str, part: Path, *, md5: str) -> bool:
     """Whether `part` is the right file once the URL has added what it lacks; a wrong one is deleted."""
     resumed = part.exists()
-    _complete(url, part)
-    if _right(part, md5):
+    _resume(url, part)
+    if _md5_matches(part, md5):
         return True
     part.unlink(missing_ok=True)
     # An old beginning may have been at fault, not this server.
-    return resumed and _whole(url, part, md5=md5)
+    return resumed and _download_verified(url, part, md5=md5)
 
 
-def _complete(url: str, part: Path) -> None:
+def _resume(url: str, part: Path) -> None:
     """Downloads the rest of `part`; where the connection breaks, goes on for as long as that brings something new."""
     for tries_left in reversed(range(TRIES)):
-        before = _size(part)
+        before = _size_of(part)
         try:
             _transfer(url, part)
             return
-        except UNUSABLE:
-            if not tries_left or _size(part) <= before:
+        except INCOMPLETE:
+            if not tries_left or _size_of(part) <= before:
                 raise
 
 
-def _size(file: Path) -> int:
+def _size_of(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
 
 
 def _transfer(url: str, part: Path) -> None:
     """One connection: appends what `part` lacks, or writes it anew where the server does not know ranges."""
-    start = _size(part)
+    start = _size_of(part)
     headers = {"User-Agent": "train-smarter"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         response = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
@@ -167,8 +167,8 @@ def _transfer(url: str, part: Path) -> None:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
                 progress.advance(task, len(chunk))
-    if total is not None and _size(part) < total:
-        raise OSError(f"the connection ended after {_size(part):,} of {total:,} bytes")
+    if total is not None and _size_of(part) < total:
+        raise OSError(f"the connection ended after {_size_of(part):,} of {total:,} bytes")
 
 
 def _progress() -> Progress:

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from train_smarter.data.augment import Motion, Move, moved
+from train_smarter.data.augment import CoordinateMap, GeometricAugmentation, apply_maps
 from train_smarter.data.base import Data
-from train_smarter.data.class_folders import files_of
-from train_smarter.data.examples import Batch, Examples, Input, SplitName
-from train_smarter.data.image_io import KINDS, decode
-from train_smarter.data.loader import mix
+from train_smarter.data.class_folders import expand_input
+from train_smarter.data.examples import Batch, Examples, RawInput, SplitName
+from train_smarter.data.image_io import MODES, decode
+from train_smarter.data.loader import derive_seed
 from train_smarter.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class ImageData(Data):
     """
 
     kind = "images"
-    unread = (*Data.unread, "mean", "std", "augment", "_constants")
+    unread = (*Data.NOT_READ_KEYS, "mean", "std", "augment", "_constants")
 
     def __init__(
         self,
@@ -84,46 +84,46 @@ class ImageData(Data):
 
     def sources(self, given: str) -> Iterator[Path]:
         """Files: see `files_of`."""
-        if self.shape[0] not in KINDS:
+        if self.shape[0] not in MODES:
             raise UserError(f"input={given}: no file is read as an image of {self.shape[0]} channels; type split=test")
-        return files_of(given)
+        return expand_input(given)
 
-    def example(self, source: Path) -> Input:
+    def example(self, source: Path) -> RawInput:
         image, changes = decode(source, shape=self.shape)
-        return Input({"input": str(source)}, image, changes)
+        return RawInput({"input": str(source)}, image, changes)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 (Lightning's hook)
         images, labels = batch
         if self.augment and not self.plain and self.trainer is not None and self.trainer.training:
-            images = self.augmented(images)
-        images = self.normalized(images)
+            images = self.augment_images(images)
+        images = self.normalize(images)
         if self.trainer is not None:  # Lightning has done this to bytes, before they became floats
             images = self.trainer.precision_plugin.convert_input(images)
         return images, labels
 
-    def augmented(self, images: Tensor) -> Tensor:
+    def augment_images(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W), uint8 -> the same, changed, as bytes or as floats in 0..1.
 
         The numbers depend on seed, batch and process alone.
         """
         assert self.trainer is not None, "the batch's number comes from the trainer"
-        seed = mix(self.seed, self.trainer.fit_loop.total_batch_idx + 1, self.trainer.global_rank)
+        seed = derive_seed(self.seed, self.trainer.fit_loop.total_batch_idx + 1, self.trainer.global_rank)
         generator = torch.Generator(images.device).manual_seed(seed)
-        moves: list[Move] = []
+        moves: list[CoordinateMap] = []
         for augmentation in self.augment.values():
-            if isinstance(augmentation, Motion):
-                moves.append(augmentation.move(images, generator))
+            if isinstance(augmentation, GeometricAugmentation):
+                moves.append(augmentation.sample_map(images, generator))
                 continue
-            images = augmentation(unit(moved(images, moves)), generator)
+            images = augmentation(to_float(apply_maps(images, moves)), generator)
             moves = []
-        return moved(images, moves)
+        return apply_maps(images, moves)
 
-    def normalized(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W), uint8 or floats in 0..1 -> (images - mean) / std, channel by channel."""
-        scale, shift = self._factors(255 if images.dtype == torch.uint8 else 1, images)
+        scale, shift = self._scale_and_shift(255 if images.dtype == torch.uint8 else 1, images)
         return torch.addcmul(shift, images.float(), scale)
 
-    def _factors(self, most: int, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _scale_and_shift(self, most: int, images: Tensor) -> tuple[Tensor, Tensor]:
         """What pixels of 0..most are multiplied by, and what is added.
 
         (C, 1, W) each, though a number a channel would do: laid out as a row of the images is, they let a CPU go
@@ -139,6 +139,6 @@ class ImageData(Data):
         return self._constants[key]
 
 
-def unit(images: Tensor) -> Tensor:
+def to_float(images: Tensor) -> Tensor:
     """uint8 -> floats in 0..1; floats are there already."""
     return images.float().div_(255) if images.dtype == torch.uint8 else images

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-KINDS = {1: ("L", "converted to grey"), 3: ("RGB", "converted to RGB")}  # by channels: Pillow's mode, and its making
+MODES = {1: ("L", "converted to grey"), 3: ("RGB", "converted to RGB")}  # by channels: Pillow's mode, and its making
 
 
 def decode(file: Path, *, shape: Sequence[int]) -> tuple[Tensor, tuple[str, ...]]:
@@ -24,7 +24,7 @@ def decode(file: Path, *, shape: Sequence[int]) -> tuple[Tensor, tuple[str, ...]
         Exception: the file is broken; Pillow's readers may raise anything.
     """
     channels, height, width = shape
-    mode, converted = KINDS[channels]
+    mode, converted = MODES[channels]
     with Image.open(file) as image:
         # A JPEG is decoded straight to a smaller size, four times as fast for a photo; far enough from its last size to
         # keep the result.
@@ -35,12 +35,12 @@ def decode(file: Path, *, shape: Sequence[int]) -> tuple[Tensor, tuple[str, ...]
             "laid on white where transparent": upright.has_transparency_data,
             f"scaled to {width}x{height}": upright.size != (width, height),
         }
-        scaled = _flat(upright).convert(mode).resize((width, height), Image.Resampling.BILINEAR)
+        scaled = _drop_alpha(upright).convert(mode).resize((width, height), Image.Resampling.BILINEAR)
         pixels = np.array(scaled).reshape(height, width, channels)
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), tuple(name for name, done in changes.items() if done)
 
 
-def _flat(image: Image.Image) -> Image.Image:
+def _drop_alpha(image: Image.Image) -> Image.Image:
     """Of at most eight bits a channel, and without transparency."""
     if image.mode == "F":
         raise ValueError("pixels are floats, of which no range is known; save it with 8 or 16 bits")

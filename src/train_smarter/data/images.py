@@ -15,8 +15,8 @@ from rich.progress import track
 from torch import Tensor
 
 from train_smarter.data.base import data_dir
-from train_smarter.data.class_folders import listing
-from train_smarter.data.examples import Examples, Source
+from train_smarter.data.class_folders import list_folder
+from train_smarter.data.examples import Examples, RawDataset
 from train_smarter.data.image_data import ImageData
 from train_smarter.data.image_io import decode
 from train_smarter.errors import UserError
@@ -24,7 +24,7 @@ from train_smarter.errors import UserError
 log = logging.getLogger(__name__)
 
 
-class Images(ImageData):
+class ImageFolder(ImageData):
     """Photos or drawings of any size and kind, in `dir/<class>/` or in `dir/{train,val,test}/<class>/`.
 
     What lacks a folder of its own, validation or test, is cut from train. Each image is decoded once and kept at
@@ -39,15 +39,15 @@ class Images(ImageData):
         super().__init__(**data)
         self.dir, self.size = data_dir(dir), size
 
-    def read(self) -> Source:
-        found = listing(self.dir)
+    def read(self) -> RawDataset:
+        found = list_folder(self.dir)
         if found.ignored:
             log.warning("%s: files that are no known images, by kind: %s", self.dir, found.ignored)
         splits = {split: self._examples(files) for split, files in found.splits.items()}
         counts = splits["train"].labels.bincount(minlength=len(found.names)).tolist()
         if empty := [name for name, count in zip(found.names, counts, strict=True) if not count]:
             raise UserError(f"{self.dir}: not one image of {empty} can be read; the log names the broken files")
-        return Source(found.names, splits["train"], splits.get("val"), splits.get("test"))
+        return RawDataset(found.names, splits["train"], splits.get("val"), splits.get("test"))
 
     def preprocess(self) -> dict[str, Any]:
         return {**super().preprocess(), "size": self.size}
@@ -67,7 +67,7 @@ class Images(ImageData):
         console = Console(stderr=True)
         # Threads, since Pillow decodes and scales outside Python's lock.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            decoded = pool.map(partial(_decode_or_name, shape=(3, self.size, self.size)), files)
+            decoded = pool.map(partial(_decode_or_explain, shape=(3, self.size, self.size)), files)
             yield from track(
                 decoded,
                 description="reading images",
@@ -78,7 +78,7 @@ class Images(ImageData):
             )
 
 
-def _decode_or_name(file: Path, *, shape: Sequence[int]) -> Tensor | None:
+def _decode_or_explain(file: Path, *, shape: Sequence[int]) -> Tensor | None:
     try:
         return decode(file, shape=shape)[0]
     except Exception as error:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import SequentialSampler
 
-from train_smarter.data.examples import Batch, Examples, rows
+from train_smarter.data.examples import Batch, Examples, index_rows
 
 
-class Batches(SequentialSampler):
+class ShardedBatchSampler(SequentialSampler):
     """Index batches of one process; in training, the same number in every process.
 
     An epoch's order is cut into global batches first, and each process takes its stride of them. In training, a last
@@ -51,9 +51,9 @@ class Batches(SequentialSampler):
         return count + (rest > 0 and not (training and count and rest < 2 * self.world))
 
     def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]
-        return self.on(torch.device("cpu"))
+        return self.iter_on(torch.device("cpu"))
 
-    def on(self, device: torch.device) -> Iterator[Tensor]:
+    def iter_on(self, device: torch.device) -> Iterator[Tensor]:
         """The epoch's batches of indices on a device, brought there in one copy."""
         for batch in self._order().to(device).split(self.batch_size * self.world)[: len(self)]:
             if len(share := batch[self.rank :: self.world]):
@@ -62,7 +62,9 @@ class Batches(SequentialSampler):
     def _order(self) -> Tensor:
         if self.shuffle_seed is None:
             return torch.arange(self.length)
-        return torch.randperm(self.length, generator=torch.Generator().manual_seed(mix(self.shuffle_seed, self.epoch)))
+        return torch.randperm(
+            self.length, generator=torch.Generator().manual_seed(derive_seed(self.shuffle_seed, self.epoch))
+        )
 
 
 class Loader:
@@ -82,7 +84,7 @@ class Loader:
 
     batch_sampler = None  # Lightning looks for one
 
-    def __init__(self, examples: Examples, sampler: Batches, *, pin: bool = False) -> None:
+    def __init__(self, examples: Examples, sampler: ShardedBatchSampler, *, pin: bool = False) -> None:
         self.examples, self.sampler, self.pin, self.skip = examples, sampler, pin, 0
 
     def __len__(self) -> int:
@@ -91,11 +93,11 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         inputs, labels = self.examples.inputs, self.examples.labels
         done, self.skip = self.skip, 0
-        for index in islice(self.sampler.on(labels.device), done, None):
-            batch = rows(inputs, index), labels.index_select(0, index)
+        for index in islice(self.sampler.iter_on(labels.device), done, None):
+            batch = index_rows(inputs, index), labels.index_select(0, index)
             yield (batch[0].pin_memory(), batch[1].pin_memory()) if self.pin else batch
 
 
-def mix(*numbers: int) -> int:
+def derive_seed(*numbers: int) -> int:
     """One well-spread 63-bit seed from several numbers: (1, 2) and (2, 1) have nothing in common."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

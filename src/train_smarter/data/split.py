@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 
-def stratified(labels: Tensor, fraction: float, *, seed: int, fold: int = 0) -> tuple[Tensor, Tensor]:
+def stratified_split(labels: Tensor, fraction: float, *, seed: int, fold: int = 0) -> tuple[Tensor, Tensor]:
     """Cuts `fraction` of every class off.
 
     Args:

@@ -20,15 +20,15 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from train_smarter.data.base import Data, data_dir
-from train_smarter.data.examples import SPLITS, Batch, Examples, Input, Source, SplitName
-from train_smarter.data.text_files import Line, lines_of
-from train_smarter.data.tokenizer import _made, learn, wordless
+from train_smarter.data.examples import SPLITS, Batch, Examples, RawDataset, RawInput, SplitName
+from train_smarter.data.text_files import TextLine, read_texts
+from train_smarter.data.tokenizer import build_tokenizer, load_tokenizer, train_vocab
 from train_smarter.errors import UserError
 
 log = logging.getLogger(__name__)
 
 
-KEEPS = ("start", "end")
+TRUNCATION_SIDES = ("start", "end")
 CACHE_VERSION = 2  # raise it when the code below makes something else of the same settings
 
 
@@ -50,20 +50,22 @@ class TextData(Data):
         self,
         *,
         vocab_size: int,
-        length: int,
-        keep: str = "end",
+        max_length: int,
+        truncation_side: str = "end",
         dir: str | None = None,  # noqa: A002
         **data: Any,
     ) -> None:
         super().__init__(**data)
-        if keep not in KEEPS:
-            raise UserError(f"data.keep={keep} is none of {', '.join(KEEPS)}: the end of a long text that is kept")
-        if vocab_size < 3 or length < 1:
-            raise UserError(f"data.vocab_size={vocab_size} must be at least 3, data.length={length} at least 1")
-        self.vocab_size, self.length, self.keep = vocab_size, length, keep
+        if truncation_side not in TRUNCATION_SIDES:
+            raise UserError(
+                f"data.keep={truncation_side} is none of {', '.join(TRUNCATION_SIDES)}: the end of a long text that is kept"
+            )
+        if vocab_size < 3 or max_length < 1:
+            raise UserError(f"data.vocab_size={vocab_size} must be at least 3, data.length={max_length} at least 1")
+        self.vocab_size, self.length, self.keep = vocab_size, max_length, truncation_side
         self.dir = None if dir is None else data_dir(dir)
-        self.spelled: str | None = None  # the tokenizer, as JSON; from setup or load_preprocess on
-        self.left_out = {"in test": 0, "repeated": 0}
+        self.tokenizer_json: str | None = None  # the tokenizer, as JSON; from setup or load_preprocess on
+        self.num_removed = {"in test": 0, "repeated": 0}
 
     # ---- what a data set may add
 
@@ -75,23 +77,23 @@ class TextData(Data):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        assert self.spelled is not None, "the vocabulary comes from setup or load_preprocess"
-        return _made(self.spelled)
+        assert self.tokenizer_json is not None, "the vocabulary comes from setup or load_preprocess"
+        return load_tokenizer(self.tokenizer_json)
 
-    def tokens(self, texts: Sequence[str]) -> Tensor:
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """N texts -> ids (N, T), int64; after `setup` or `load_preprocess`."""
         ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
         return torch.tensor(ids, dtype=torch.long).view(-1, self.length)
 
-    def text_of(self, tokens: Tensor) -> str:
+    def decode(self, tokens: Tensor) -> str:
         """Ids (T,) -> the words that the model sees, padding left out."""
         return self.tokenizer.decode(tokens[tokens != 0].tolist(), skip_special_tokens=False)
 
-    def split(self, source: Source) -> dict[SplitName, Examples]:
+    def split(self, source: RawDataset) -> dict[SplitName, Examples]:
         """The splits of `source`, after what stands in two places is left in one: test, else train, else validation."""
         seen = dict.fromkeys(self._cleaned(source.test), "in test")
-        train = source.train.take(self._first_met(source.train, seen))
-        val = None if source.val is None else source.val.take(self._first_met(source.val, seen))
+        train = source.train.take(self._dedupe(source.train, seen))
+        val = None if source.val is None else source.val.take(self._dedupe(source.val, seen))
         return super().split(replace(source, train=train, val=val))
 
     def _cleaned(self, examples: Examples | None) -> Iterator[str]:
@@ -99,52 +101,52 @@ class TextData(Data):
         clean = self._wordless().normalizer.normalize_str
         yield from (" ".join(clean(text).split()) for text in (examples.inputs if examples else ()))
 
-    def _first_met(self, examples: Examples, seen: dict[str, str]) -> Tensor:
+    def _dedupe(self, examples: Examples, seen: dict[str, str]) -> Tensor:
         """Indices of the texts not `seen`, which takes them up; the others are counted by where they were seen."""
         first = []
         for i, text in enumerate(self._cleaned(examples)):
             if text in seen:
-                self.left_out[seen[text]] += 1
+                self.num_removed[seen[text]] += 1
             else:
                 first.append(i)
                 seen[text] = "repeated"
         return torch.tensor(first, dtype=torch.long)
 
     def encode(self, splits: dict[SplitName, Examples]) -> dict[SplitName, Examples]:
-        if self.spelled is None:
+        if self.tokenizer_json is None:
             tokenizer = self._wordless()
-            learn(tokenizer, splits["train"].inputs, vocab_size=self.vocab_size)
-            self.spelled = tokenizer.to_str()
+            train_vocab(tokenizer, splits["train"].inputs, vocab_size=self.vocab_size)
+            self.tokenizer_json = tokenizer.to_str()
             log.info("vocabulary: %d ids in use", tokenizer.get_vocab_size())
         small = torch.int16 if self.vocab_size <= 2**15 else torch.int32
-        return {name: Examples(self.tokens(e.inputs).to(small), e.labels) for name, e in splits.items()}
+        return {name: Examples(self.encode_texts(e.inputs).to(small), e.labels) for name, e in splits.items()}
 
     def _wordless(self) -> Tokenizer:
-        return wordless(length=self.length, keep=self.keep)
+        return build_tokenizer(length=self.length, keep=self.keep)
 
     # ---- a user's own input
 
-    def sources(self, given: str) -> Iterator[Line]:
+    def sources(self, given: str) -> Iterator[TextLine]:
         """Lines: see `lines_of`."""
-        return lines_of(given)
+        return read_texts(given)
 
-    def example(self, source: Line) -> Input:
+    def example(self, source: TextLine) -> RawInput:
         try:
             text = source.content.decode("utf8")
         except UnicodeDecodeError as error:
             raise ValueError(f"not UTF-8 from byte {error.start + 1} on") from error
-        return Input({"line": source.number, "input": text}, text)
+        return RawInput({"line": source.number, "input": text}, text)
 
     # ---- what a run keeps, for a later one to treat its texts alike
 
     def preprocess(self) -> dict[str, Any]:
-        assert self.spelled is not None, "the vocabulary comes from setup or load_preprocess"
-        recorded = {"length": self.length, "keep": self.keep, "tokenizer": self.spelled}
+        assert self.tokenizer_json is not None, "the vocabulary comes from setup or load_preprocess"
+        recorded = {"length": self.length, "keep": self.keep, "tokenizer": self.tokenizer_json}
         return {**super().preprocess(), **recorded}
 
     def load_preprocess(self, preprocess: dict[str, Any]) -> None:
         super().load_preprocess(preprocess)
-        self.length, self.keep, self.spelled = preprocess["length"], preprocess["keep"], preprocess["tokenizer"]
+        self.length, self.keep, self.tokenizer_json = preprocess["length"], preprocess["keep"], preprocess["tokenizer"]
         if (known := self.tokenizer.get_vocab_size()) > self.vocab_size:
             raise UserError(f"data.vocab_size={self.vocab_size}, but the recorded tokenizer knows {known} ids")
 
@@ -165,8 +167,8 @@ class TextData(Data):
             self._save(files[0])
 
     def summarise(self) -> None:
-        super().summarise()
-        where = ", ".join(f"{count} {where}" for where, count in self.left_out.items())
+        super().log_summary()
+        where = ", ".join(f"{count} {where}" for where, count in self.num_removed.items())
         log.info("left out of train and validation: %s", where)
 
     # ---- the cache
@@ -178,7 +180,7 @@ class TextData(Data):
         splitting = (self.val_fraction, self.test_fraction, self.folds, self.fold, self.split_seed)
         depends = (CACHE_VERSION, tokenizers.__version__, source, self.vocab_size, self._wordless().to_str(), splitting)
         # A recorded vocabulary makes a file of its own, unless the one learned here turns out to be the same.
-        vocabularies = [""] if self.spelled is None else [self.spelled, ""]
+        vocabularies = [""] if self.tokenizer_json is None else [self.tokenizer_json, ""]
         keys = [hashlib.sha256(json.dumps([*depends, v]).encode()).hexdigest()[:16] for v in vocabularies]
         return [self.dir / "cache" / f"{type(self).__name__.lower()}-{key}.pt" for key in keys]
 
@@ -187,25 +189,25 @@ class TextData(Data):
         try:
             state = torch.load(file, weights_only=True)
             spelled = bytes(state["tokenizer"].numpy()).decode()
-            if self.spelled not in (None, spelled):
+            if self.tokenizer_json not in (None, spelled):
                 return False
             examples: dict[SplitName, Examples] = {name: Examples(*state["splits"][name]) for name in SPLITS}
-            names, self.left_out = state["names"], state["left_out"]
+            names, self.num_removed = state["names"], state["left_out"]
         except FileNotFoundError:
             return False
         except Exception as error:  # a damaged file fails in many ways, and each has the same cure
             log.warning("%s cannot be read (%s) and is made anew", file, type(error).__name__)
             return False
-        self.take_names(names)
-        self.spelled, self.examples = spelled, examples
+        self.set_class_names(names)
+        self.tokenizer_json, self.examples = spelled, examples
         return True
 
     def _save(self, file: Path) -> None:
-        assert self.spelled is not None
+        assert self.tokenizer_json is not None
         # As numbers: a long text takes longer to load than all the tokens.
-        spelled = torch.frombuffer(bytearray(self.spelled.encode()), dtype=torch.uint8)
+        spelled = torch.frombuffer(bytearray(self.tokenizer_json.encode()), dtype=torch.uint8)
         splits = {name: (examples.inputs, examples.labels) for name, examples in self.examples.items()}
-        state = {"names": self.names, "left_out": self.left_out, "tokenizer": spelled, "splits": splits}
+        state = {"names": self.class_names, "left_out": self.num_removed, "tokenizer": spelled, "splits": splits}
         part = file.with_name(f"{file.name}.{os.getpid()}.part")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ SUFFIXES = (".csv", ".gz", ".json", ".jsonl", ".md", ".tsv", ".txt", ".zip")
 
 
 @dataclass(frozen=True)
-class Line:
+class TextLine:
     """A text as it was found; `number` counts from 1."""
 
     number: int
@@ -24,7 +24,7 @@ class Line:
         return f"line {self.number}"
 
 
-def lines_of(given: str) -> Iterator[Line]:
+def read_texts(given: str) -> Iterator[TextLine]:
     """Texts, as they are asked for.
 
     Args:
@@ -35,27 +35,27 @@ def lines_of(given: str) -> Iterator[Line]:
     """
     path = os.path.expanduser(given)  # noqa: PTH111 (pathlib's fails at ~nobody)
     if given == "-":
-        return _numbered(sys.stdin.buffer)
+        return _number_lines(sys.stdin.buffer)
     if os.path.isdir(path):  # noqa: PTH112 (pathlib's fails at a name as long as a text)
         raise UserError(f"input={given} is a folder: give a file with a text a line")
     if os.path.exists(path):  # noqa: PTH110
         if not os.access(path, os.R_OK):
             raise UserError(f"input={given}: this file may not be read")
-        return _lines(Path(path))
+        return _read_lines(Path(path))
     if given.lower().endswith(SUFFIXES) or ("/" in given and len(given.split()) == 1):
         raise UserError(
             f"input={given}: there is no such file; give one with a text a line, a text with a space in it, or - for "
             "standard input"
         )
-    return iter([Line(1, os.fsencode(given))])
+    return iter([TextLine(1, os.fsencode(given))])
 
 
-def _lines(path: Path) -> Iterator[Line]:
+def _read_lines(path: Path) -> Iterator[TextLine]:
     with path.open("rb") as file:
-        yield from _numbered(file)
+        yield from _number_lines(file)
 
 
-def _numbered(lines: Iterable[bytes]) -> Iterator[Line]:
+def _number_lines(lines: Iterable[bytes]) -> Iterator[TextLine]:
     for number, line in enumerate(lines, start=1):
         start = line.removeprefix(BOM_UTF8) if number == 1 else line
-        yield Line(number, start.rstrip(b"\r\n"))
+        yield TextLine(number, start.rstrip(b"\r\n"))

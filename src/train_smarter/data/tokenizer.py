@@ -14,7 +14,7 @@ from tokenizers.trainers import WordLevelTrainer
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
 
 
-def wordless(*, length: int, keep: str) -> Tokenizer:
+def build_tokenizer(*, length: int, keep: str) -> Tokenizer:
     """A tokenizer that cleans, finds the words, cuts and pads to `length`, but knows no word yet."""
     tokenizer = Tokenizer(WordLevel({PADDING: 0, UNKNOWN: 1}, unk_token=UNKNOWN))
     tokenizer.normalizer = Steps(
@@ -35,7 +35,7 @@ def wordless(*, length: int, keep: str) -> Tokenizer:
     return tokenizer
 
 
-def learn(tokenizer: Tokenizer, texts: Sequence[str], *, vocab_size: int) -> None:
+def train_vocab(tokenizer: Tokenizer, texts: Sequence[str], *, vocab_size: int) -> None:
     """Gives the tokenizer the texts' most frequent words (ties: by alphabet), `vocab_size` ids with the first two."""
     words = Tokenizer(WordLevel({}, unk_token=UNKNOWN))
     words.normalizer, words.pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
@@ -47,6 +47,6 @@ def learn(tokenizer: Tokenizer, texts: Sequence[str], *, vocab_size: int) -> Non
 
 
 @lru_cache(maxsize=1)
-def _made(spelled: str) -> Tokenizer:
+def load_tokenizer(spelled: str) -> Tokenizer:
     """Made when it is first needed: a run whose texts are cached trains without it."""
     return Tokenizer.from_str(spelled)

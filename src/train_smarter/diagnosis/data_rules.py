@@ -1,6 +1,14 @@
 """Rules about the data: distribution shift, label noise, class imbalance."""
 
-from train_smarter.diagnosis.findings import Finding, Limits, _error, _late, _listed, guessing, standard_error
+from train_smarter.diagnosis.findings import (
+    Finding,
+    Limits,
+    chance_level,
+    error_rate,
+    join_names,
+    late_epochs,
+    standard_error,
+)
 from train_smarter.diagnosis.measurements import Evidence
 
 
@@ -24,7 +32,7 @@ def _shift_from_the_start(evidence: Evidence, limits: Limits) -> Finding | None:
     Not so of few examples, nor of a network that knows them from before.
     """
     (train, val), facts = evidence.pairs("accuracy"), evidence.facts
-    known = facts.first_loss is not None and facts.first_loss < limits.learned * guessing(facts)[0]
+    known = facts.first_loss is not None and facts.first_loss < limits.learned * chance_level(facts)[0]
     if not val or evidence.epochs("val/accuracy")[0] or known or sum(facts.train_classes) < limits.enough:
         return None
     error = standard_error(val[0], facts.val_examples)
@@ -36,10 +44,10 @@ def _shift_from_the_start(evidence: Evidence, limits: Limits) -> Finding | None:
 
 def label_noise(evidence: Evidence, limits: Limits) -> Finding | None:
     train, val = evidence.pairs("accuracy")
-    losses, (loss, chance) = evidence.curve("train/loss"), guessing(evidence.facts)
+    losses, (loss, chance) = evidence.curve("train/loss"), chance_level(evidence.facts)
     if len(val) < 4:
         return None
-    error, best = _error(evidence), val.index(max(val))
+    error, best = error_rate(evidence), val.index(max(val))
     if max(val) <= chance + limits.errors * error and losses[-1] < limits.stuck * loss:
         told = (
             f"val/accuracy {max(val):.3f} is that of guessing ({chance:.3f}), while train/loss fell to {losses[-1]:.3g}"
@@ -48,7 +56,7 @@ def label_noise(evidence: Evidence, limits: Limits) -> Finding | None:
     after = val[best + 1 :]
     if len(after) < 3:
         return None
-    fall, rise = val[best] - _late(after), train[-1] - train[best]
+    fall, rise = val[best] - late_epochs(after), train[-1] - train[best]
     if fall < max(limits.falling, 2 * error) or rise < limits.falling:
         return None
     epoch = evidence.epochs("val/accuracy")[best]
@@ -67,7 +75,7 @@ def class_imbalance(evidence: Evidence, limits: Limits) -> Finding | None:
         return None
     rare = evidence.facts.train_classes.index(min(counts))
     told = f"{min(counts)} examples of one class, {max(counts)} of another: accuracy says little, look at f1"
-    return Finding("class_imbalance", "warning", told, _listed("class", [evidence.facts.names[rare]]))
+    return Finding("class_imbalance", "warning", told, join_names("class", [evidence.facts.names[rare]]))
 
 
 def class_never_predicted(evidence: Evidence, limits: Limits) -> Finding | None:
@@ -75,13 +83,13 @@ def class_never_predicted(evidence: Evidence, limits: Limits) -> Finding | None:
     absent = [name for name, count in zip(facts.names, facts.train_classes, strict=True) if not count]
     if absent:
         told = f"no training example of {len(absent)} of {len(facts.names)} classes: it cannot be learned"
-        return Finding("class_never_predicted", "problem", told, _listed("class", absent))
-    _, chance = guessing(facts)
-    if max(evidence.curve("val/accuracy"), default=0.0) <= chance + limits.errors * _error(evidence):
+        return Finding("class_never_predicted", "problem", told, join_names("class", absent))
+    _, chance = chance_level(facts)
+    if max(evidence.curve("val/accuracy"), default=0.0) <= chance + limits.errors * error_rate(evidence):
         return None  # it knows nothing: that there are classes which it does not choose says no more
     rows = facts.confusion
     never = [name for i, name in enumerate(facts.names) if rows and sum(rows[i]) and not sum(row[i] for row in rows)]
     if not never:
         return None
     told = f"{len(never)} of {len(facts.names)} classes are never predicted on validation"
-    return Finding("class_never_predicted", "warning", told, _listed("class", never))
+    return Finding("class_never_predicted", "warning", told, join_names("class", never))

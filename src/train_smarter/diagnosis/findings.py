@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from train_smarter.diagnosis.measurements import Evidence, Facts
-from train_smarter.errors import UserError, nearest
+from train_smarter.diagnosis.measurements import Evidence, Measurements
+from train_smarter.errors import UserError, did_you_mean
 
 Severity = Literal["note", "warning", "problem"]
 ORDER: dict[Severity, int] = {"problem": 0, "warning": 1, "note": 2}
@@ -62,7 +62,7 @@ Rule = Callable[[Evidence, Limits], "Finding | None"]
 # ---- what a number is held against
 
 
-def guessing(facts: Facts) -> tuple[float, float]:
+def chance_level(facts: Measurements) -> tuple[float, float]:
     """Loss and accuracy of a model that knows how frequent the classes are in training, and nothing else."""
     shares = [count / sum(facts.train_classes) for count in facts.train_classes if count]
     if not shares:
@@ -75,16 +75,16 @@ def standard_error(accuracy: float, examples: int) -> float:
     return math.sqrt(max(accuracy * (1 - accuracy), 0) / examples) if examples else 0.0
 
 
-def _error(evidence: Evidence) -> float:
+def error_rate(evidence: Evidence) -> float:
     return standard_error(max(evidence.curve("val/accuracy"), default=0.0), evidence.facts.val_examples)
 
 
-def _late(values: Sequence[float]) -> float:
+def late_epochs(values: Sequence[float]) -> float:
     """The mean of the last third, of three values at least."""
     return statistics.fmean(values[-max(3, len(values) // 3) :])
 
 
-def _pace(values: Sequence[float], over: int = 3) -> float:
+def relative_decrease(values: Sequence[float], over: int = 3) -> float:
     """By what share a loss still falls in an epoch, over the last few: 0.05 is 5%."""
     last = values[-over:]
     if len(last) < 2 or min(last) <= 0:
@@ -92,17 +92,17 @@ def _pace(values: Sequence[float], over: int = 3) -> float:
     return float(1 - (last[-1] / last[0]) ** (1 / (len(last) - 1)))
 
 
-def _listed(kind: str, names: Sequence[str]) -> str:
+def join_names(kind: str, names: Sequence[str]) -> str:
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return f"{kind} {shown}"
 
 
-def _limits(given: Any) -> Limits:
+def make_limits(given: Any) -> Limits:
     names = [field.name for field in fields(Limits)]
     limits = dict(given or {})
     for name, value in limits.items():
         if name not in names:
-            raise UserError(f"callbacks.diagnosis.limits has no {name}{nearest(str(name), names)}")
+            raise UserError(f"callbacks.diagnosis.limits has no {name}{did_you_mean(str(name), names)}")
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise UserError(f"callbacks.diagnosis.limits.{name}={value}: give a number")
     if missing := [name for name in names if name not in limits]:

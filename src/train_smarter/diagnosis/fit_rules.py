@@ -2,13 +2,13 @@
 
 from itertools import pairwise
 
-from train_smarter.diagnosis.findings import Finding, Limits, Severity, _error, _pace, guessing
+from train_smarter.diagnosis.findings import Finding, Limits, Severity, chance_level, error_rate, relative_decrease
 from train_smarter.diagnosis.measurements import Evidence
 
 # ---- fit
 
 
-def _fit(evidence: Evidence) -> tuple[float, float] | None:
+def _judge_fit(evidence: Evidence) -> tuple[float, float] | None:
     """Accuracy on train and validation: clean ones of the best checkpoint, else those of the last epoch.
 
     Only of the classes that there are in training.
@@ -29,9 +29,9 @@ def _fit(evidence: Evidence) -> tuple[float, float] | None:
 
 
 def overfitting(evidence: Evidence, limits: Limits) -> Finding | None:
-    pair = _fit(evidence)
+    pair = _judge_fit(evidence)
     losses = evidence.curve("val/loss")
-    if pair is None or len(losses) < 2 or pair[0] - pair[1] < max(limits.gap, limits.errors * _error(evidence)):
+    if pair is None or len(losses) < 2 or pair[0] - pair[1] < max(limits.gap, limits.errors * error_rate(evidence)):
         return None
     train, val = pair
     least, epochs = losses.index(min(losses)), evidence.epochs("val/loss")
@@ -43,16 +43,16 @@ def overfitting(evidence: Evidence, limits: Limits) -> Finding | None:
 
 def underfitting(evidence: Evidence, limits: Limits) -> Finding | None:
     """It has stopped to learn before it fits its own training examples."""
-    pair, losses = _fit(evidence), evidence.curve("train/loss")
-    loss, _ = guessing(evidence.facts)
-    if pair is None or not evidence.facts.over or len(losses) < 4 or pair[0] - pair[1] >= limits.gap:
+    pair, losses = _judge_fit(evidence), evidence.curve("train/loss")
+    loss, _ = chance_level(evidence.facts)
+    if pair is None or not evidence.facts.training_done or len(losses) < 4 or pair[0] - pair[1] >= limits.gap:
         return None
     fits = losses[-1] < limits.fitted * loss or pair[0] >= limits.fits
-    if fits or _pace(losses, max(3, len(losses) // 3)) >= limits.plateau:
+    if fits or relative_decrease(losses, max(3, len(losses) // 3)) >= limits.plateau:
         return None
     told = f"train/accuracy stays at {pair[0]:.3f}, train/loss at {losses[-1]:.3g} where guessing has {loss:.3g}"
     # A schedule that ends near zero stands still in any case.
-    annealed = evidence.facts.rate is not None and evidence.facts.rate < limits.annealed * evidence.facts.top_rate
+    annealed = evidence.facts.rate is not None and evidence.facts.rate < limits.annealed * evidence.facts.peak_rate
     return Finding("underfitting", "note" if annealed else "warning", f"{told}: the model cannot hold more")
 
 
@@ -61,21 +61,23 @@ def _still_learns(evidence: Evidence, limits: Limits, *, steps: int) -> bool:
 
     Where hardly anything was learned yet, any fall will do: networks that read begin slowly.
     """
-    loss, _ = guessing(evidence.facts)
+    loss, _ = chance_level(evidence.facts)
     curves = [curve[-steps - 1 :] for curve in evidence.pairs("loss")]
     if min(map(len, curves)) < 2 or curves[1][-1] < limits.worthwhile * loss:
         return False
     falls = all(after < before for curve in curves for before, after in pairwise(curve))
     begins = curves[0][-1] > limits.stuck * loss
-    fast = min(_pace(part, len(part)) for curve in curves for part in (curve, curve[-2:])) >= limits.improving
+    fast = (
+        min(relative_decrease(part, len(part)) for curve in curves for part in (curve, curve[-2:])) >= limits.improving
+    )
     return falls and (fast or begins)
 
 
 def training_too_short(evidence: Evidence, limits: Limits) -> Finding | None:
     val, facts = evidence.curve("val/loss"), evidence.facts
-    if not facts.over or facts.stopped or not _still_learns(evidence, limits, steps=2):
+    if not facts.training_done or facts.stopped or not _still_learns(evidence, limits, steps=2):
         return None
-    told = f"when it ended, val/loss still fell by {_pace(val):.0%} an epoch, to {val[-1]:.3g}"
+    told = f"when it ended, val/loss still fell by {relative_decrease(val):.0%} an epoch, to {val[-1]:.3g}"
     return Finding("training_too_short", "warning", told, f"{len(evidence.curves)} epochs")
 
 
@@ -86,7 +88,9 @@ def early_stopping_too_soon(evidence: Evidence, limits: Limits) -> Finding | Non
     val, facts = evidence.curve("val/loss"), evidence.facts
     if not facts.stopped or not _still_learns(evidence, limits, steps=1):
         return None
-    told = f"it stopped while val/loss still fell by {_pace(val, 2):.0%} an epoch; patience {facts.patience}"
+    told = (
+        f"it stopped while val/loss still fell by {relative_decrease(val, 2):.0%} an epoch; patience {facts.patience}"
+    )
     return Finding("early_stopping_too_soon", "warning", told, f"epoch {evidence.epochs('val/loss')[-1]}")
 
 
@@ -98,10 +102,15 @@ def early_stopping_never(evidence: Evidence, limits: Limits) -> Finding | None: 
     return Finding("early_stopping_never", "note", told)
 
 
-def luck(evidence: Evidence, limits: Limits) -> Finding | None:
-    error, values, number = _error(evidence), evidence.curve("val/accuracy"), evidence.facts.val_examples
-    _, chance = guessing(evidence.facts)
-    if not evidence.facts.over or not values or error < limits.luck or max(values) <= chance + limits.errors * error:
+def accuracy_noise(evidence: Evidence, limits: Limits) -> Finding | None:
+    error, values, number = error_rate(evidence), evidence.curve("val/accuracy"), evidence.facts.val_examples
+    _, chance = chance_level(evidence.facts)
+    if (
+        not evidence.facts.training_done
+        or not values
+        or error < limits.luck
+        or max(values) <= chance + limits.errors * error
+    ):
         return None
     told = f"val/accuracy {max(values):.4f} ± {error:.4f}, its standard error on {number} examples"
     return Finding("luck", "note", f"{told}: a run that is better by less may only have been luckier")

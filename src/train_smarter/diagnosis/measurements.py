@@ -12,11 +12,11 @@ from typing import Any
 from lightning import Trainer
 from torch import Tensor
 
-from train_smarter.run.files import rows
+from train_smarter.run.files import read_csv
 
 
 @dataclass
-class Facts:
+class Measurements:
     """What does not stand in the run's curves. Everything is a JSON value, kept in diagnosis.json as `measured`.
 
     names: of the classes; train_classes: training examples of each; val_examples: that a validation looked at.
@@ -45,13 +45,13 @@ class Facts:
     gradient_peak: dict[str, float] | None = None
     update_peak: dict[str, float] | None = None
     rate: float | None = None
-    top_rate: float = 0.0
-    broken: dict[str, Any] | None = None
+    peak_rate: float = 0.0
+    nan_location: dict[str, Any] | None = None
     clean: dict[str, float] = field(default_factory=dict)
     patience: int | None = None
     validations: int | None = None
     stopped: bool = False
-    over: bool = False
+    training_done: bool = False
 
 
 Row = dict[str, float]
@@ -63,14 +63,14 @@ class Evidence:
 
     curves: list[Row]
     layers: dict[str, list[Row]]
-    facts: Facts
+    facts: Measurements
 
     @classmethod
-    def read(cls, folder: Path, facts: Facts) -> "Evidence":
+    def read(cls, folder: Path, facts: Measurements) -> "Evidence":
         layers: dict[str, list[Row]] = {}
-        for row in rows(folder / "layers.csv"):
-            layers.setdefault(row.pop("layer"), []).append(_numbers(row))
-        return cls([_numbers(row) for row in rows(folder / "metrics.csv")], layers, facts)
+        for row in read_csv(folder / "layers.csv"):
+            layers.setdefault(row.pop("layer"), []).append(_to_numbers(row))
+        return cls([_to_numbers(row) for row in read_csv(folder / "metrics.csv")], layers, facts)
 
     def curve(self, name: str) -> list[float]:
         """The values of a metric, epoch by epoch, where there are any."""
@@ -86,18 +86,20 @@ class Evidence:
         return [row[f"train/{name}"] for row in both], [row[f"val/{name}"] for row in both]
 
 
-def _numbers(row: Mapping[str, str]) -> Row:
+def _to_numbers(row: Mapping[str, str]) -> Row:
     return {name: float(value) for name, value in row.items() if value not in ("", None)}
 
 
-def _peak(known: dict[str, float] | None, norms: Tensor, weights: Tensor, epoch: int) -> dict[str, float] | None:
+def track_update_peak(
+    known: dict[str, float] | None, norms: Tensor, weights: Tensor, epoch: int
+) -> dict[str, float] | None:
     """The larger one: what is known, or that of this epoch's steps. norms, weights: (S, L)."""
     sizes = norms.norm(dim=1) / weights.norm(dim=1).clamp(min=1e-30)
     size = float(sizes.max())
     return {"size": size, "epoch": epoch} if math.isfinite(size) and (not known or size > known["size"]) else known
 
 
-def _validations(trainer: Trainer) -> int | None:
+def validations_per_epoch(trainer: Trainer) -> int | None:
     """How many there are in a run that goes to its last epoch; None: it has none, or they are not counted by epochs."""
     epochs, every = trainer.max_epochs, trainer.check_val_every_n_epoch
     if epochs is None or epochs < 0 or every is None:

@@ -4,14 +4,14 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from train_smarter.diagnosis.findings import Finding, Limits, Severity, _listed, guessing
+from train_smarter.diagnosis.findings import Finding, Limits, Severity, chance_level, join_names
 from train_smarter.diagnosis.measurements import Evidence, Row
 
 # ---- the optimizer
 
 
-def loss_not_finite(evidence: Evidence, limits: Limits) -> Finding | None:  # noqa: ARG001
-    if broken := evidence.facts.broken:
+def nan_loss(evidence: Evidence, limits: Limits) -> Finding | None:  # noqa: ARG001
+    if broken := evidence.facts.nan_location:
         return Finding(
             "loss_not_finite",
             "problem",
@@ -22,7 +22,7 @@ def loss_not_finite(evidence: Evidence, limits: Limits) -> Finding | None:  # no
 
 
 def learning_rate_too_high(evidence: Evidence, limits: Limits) -> Finding | None:
-    loss, _ = guessing(evidence.facts)
+    loss, _ = chance_level(evidence.facts)
     losses, first, peak = evidence.curve("train/loss"), evidence.facts.first_loss, evidence.facts.update_peak
     if not losses or first is None:
         return None
@@ -38,7 +38,7 @@ def learning_rate_too_high(evidence: Evidence, limits: Limits) -> Finding | None
 
 
 def learning_rate_too_low(evidence: Evidence, limits: Limits) -> Finding | None:
-    losses, (loss, _) = evidence.curve("train/loss"), guessing(evidence.facts)
+    losses, (loss, _) = evidence.curve("train/loss"), chance_level(evidence.facts)
     updates = [row["update_ratio"] for rows in evidence.layers.values() for row in rows[:3] if "update_ratio" in row]
     if len(losses) < 2 or not updates or losses[-1] < limits.learned * loss:
         return None
@@ -52,23 +52,23 @@ def learning_rate_too_low(evidence: Evidence, limits: Limits) -> Finding | None:
 # ---- gradients
 
 
-def _gradients(rows: Sequence[Row]) -> list[float]:
+def _gradient_norms(rows: Sequence[Row]) -> list[float]:
     """Relative to the weights, in the first epochs."""
     return [row["gradient_norm"] / max(row["weight_norm"], 1e-30) for row in rows[:3] if "gradient_norm" in row]
 
 
 def vanishing_gradients(evidence: Evidence, limits: Limits) -> Finding | None:
-    sizes = {name: statistics.median(of) for name, rows in evidence.layers.items() if (of := _gradients(rows))}
+    sizes = {name: statistics.median(of) for name, rows in evidence.layers.items() if (of := _gradient_norms(rows))}
     if len(sizes) < 3 or len(evidence.curves) < 2 or not (last := list(sizes.values())[-1]):
         return None  # what begins at zero, as the last norm of a residual block does, has gradients a little later
     weak = [name for name, size in sizes.items() if size < limits.vanished * last]
     if not weak:
         return None
-    losses, (loss, _) = evidence.curve("train/loss"), guessing(evidence.facts)
+    losses, (loss, _) = evidence.curve("train/loss"), chance_level(evidence.facts)
     severity: Severity = "problem" if losses and losses[-1] > limits.stuck * loss else "warning"
     least = min(sizes.values())
     told = f"the gradient of the weakest layer is {least / last:.0e} of the last layer's, each relative to its weights"
-    return Finding("vanishing_gradients", severity, told, _listed("layer", weak))
+    return Finding("vanishing_gradients", severity, told, join_names("layer", weak))
 
 
 def exploding_gradients(evidence: Evidence, limits: Limits) -> Finding | None:
@@ -93,7 +93,7 @@ def dead_relus(evidence: Evidence, limits: Limits) -> Finding | None:
     worst = max(dead.values())
     severity: Severity = "problem" if worst >= limits.all_dead else "warning"
     told = f"{worst:.0%} of a layer's ReLUs let nothing through, for any example"
-    return Finding("dead_relus", severity, told, _listed("layer", list(dead)))
+    return Finding("dead_relus", severity, told, join_names("layer", list(dead)))
 
 
 # ---- data

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-LOOKED_AT = 2000  # examples of a split by which its inputs are judged
-CALLS = 4  # of a ReLU, a batch each
-COMMON = 200  # words whose shares are compared
+SAMPLED_EXAMPLES = 2000  # examples of a split by which its inputs are judged
+MAX_CALLS = 4  # of a ReLU, a batch each
+COMMON_TOKENS = 200  # words whose shares are compared
 
 
 # ---- layers
@@ -28,7 +28,7 @@ def layers_of(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     return {name: weights for name, weights in found.items() if weights}
 
 
-def norms(layers: Mapping[str, Sequence[Tensor]]) -> Tensor:
+def layer_norms(layers: Mapping[str, Sequence[Tensor]]) -> Tensor:
     """(L,): the Euclidean norm of each layer's tensors together; nothing is read back from the device."""
     flat = torch.stack(torch._foreach_norm([tensor for tensors in layers.values() for tensor in tensors]))
     parts = flat.square().split([len(tensors) for tensors in layers.values()])
@@ -36,7 +36,7 @@ def norms(layers: Mapping[str, Sequence[Tensor]]) -> Tensor:
 
 
 @contextmanager
-def watched(model: nn.Module, fired: dict[str, Tensor]) -> Iterator[None]:
+def record_relu_activity(model: nn.Module, fired: dict[str, Tensor]) -> Iterator[None]:
     """Every ReLU notes in `fired` which of its units let anything through, in its first calls: (D,) bool by name."""
     calls: dict[str, int] = {}
 
@@ -45,7 +45,7 @@ def watched(model: nn.Module, fired: dict[str, Tensor]) -> Iterator[None]:
         if name in fired and len(fired[name]) != output.shape[unit]:
             name = f"{name} of {output.shape[unit]}"  # one ReLU behind several layers
         calls[name] = calls.get(name, 0) + 1
-        if calls[name] > CALLS:
+        if calls[name] > MAX_CALLS:
             return
         others = [dim for dim in range(output.ndim) if dim != unit]
         seen = (output.detach() > 0).any(others[0]) if len(others) == 1 else (output.detach() > 0).sum(others) > 0
@@ -66,17 +66,17 @@ def watched(model: nn.Module, fired: dict[str, Tensor]) -> Iterator[None]:
 # ---- a loss that is no number
 
 
-def where_broken(model: nn.Module, inputs: Tensor) -> str:
+def locate_nan(model: nn.Module, inputs: Tensor) -> str:
     """Where numbers end: in the inputs, in a weight, in what a module makes of sound inputs, or in the loss itself."""
     if inputs.is_floating_point() and not (sound := inputs.isfinite().flatten(1).all(1)).all():
         return f"inputs of the batch (examples {', '.join(map(str, torch.nonzero(~sound).flatten().tolist()[:5]))})"
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():
             return f"weights of {name}"
-    return _first_broken_output(model, inputs) or "loss"
+    return _first_nan_output(model, inputs) or "loss"
 
 
-def _first_broken_output(model: nn.Module, inputs: Tensor) -> str | None:
+def _first_nan_output(model: nn.Module, inputs: Tensor) -> str | None:
     found: list[str] = []
 
     def look(name: str, output: Any) -> None:
@@ -101,7 +101,7 @@ def _first_broken_output(model: nn.Module, inputs: Tensor) -> str | None:
 # ---- training against validation
 
 
-def shift(train: Tensor, val: Tensor) -> dict[str, float]:
+def measure_shift(train: Tensor, val: Tensor) -> dict[str, float]:
     """How far validation inputs lie from training inputs, by feature; see `Facts.shift`.
 
     train, val: uint8 images (N, C, H, W), or tokens (N, T) with 0 for padding and 1 for unknown words; nothing is said
@@ -111,13 +111,13 @@ def shift(train: Tensor, val: Tensor) -> dict[str, float]:
     tokens = train.ndim == 2 and not train.is_floating_point() and 0 <= int(train.min()) <= int(train.max()) < 2**24
     if not (images or tokens):
         return {}
-    train, val = train[:: max(1, len(train) // LOOKED_AT)], val[:: max(1, len(val) // LOOKED_AT)]
+    train, val = train[:: max(1, len(train) // SAMPLED_EXAMPLES)], val[:: max(1, len(val) // SAMPLED_EXAMPLES)]
     if train.ndim == 2:
-        return _words(train.long(), val.long())
-    return _distances(_picture(train), _picture(val))
+        return _token_distance(train.long(), val.long())
+    return _statistic_distances(_image_statistics(train), _image_statistics(val))
 
 
-def _picture(images: Tensor) -> dict[str, Tensor]:
+def _image_statistics(images: Tensor) -> dict[str, Tensor]:
     """Features of each image: (N,) each."""
     pixels = images.float() / 255
     features = {f"mean of channel {i}": pixels[:, i].mean((1, 2)) for i in range(pixels.shape[1])}
@@ -128,17 +128,17 @@ def _picture(images: Tensor) -> dict[str, Tensor]:
     return features
 
 
-def _distances(train: Mapping[str, Tensor], val: Mapping[str, Tensor]) -> dict[str, float]:
+def _statistic_distances(train: Mapping[str, Tensor], val: Mapping[str, Tensor]) -> dict[str, float]:
     return {
         name: float((values.mean() - val[name].mean()).abs() / values.std().clamp(min=1e-6))
         for name, values in train.items()
     }
 
 
-def _words(train: Tensor, val: Tensor) -> dict[str, float]:
+def _token_distance(train: Tensor, val: Tensor) -> dict[str, float]:
     lengths = {"length": (train > 0).float().sum(1)}, {"length": (val > 0).float().sum(1)}
     ids = int(max(train.max(), val.max())) + 2
     known = [tokens[tokens > 0].bincount(minlength=ids).float() for tokens in (train, val)]
     ours, theirs = (counts / counts.sum().clamp(min=1) for counts in known)
-    common = torch.cat([torch.tensor([1]), ours[2:].argsort(descending=True)[:COMMON] + 2])
-    return _distances(*lengths) | {"shares of words": float((ours - theirs)[common].abs().sum() / 2)}
+    common = torch.cat([torch.tensor([1]), ours[2:].argsort(descending=True)[:COMMON_TOKENS] + 2])
+    return _statistic_distances(*lengths) | {"shares of words": float((ours - theirs)[common].abs().sum() / 2)}

@@ -7,9 +7,9 @@ from typing import Any
 from train_smarter.diagnosis.data_rules import class_imbalance, class_never_predicted, distribution_shift, label_noise
 from train_smarter.diagnosis.findings import ORDER, Finding, Limits, Rule
 from train_smarter.diagnosis.fit_rules import (
+    accuracy_noise,
     early_stopping_never,
     early_stopping_too_soon,
-    luck,
     overfitting,
     training_too_short,
     underfitting,
@@ -21,7 +21,7 @@ from train_smarter.diagnosis.optimization_rules import (
     exploding_gradients,
     learning_rate_too_high,
     learning_rate_too_low,
-    loss_not_finite,
+    nan_loss,
     vanishing_gradients,
 )
 
@@ -38,7 +38,7 @@ def diagnose(evidence: Evidence, limits: Limits) -> list[Finding]:
 
 
 RULES: tuple[Rule, ...] = (
-    loss_not_finite,
+    nan_loss,
     exploding_gradients,
     learning_rate_too_high,
     vanishing_gradients,
@@ -54,13 +54,13 @@ RULES: tuple[Rule, ...] = (
     early_stopping_too_soon,
     early_stopping_never,
     data_starvation,
-    luck,
+    accuracy_noise,
 )
-FIT = ("overfitting", "underfitting", "training_too_short", "early_stopping_too_soon", "label_noise")
+FIT_RULES = ("overfitting", "underfitting", "training_too_short", "early_stopping_too_soon", "label_noise")
 # What a finding explains, and so is not told beside it.
 EXPLAINS: dict[str, tuple[str, ...]] = {
     "loss_not_finite": (
-        *FIT,
+        *FIT_RULES,
         "learning_rate_too_high",
         "dead_relus",
         "distribution_shift",
@@ -68,7 +68,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
         "luck",
     ),
     "exploding_gradients": ("learning_rate_too_high", "vanishing_gradients", "underfitting", "training_too_short"),
-    "learning_rate_too_high": (*FIT, "vanishing_gradients", "distribution_shift"),
+    "learning_rate_too_high": (*FIT_RULES, "vanishing_gradients", "distribution_shift"),
     "vanishing_gradients": ("underfitting", "learning_rate_too_low", "training_too_short", "early_stopping_too_soon"),
     "learning_rate_too_low": ("underfitting", "training_too_short", "early_stopping_too_soon"),
     "dead_relus": ("learning_rate_too_low",),
@@ -78,6 +78,6 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
 }
 
 
-def contents(findings: Sequence[Finding], advice: Callable[[Finding], list[str]]) -> list[dict[str, Any]]:
+def to_json(findings: Sequence[Finding], advice: Callable[[Finding], list[str]]) -> list[dict[str, Any]]:
     """As they are kept in diagnosis.json."""
     return [asdict(finding) | {"advice": advice(finding)} for finding in findings]

@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from train_smarter.diagnosis.findings import Finding
-from train_smarter.diagnosis.measurements import Facts
+from train_smarter.diagnosis.measurements import Measurements
 
-MOST = 3  # overrides for a finding
-USUAL = {"Adam": 1e-3, "AdamW": 1e-3, "SGD": 1e-2}  # learning rates
-WEIGHTED = 20  # classes up to which weights are spelled out
-NOTABLE = 1.5  # times the smallest weight: less is not worth it
+MAX_SUGGESTIONS = 3  # overrides for a finding
+USUAL_RATES = {"Adam": 1e-3, "AdamW": 1e-3, "SGD": 1e-2}  # learning rates
+BALANCED_WEIGHTS = 20  # classes up to which weights are spelled out
+NOTABLE_SHIFT = 1.5  # times the smallest weight: less is not worth it
 
 Proposals = Callable[["Settings"], list[tuple[str, Any]]]  # (key, new value); None: there is nothing to change
 
@@ -18,7 +18,7 @@ Proposals = Callable[["Settings"], list[tuple[str, Any]]]  # (key, new value); N
 class Settings:
     """A run's config, as plain dicts, and its facts."""
 
-    def __init__(self, config: Mapping[str, Any], facts: Facts) -> None:
+    def __init__(self, config: Mapping[str, Any], facts: Measurements) -> None:
         self.config, self.facts = config, facts
 
     def get(self, key: str) -> Any:
@@ -35,52 +35,54 @@ class Settings:
         node = self.get(parent) if parent else self.config
         return isinstance(node, Mapping) and name in node
 
-    def raised(self, key: str, value: float) -> float | None:
+    def with_change(self, key: str, value: float) -> float | None:
         """The value, where the present one is smaller."""
         now = self.get(key)
         return value if isinstance(now, int | float) and not isinstance(now, bool) and now < value else None
 
 
-def advice(finding: Finding, config: Mapping[str, Any], facts: Facts) -> list[str]:
+def suggest(finding: Finding, config: Mapping[str, Any], facts: Measurements) -> list[str]:
     """At most three overrides; none where only the data can be mended."""
     settings = Settings(config, facts)
     proposed = PROPOSALS[finding.name](settings) if finding.name in PROPOSALS else []
     useful = [(key, value) for key, value in proposed if value is not None and settings.has(key)]
-    return [f"{key}={_word(value)}" for key, value in useful if value != settings.get(key)][:MOST]
+    return [f"{key}={_to_cli(value)}" for key, value in useful if value != settings.get(key)][:MAX_SUGGESTIONS]
 
 
-def _word(value: Any) -> str:
+def _to_cli(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:.3g}"
     return (
-        f"[{','.join(map(_word, value))}]" if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
+        f"[{','.join(map(_to_cli, value))}]"
+        if isinstance(value, Sequence) and not isinstance(value, str)
+        else str(value)
     )
 
 
 # ---- learning rates
 
 
-def _usual(settings: Settings) -> float:
-    return USUAL.get(str(settings.get("optimizer._target_")).rpartition(".")[2], 1e-3)
+def _use_usual_rate(settings: Settings) -> float:
+    return USUAL_RATES.get(str(settings.get("optimizer._target_")).rpartition(".")[2], 1e-3)
 
 
 def _lower_rate(settings: Settings) -> float | None:
     """The optimizer's usual one, where that is much less; else a tenth."""
     rate = settings.get("optimizer.lr")
-    return None if rate is None else min(_usual(settings), rate / 10)
+    return None if rate is None else min(_use_usual_rate(settings), rate / 10)
 
 
-def _higher_rate(settings: Settings) -> float | None:
+def _raise_rate(settings: Settings) -> float | None:
     rate = settings.get("optimizer.lr")
-    return None if rate is None else max(_usual(settings), rate * 10)
+    return None if rate is None else max(_use_usual_rate(settings), rate * 10)
 
 
 # ---- size
 
 
-def _wider(settings: Settings) -> list[tuple[str, Any]]:
+def _widen(settings: Settings) -> list[tuple[str, Any]]:
     widths, hidden = settings.get("model.widths"), settings.get("model.hidden")
     return [
         ("model.widths", [max(64, 4 * width) for width in widths] if widths else None),
@@ -89,7 +91,7 @@ def _wider(settings: Settings) -> list[tuple[str, Any]]:
     ]
 
 
-def _shallower(settings: Settings) -> list[tuple[str, Any]]:
+def _make_shallower(settings: Settings) -> list[tuple[str, Any]]:
     widths = settings.get("model.widths")
     return [
         ("model.widths", list(widths)[:2] if widths and len(widths) > 2 else None),
@@ -97,34 +99,34 @@ def _shallower(settings: Settings) -> list[tuple[str, Any]]:
     ]
 
 
-def _more_dropout(settings: Settings) -> float | None:
+def _raise_dropout(settings: Settings) -> float | None:
     """A step up: much at once takes the order of words from a network that reads."""
     now = settings.get("model.dropout")
-    return None if now is None else settings.raised("model.dropout", min(0.5, round(now + 0.2, 2)))
+    return None if now is None else settings.with_change("model.dropout", min(0.5, round(now + 0.2, 2)))
 
 
 # ---- a list each
 
 
-def _overfitting(settings: Settings) -> list[tuple[str, Any]]:
+def _against_overfitting(settings: Settings) -> list[tuple[str, Any]]:
     decay = 0.1 if "AdamW" in str(settings.get("optimizer._target_")) else 1e-3
     side = (settings.get("data.shape") or [0])[-1]
     return [
-        ("data.augment.crop.padding", settings.raised("data.augment.crop.padding", 4 if side >= 32 else 2)),
-        ("model.dropout", _more_dropout(settings)),
-        ("data.augment.rotation.degrees", settings.raised("data.augment.rotation.degrees", 10)),
-        ("optimizer.weight_decay", settings.raised("optimizer.weight_decay", decay)),
-        ("model.label_smoothing", settings.raised("model.label_smoothing", 0.1)),
+        ("data.augment.crop.padding", settings.with_change("data.augment.crop.padding", 4 if side >= 32 else 2)),
+        ("model.dropout", _raise_dropout(settings)),
+        ("data.augment.rotation.degrees", settings.with_change("data.augment.rotation.degrees", 10)),
+        ("optimizer.weight_decay", settings.with_change("optimizer.weight_decay", decay)),
+        ("model.label_smoothing", settings.with_change("model.label_smoothing", 0.1)),
     ]
 
 
-def _underfitting(settings: Settings) -> list[tuple[str, Any]]:
+def _against_underfitting(settings: Settings) -> list[tuple[str, Any]]:
     dropped = settings.get("model.dropout") or 0
     less = [("model.dropout", 0.2 if dropped > 0.5 else None)]
-    return [*less, *_wider(settings), ("optimizer.lr", _usual(settings)), ("model.dropout", 0.0)]
+    return [*less, *_widen(settings), ("optimizer.lr", _use_usual_rate(settings)), ("model.dropout", 0.0)]
 
 
-def _training_too_short(settings: Settings) -> list[tuple[str, Any]]:
+def _against_short_training(settings: Settings) -> list[tuple[str, Any]]:
     epochs, steps = settings.get("trainer.max_epochs"), settings.get("trainer.max_steps") or -1
     rate = settings.get("optimizer.lr")
     return [
@@ -134,25 +136,25 @@ def _training_too_short(settings: Settings) -> list[tuple[str, Any]]:
     ]
 
 
-def _vanishing(settings: Settings) -> list[tuple[str, Any]]:
-    return [*_shallower(settings), ("model.batch_norm", True), ("optimizer.lr", _usual(settings))]
+def _against_vanishing(settings: Settings) -> list[tuple[str, Any]]:
+    return [*_make_shallower(settings), ("model.batch_norm", True), ("optimizer.lr", _use_usual_rate(settings))]
 
 
-def _exploding(settings: Settings) -> list[tuple[str, Any]]:
+def _against_exploding(settings: Settings) -> list[tuple[str, Any]]:
     clip = 1.0 if settings.get("trainer.gradient_clip_val") is None else None
     return [("model.batch_norm", True), ("trainer.gradient_clip_val", clip), ("optimizer.lr", _lower_rate(settings))]
 
 
-def _dead(settings: Settings) -> list[tuple[str, Any]]:
+def _against_dead_relus(settings: Settings) -> list[tuple[str, Any]]:
     rate = settings.get("optimizer.lr") or 0
     lower = ("optimizer.lr", _lower_rate(settings))
     norm = ("model.batch_norm", True)
-    return [lower, norm] if rate > 3 * _usual(settings) else [norm, lower]
+    return [lower, norm] if rate > 3 * _use_usual_rate(settings) else [norm, lower]
 
 
-def _not_finite(settings: Settings) -> list[tuple[str, Any]]:
+def _against_nan(settings: Settings) -> list[tuple[str, Any]]:
     """Nothing where the inputs are broken: they are to be mended."""
-    if "inputs" in str((settings.facts.broken or {}).get("where")):
+    if "inputs" in str((settings.facts.nan_location or {}).get("where")):
         return []
     half = "bf16-mixed" if settings.get("trainer.precision") == "16-mixed" else None
     return [
@@ -162,7 +164,7 @@ def _not_finite(settings: Settings) -> list[tuple[str, Any]]:
     ]
 
 
-def _too_soon(settings: Settings) -> list[tuple[str, Any]]:
+def _against_early_stop(settings: Settings) -> list[tuple[str, Any]]:
     patience = settings.get("callbacks.early_stopping.patience")
     return [
         ("callbacks.early_stopping.min_delta", 0 if settings.get("callbacks.early_stopping.min_delta") else None),
@@ -170,7 +172,7 @@ def _too_soon(settings: Settings) -> list[tuple[str, Any]]:
     ]
 
 
-def _never(settings: Settings) -> list[tuple[str, Any]]:
+def _against_late_stop(settings: Settings) -> list[tuple[str, Any]]:
     """As many epochs as it takes, or a patience that leaves some."""
     epochs, patience, validations = (
         settings.get("trainer.max_epochs"),
@@ -186,37 +188,37 @@ def _never(settings: Settings) -> list[tuple[str, Any]]:
     ]
 
 
-def _shift(settings: Settings) -> list[tuple[str, Any]]:
+def _against_shift(settings: Settings) -> list[tuple[str, Any]]:
     """Validation cut from train itself, and a training that sees more than train has."""
     return [
         ("data.fold", 0 if settings.get("data.fold") is None else None),
-        ("data.augment.jitter.brightness", settings.raised("data.augment.jitter.brightness", 0.4)),
-        ("model.dropout", _more_dropout(settings)),
+        ("data.augment.jitter.brightness", settings.with_change("data.augment.jitter.brightness", 0.4)),
+        ("model.dropout", _raise_dropout(settings)),
     ]
 
 
-def _noise(settings: Settings) -> list[tuple[str, Any]]:
+def _against_label_noise(settings: Settings) -> list[tuple[str, Any]]:
     return [
-        ("model.dropout", _more_dropout(settings)),
-        ("model.label_smoothing", settings.raised("model.label_smoothing", 0.2)),
+        ("model.dropout", _raise_dropout(settings)),
+        ("model.label_smoothing", settings.with_change("model.label_smoothing", 0.2)),
         ("optimizer.lr", _lower_rate(settings)),
     ]
 
 
-def _imbalance(settings: Settings) -> list[tuple[str, Any]]:
-    return [("model.class_weights", _balanced(settings.facts.train_classes)), ("monitor", "val/f1")]
+def _against_imbalance(settings: Settings) -> list[tuple[str, Any]]:
+    return [("model.class_weights", _balanced_weights(settings.facts.train_classes)), ("monitor", "val/f1")]
 
 
-def _balanced(counts: Sequence[int]) -> list[float] | None:
+def _balanced_weights(counts: Sequence[int]) -> list[float] | None:
     """Weights by which every class counts the same, ten times the mean at most."""
-    if not counts or not min(counts) or len(counts) > WEIGHTED:
+    if not counts or not min(counts) or len(counts) > BALANCED_WEIGHTS:
         return None
     mean = sum(counts) / len(counts)
     weights = [round(min(10.0, mean / count), 2) for count in counts]
-    return weights if max(weights) > NOTABLE * min(weights) else None
+    return weights if max(weights) > NOTABLE_SHIFT * min(weights) else None
 
 
-def _waiting(settings: Settings) -> list[tuple[str, Any]]:
+def _against_data_wait(settings: Settings) -> list[tuple[str, Any]]:
     size = settings.get("data.batch_size")
     gpu = settings.get("trainer.accelerator") not in ("cpu", None)
     return [
@@ -228,22 +230,24 @@ def _waiting(settings: Settings) -> list[tuple[str, Any]]:
 
 
 PROPOSALS: dict[str, Proposals] = {
-    "loss_not_finite": _not_finite,
-    "exploding_gradients": _exploding,
+    "loss_not_finite": _against_nan,
+    "exploding_gradients": _against_exploding,
     "learning_rate_too_high": lambda settings: [
         ("optimizer.lr", _lower_rate(settings)),
     ],
-    "learning_rate_too_low": lambda settings: [("optimizer.lr", _higher_rate(settings))],
-    "vanishing_gradients": _vanishing,
-    "dead_relus": _dead,
-    "class_never_predicted": lambda settings: [("model.class_weights", _balanced(settings.facts.train_classes))],
-    "class_imbalance": _imbalance,
-    "distribution_shift": _shift,
-    "label_noise": _noise,
-    "overfitting": _overfitting,
-    "underfitting": _underfitting,
-    "training_too_short": _training_too_short,
-    "early_stopping_too_soon": _too_soon,
-    "early_stopping_never": _never,
-    "data_starvation": _waiting,
+    "learning_rate_too_low": lambda settings: [("optimizer.lr", _raise_rate(settings))],
+    "vanishing_gradients": _against_vanishing,
+    "dead_relus": _against_dead_relus,
+    "class_never_predicted": lambda settings: [
+        ("model.class_weights", _balanced_weights(settings.facts.train_classes))
+    ],
+    "class_imbalance": _against_imbalance,
+    "distribution_shift": _against_shift,
+    "label_noise": _against_label_noise,
+    "overfitting": _against_overfitting,
+    "underfitting": _against_underfitting,
+    "training_too_short": _against_short_training,
+    "early_stopping_too_soon": _against_early_stop,
+    "early_stopping_never": _against_late_stop,
+    "data_starvation": _against_data_wait,
 }

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LinearLR, LRScheduler, ReduceLROnPlateau, S
 from train_smarter.errors import UserError
 
 
-class Schedule:
+class LRSchedule:
     """A torch scheduler, how often it steps, and a warm-up before it.
 
     Args:
@@ -32,9 +32,9 @@ class Schedule:
     ) -> None:
         self.factory, self.interval, self.warmup, self.monitor = factory, interval, warmup, monitor
 
-    def of(self, optimizer: Optimizer, trainer: Trainer) -> dict[str, Any]:
+    def build(self, optimizer: Optimizer, trainer: Trainer) -> dict[str, Any]:
         """What `configure_optimizers` returns for an optimizer with this schedule."""
-        scheduler = self._filled(self._total(trainer))(optimizer)
+        scheduler = self._fill_total(self._total_steps(trainer))(optimizer)
         if self.warmup:
             if isinstance(scheduler, ReduceLROnPlateau):
                 raise UserError(
@@ -45,11 +45,11 @@ class Schedule:
         config = {"scheduler": scheduler, "interval": self.interval}
         return {"optimizer": optimizer, "lr_scheduler": config | ({"monitor": self.monitor} if self.monitor else {})}
 
-    def _filled(self, total: Callable[[], int]) -> Callable[[Optimizer], LRScheduler]:
+    def _fill_total(self, total: Callable[[], int]) -> Callable[[Optimizer], LRScheduler]:
         keywords = getattr(self.factory, "keywords", {})
         return partial(self.factory, **{name: total() for name, value in keywords.items() if value == "total"})
 
-    def _total(self, trainer: Trainer) -> Callable[[], int]:
+    def _total_steps(self, trainer: Trainer) -> Callable[[], int]:
         def total() -> int:
             count = trainer.max_epochs if self.interval == "epoch" else trainer.estimated_stepping_batches
             if count is None or not 0 < count < float("inf"):

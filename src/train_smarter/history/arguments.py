@@ -12,48 +12,55 @@ from omegaconf import OmegaConf
 
 from train_smarter.errors import UserError
 from train_smarter.history.find import find, find_run, is_run
-from train_smarter.history.saved_config import SAVED, _key_of, _saved, literally, loaded, past_overrides
-from train_smarter.quoting import quoted
+from train_smarter.history.saved_config import (
+    SAVED_VARIABLE,
+    key_of,
+    load_yaml,
+    past_overrides,
+    quote_values,
+    saved_variable,
+)
+from train_smarter.quoting import quote
 from train_smarter.trust import check_folder, choices, keys, name_data, split_overrides
 
 # ---- the words that name it, on a command line
 
 
-def reading(argv: Sequence[str], verb: str, logs: Path, *, literal: Sequence[str] = ()) -> list[str]:
+def argv_for_reader(argv: Sequence[str], verb: str, logs: Path, *, literal: Sequence[str] = ()) -> list[str]:
     """The command line of a verb that reads a past run, as Hydra is to see it.
 
     `run=` is taken literally, whatever it holds, and so are the words of the keys in `literal`. The overrides of that
     run come first, then the user's own; results and log go into <run>/<verb>/.
     """
-    given, own = _parted(argv, "run")
+    given, own = _pop_key(argv, "run")
     if {"-m", "--multirun"} & set(argv):
         raise UserError(f"{verb} reads one run at a time: type it without -m")
     if not given and any(word.startswith("-") for word in argv):
         return own  # --help, --cfg job: nothing is read
-    if len(given) == 1 and _plain(given[0]) != given[0]:
+    if len(given) == 1 and _unquote(given[0]) != given[0]:
         return list(argv)  # a further process of this command: its words have been here before
     if len(given) != 1 or not given[0]:
         raise UserError(f"{verb} needs one run: type {verb} run=last, or {verb} run=<folder>")
     folder = find_run(given[0], typed_logs(own, logs))
     check_folder(folder)
-    places = [f"run={quoted(folder)}", f"hydra.run.dir={quoted(folder / verb)}", "hydra.output_subdir=null"]
-    return [*past_overrides(folder), *places, *literally(own, literal)]
+    places = [f"run={quote(folder)}", f"hydra.run.dir={quote(folder / verb)}", "hydra.output_subdir=null"]
+    return [*past_overrides(folder), *places, *quote_values(own, literal)]
 
 
-def returning(argv: Sequence[str], logs: Path) -> list[str]:
+def argv_for_train(argv: Sequence[str], logs: Path) -> list[str]:
     """The command line of `train`, as Hydra is to see it: with `resume=` or `rerun=`, a past run's words come first.
 
     Both are taken literally. A run goes on in its own folder, where Hydra writes nothing; with -m, a grid multirun.
     """
-    if _saved().get("process") == os.getpid():  # of an earlier command of this program
-        del os.environ[SAVED]
-    resumed, own = _parted(argv, "resume")
-    rerun, own = _parted(own, "rerun")
+    if saved_variable().get("process") == os.getpid():  # of an earlier command of this program
+        del os.environ[SAVED_VARIABLE]
+    resumed, own = _pop_key(argv, "resume")
+    rerun, own = _pop_key(own, "rerun")
     if not resumed and not rerun:
         return list(argv)
     if len(resumed) + len(rerun) != 1 or not (resumed + rerun)[0]:
         raise UserError("give one run to go on with: train resume=last; or one to do again: train rerun=<folder>")
-    if _plain((resumed + rerun)[0]) != (resumed + rerun)[0]:
+    if _unquote((resumed + rerun)[0]) != (resumed + rerun)[0]:
         return list(argv)  # a further process of this command: its words have been here before
     if resumed and (dirs := [word for word in own if re.match(r"\+*hydra\.(run|sweep)\.(dir|subdir)=", word)]):
         raise UserError(f"{dirs[0]}: a run goes on in its own folder; leave it out, or type train rerun={resumed[0]}")
@@ -61,24 +68,24 @@ def returning(argv: Sequence[str], logs: Path) -> list[str]:
     if rerun:
         folder = find_run(rerun[0], home, key="rerun")
         check_folder(folder)
-        return [*past_overrides(folder), f"rerun={quoted(folder)}", *own]
+        return [*past_overrides(folder), f"rerun={quote(folder)}", *own]
     if {"-m", "--multirun"} & set(argv):
-        return _multirun_again(find(resumed[0], home, key="resume", kinds=("multiruns",)), own)
+        return _argv_for_multirun(find(resumed[0], home, key="resume", kinds=("multiruns",)), own)
     folder = find(resumed[0], home, key="resume")
     check_folder(folder)
     if not is_run(folder):
         raise UserError(f"resume={resumed[0]} is a multirun: type train -m resume={folder.name}")
-    places = [f"resume={quoted(folder)}", f"hydra.run.dir={quoted(folder)}", "hydra.output_subdir=null"]
+    places = [f"resume={quote(folder)}", f"hydra.run.dir={quote(folder)}", "hydra.output_subdir=null"]
     return [*past_overrides(folder), *places, *own]
 
 
-def _multirun_again(folder: Path, own: Sequence[str]) -> list[str]:
+def _argv_for_multirun(folder: Path, own: Sequence[str]) -> list[str]:
     """The words of a multirun: each job of a grid finds out what is left to do, and of a search its study does."""
     if not (folder / "multirun.yaml").is_file():
         raise UserError(f"resume={folder} is one run, no multirun: type it without -m")
     check_folder(folder)
     file = folder / "multirun.yaml"
-    hydra = _hydra_part(file)
+    hydra = _saved_hydra_config(file)
     saved = hydra.get("overrides") or {}
     words, unsafe = split_overrides(saved.get("task") or [], file)
     typed = [*keys(own), *(word.partition("=")[0] for word in choices(own))]
@@ -89,18 +96,18 @@ def _multirun_again(folder: Path, own: Sequence[str]) -> list[str]:
         )
     if name_data(words):
         words.append("++data.download=false")  # a folder that only the file names is read, and not written to
-    brought = [word for word in words if not _key_of([word]) & _key_of(own)]
-    os.environ[SAVED] = json.dumps({"words": brought, "process": os.getpid()})
-    about = _about_multiruns([str(word) for word in saved.get("hydra") or []], file, own)
-    places = [f"hydra.sweep.dir={quoted(folder)}"]
+    brought = [word for word in words if not key_of([word]) & key_of(own)]
+    os.environ[SAVED_VARIABLE] = json.dumps({"words": brought, "process": os.getpid()})
+    about = _is_about_multirun([str(word) for word in saved.get("hydra") or []], file, own)
+    places = [f"hydra.sweep.dir={quote(folder)}"]
     if "OptunaSweeper" not in str(hydra.get("sweeper")):  # a study knows which of its trials have ended
-        places = [f"resume={quoted(folder)}", *places, "hydra.output_subdir=null"]
+        places = [f"resume={quote(folder)}", *places, "hydra.output_subdir=null"]
     return [*words, *about, *places, *own]
 
 
-def _hydra_part(file: Path) -> dict[str, Any]:
+def _saved_hydra_config(file: Path) -> dict[str, Any]:
     """Hydra's part of a multirun's config, interpolations as they are written."""
-    content: Any = OmegaConf.to_container(loaded(file), resolve=False)
+    content: Any = OmegaConf.to_container(load_yaml(file), resolve=False)
     hydra = content.get("hydra") if isinstance(content, dict) else None
     parts = [hydra.get("overrides")] if isinstance(hydra, dict) else [None]
     if not isinstance(hydra, dict) or not isinstance(parts[0], dict):
@@ -109,7 +116,7 @@ def _hydra_part(file: Path) -> dict[str, Any]:
 
 
 # Of Hydra's own part, what a multirun takes over from its folder, though that may be a stranger's.
-TAKEN_OVER = re.compile(
+RESUMABLE = re.compile(
     r"hydra/launcher=(basic|process)"
     r"|hydra/(sweeper|sweeper/sampler|sweeper/pruner)=\w+"
     r"|hydra\.sweeper\.(study_name=[^$]*|(n_trials|n_jobs|max_failures|max_failure_rate)=[\w.+-]*)"
@@ -119,11 +126,11 @@ TAKEN_OVER = re.compile(
 )
 
 
-def _about_multiruns(words: Sequence[str], file: Path, typed: Sequence[str]) -> list[str]:
+def _is_about_multirun(words: Sequence[str], file: Path, typed: Sequence[str]) -> list[str]:
     """How a multirun was to search and to be launched."""
     kept = [word for word in words if not re.match(r"\+*hydra\.(mode|sweep\.dir|output_subdir)=", word)]
     for word in kept:
-        if not TAKEN_OVER.fullmatch(word) and word not in typed:
+        if not RESUMABLE.fullmatch(word) and word not in typed:
             raise UserError(f"{file}: {word!r} is not taken over; type the multirun's own command again to go on")
     return [word for word in kept if word not in typed]
 
@@ -134,13 +141,13 @@ def typed_logs(words: Sequence[str], logs: Path) -> Path:
     return Path(*typed[-1:]) if typed else logs
 
 
-def _parted(argv: Sequence[str], key: str) -> tuple[list[str], list[str]]:
+def _pop_key(argv: Sequence[str], key: str) -> tuple[list[str], list[str]]:
     """The values that were given to a key, and all other words."""
     given = [word.lstrip("+").removeprefix(f"{key}=") for word in argv if word.lstrip("+").startswith(f"{key}=")]
     return given, [word for word in argv if not word.lstrip("+").startswith(f"{key}=")]
 
 
-def _plain(value: str) -> str:
+def _unquote(value: str) -> str:
     """Undoes `quoted`: the further processes of a run are started with the words that Hydra saw."""
     if value[:1] == "'" and Path(value[1:]).is_absolute():
         return str(OmegaConf.create({"run": OverridesParser.create().parse_override(f"run={value}").value()}).run)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from train_smarter.errors import UserError, nearest
-from train_smarter.history.saved_config import recorded
+from train_smarter.errors import UserError, did_you_mean
+from train_smarter.history.saved_config import load_saved_config
 from train_smarter.run.files import read_json
-from train_smarter.sanitize import printable
+from train_smarter.sanitize import escape_controls
 from train_smarter.trust import check_folder
 
 # ---- finding it
@@ -26,7 +26,9 @@ def find(reference: str, logs: Path, *, key: str = "run", kinds: Sequence[str] =
         kinds: what `last` may mean, of "runs" and "multiruns".
     """
     homes = [logs / "train" / kind for kind in ("runs", "multiruns")]
-    known = {folder: _start(folder) for home in homes for folder in home.glob("*") if is_run(folder) or jobs(folder)}
+    known = {
+        folder: _start_time(folder) for home in homes for folder in home.glob("*") if is_run(folder) or jobs(folder)
+    }
     if reference == "last":
         meant = [folder for folder in known if folder.parent.name in kinds]
         if not meant:
@@ -38,7 +40,7 @@ def find(reference: str, logs: Path, *, key: str = "run", kinds: Sequence[str] =
             return folder.resolve()
     names = sorted(folder.name for folder in known)
     newest = f"; the newest is {max(known, key=lambda folder: known[folder]).name}" if known else ""
-    hint = nearest(reference, ["last", *names]) or newest
+    hint = did_you_mean(reference, ["last", *names]) or newest
     raise UserError(f"{key}={reference} is no run folder: give `last`, a folder, or a name under {homes[0]}{hint}")
 
 
@@ -73,14 +75,14 @@ def best_job(multirun: Path) -> Path:
                 values[job] = results["best"]
     if not values:
         raise UserError(f"{multirun} is a multirun in which no trial is done: give one of its folders")
-    mode = OmegaConf.to_container(recorded(next(iter(values))), resolve=False).get("mode")  # type: ignore[union-attr]
+    mode = OmegaConf.to_container(load_saved_config(next(iter(values))), resolve=False).get("mode")  # type: ignore[union-attr]
     best = (min if mode == "min" else max)(values, key=lambda job: values[job])
     told = f"{multirun.name} is a multirun; its best trial is {best.name}, with {values[best]:.4f}"
-    print(printable(told), file=sys.stderr)  # noqa: T201
+    print(escape_controls(told), file=sys.stderr)  # noqa: T201
     return best
 
 
-def _start(folder: Path) -> tuple[str, str]:
+def _start_time(folder: Path) -> tuple[str, str]:
     """Sorts runs by age, however they are named; a multirun began with its first job."""
     try:
         begun = str(read_json(min(jobs(folder), default=folder) / "record.json")["start"])

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from train_smarter.data.base import Data
-from train_smarter.errors import UserError, _gist
+from train_smarter.errors import UserError, first_paragraph
 from train_smarter.fit.module import Classifier
 from train_smarter.run.files import read_json
 
 
-def restore(data: Data, model: Classifier, folder: Path, checkpoint: Path) -> int:
+def load_weights(data: Data, model: Classifier, folder: Path, checkpoint: Path) -> int:
     """Sets data and model to what a run in `folder` had learned; returns the training step of the checkpoint.
 
     The data treat new input as the run treated its own (normalisation, vocabulary); the model has the checkpoint's
@@ -30,7 +30,7 @@ def restore(data: Data, model: Classifier, folder: Path, checkpoint: Path) -> in
     try:
         model.load_state_dict(content["state_dict"])
     except (KeyError, RuntimeError, AttributeError, TypeError) as error:
-        raise UserError(f"{checkpoint} does not fit {type(model).__name__}: {_gist(error)}") from error
+        raise UserError(f"{checkpoint} does not fit {type(model).__name__}: {first_paragraph(error)}") from error
     model.eval()
     return int(content.get("global_step", 0))
 
@@ -44,7 +44,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         holds = f"it holds {code[1]}, which is code" if code else "it is damaged, or holds more than numbers"
         raise UserError(f"{path} is refused: {holds}") from error
     except Exception as error:  # a damaged file fails in many ways
-        raise UserError(f"{path} is no checkpoint that can be read: {_gist(error)[:200]}") from error
+        raise UserError(f"{path} is no checkpoint that can be read: {first_paragraph(error)[:200]}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is no checkpoint: it holds a {type(content).__name__}")
     return content

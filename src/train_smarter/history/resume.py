@@ -14,9 +14,9 @@ from train_smarter.history import find, saved_config
 from train_smarter.run import files, record, run_dir
 
 # Other settings of these would make a state from what a run has become that no run of one setting could have.
-BREAKING = ("seed", "monitor", "mode", "train", "data", "model", "optimizer", "scheduler", "trainer")
+FROZEN = ("seed", "monitor", "mode", "train", "data", "model", "optimizer", "scheduler", "trainer")
 # Of those, what changes no weight, or only how long it goes on.
-HARMLESS = (
+ALLOWED = (
     "data.eval_batch_size",
     "data.on_device",
     "data.dir",
@@ -37,11 +37,11 @@ HARMLESS = (
     "trainer.detect_anomaly",
 )
 # What a finished run can be asked for more by.
-LONGER = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "callbacks.early_stopping")
+EXTENDING = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "callbacks.early_stopping")
 
 
 @dataclass
-class Return:
+class ResumeState:
     """How a run goes on.
 
     cfg: its config, with the user's overrides; done: nothing is left to do; over: training has ended, evaluation not;
@@ -51,14 +51,14 @@ class Return:
 
     cfg: DictConfig
     done: bool = False
-    over: bool = False
+    training_done: bool = False
     checkpoint: Path | None = None
     epoch: int = 0
     step: int = 0
-    logged: int = 0
+    first_unlogged_step: int = 0
 
 
-def returned(cfg: DictConfig, folder: Path, *, first: bool = True) -> Return:
+def load_resume_state(cfg: DictConfig, folder: Path, *, first: bool = True) -> ResumeState:
     """Finds out how the run in `folder` goes on with a config that was composed for it; changes nothing.
 
     Args:
@@ -69,54 +69,56 @@ def returned(cfg: DictConfig, folder: Path, *, first: bool = True) -> Return:
     """
     state = record.status(folder)
     if not find.is_run(folder):  # a job of a multirun, whose turn had not come
-        return Return(saved_config.as_composed(cfg, "train"))
+        return ResumeState(saved_config.merge_pinned_config(cfg, "train"))
     if state == "running" and first:
         raise UserError(
             f"resume={folder} is still running, in process {files.read_json(folder / 'record.json').get('process')}: "
             "stop it first (Ctrl-C saves it)"
         )
-    cfg = saved_config.as_recorded(cfg, folder, "train", "resume", "rerun")
-    changed = dict(_differences(saved_config.recorded(folder), cfg))
-    longer = any(_under(key, LONGER) for key in changed)
-    _refuse_what_breaks(changed, cfg, folder)
+    cfg = saved_config.merge_saved_config(cfg, folder, "train", "resume", "rerun")
+    changed = dict(_changed_keys(saved_config.load_saved_config(folder), cfg))
+    longer = any(_is_under(key, EXTENDING) for key in changed)
+    _reject_frozen_changes(changed, cfg, folder)
     if cfg.seed is None and (folder / "record.json").exists():
         cfg.seed = files.read_json(folder / "record.json").get("seed")
     if state in ("done", "pruned") and not longer:
-        return Return(cfg, done=True)
+        return ResumeState(cfg, done=True)
     last = folder / "checkpoints" / "last.ckpt"
     if not last.is_file():
-        return Return(cfg)
+        return ResumeState(cfg)
     from train_smarter.history.restore import load_checkpoint
 
     content = load_checkpoint(last)
     if not all(isinstance(content.get(key), int) for key in ("epoch", "global_step")):
         raise UserError(f"{last} is not a checkpoint of a training: type train rerun={folder.name} to start again")
     over = bool((content.get("resume") or {}).get("over")) and not longer
-    _refuse_what_is_past(cfg, int(content["epoch"]))
+    _reject_shorter_run(cfg, int(content["epoch"]))
     epoch, step = int(content["epoch"]), int(content["global_step"])
     # What is logged as an epoch starts has the step of its first batch, before which the checkpoint was taken.
     logged = step + ((content.get("resume") or {}).get("batch") == 0)
-    return Return(cfg, over=over, checkpoint=last, epoch=epoch, step=step, logged=logged)
+    return ResumeState(cfg, training_done=over, checkpoint=last, epoch=epoch, step=step, first_unlogged_step=logged)
 
 
-def _differences(before: DictConfig, after: DictConfig) -> Iterator[tuple[str, tuple[Any, Any]]]:
+def _changed_keys(before: DictConfig, after: DictConfig) -> Iterator[tuple[str, tuple[Any, Any]]]:
     """Keys of the two configs that differ, with both values, as the configs state them: an interpolation once."""
-    flats = [saved_config.flat(OmegaConf.to_container(cfg, resolve=False)) for cfg in (before, after)]
+    flats = [saved_config.flatten(OmegaConf.to_container(cfg, resolve=False)) for cfg in (before, after)]
     for key in [*dict.fromkeys([*flats[0], *flats[1]])]:
         values = flats[0].get(key), flats[1].get(key)
         if values[0] != values[1]:
             yield key, values
 
 
-def _under(key: str, prefixes: tuple[str, ...]) -> bool:
+def _is_under(key: str, prefixes: tuple[str, ...]) -> bool:
     return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
 
 
-def _refuse_what_breaks(changed: dict[str, tuple[Any, Any]], cfg: DictConfig, folder: Path) -> None:
-    breaking = {key: values for key, values in changed.items() if _under(key, BREAKING) and not _under(key, HARMLESS)}
-    fixed = planned(cfg)
-    if fixed and any(_under(key, LONGER[:2]) for key in changed):
-        breaking |= {key: values for key, values in changed.items() if _under(key, LONGER[:2])}
+def _reject_frozen_changes(changed: dict[str, tuple[Any, Any]], cfg: DictConfig, folder: Path) -> None:
+    breaking = {
+        key: values for key, values in changed.items() if _is_under(key, FROZEN) and not _is_under(key, ALLOWED)
+    }
+    fixed = schedule_needs_length(cfg)
+    if fixed and any(_is_under(key, EXTENDING[:2]) for key in changed):
+        breaking |= {key: values for key, values in changed.items() if _is_under(key, EXTENDING[:2])}
     if breaking:
         listed = "".join(f"\n  {key}: {_shown(new)} instead of {_shown(old)}" for key, (old, new) in breaking.items())
         why = "\nIts schedule is laid out over the whole run, whose length stays." if fixed else ""
@@ -126,7 +128,7 @@ def _refuse_what_breaks(changed: dict[str, tuple[Any, Any]], cfg: DictConfig, fo
         )
 
 
-def planned(cfg: DictConfig) -> bool:
+def schedule_needs_length(cfg: DictConfig) -> bool:
     """Whether the schedule was laid out over the length of the run."""
     return bool(cfg.get("scheduler")) and "total" in dict(cfg.scheduler.get("factory") or {}).values()
 
@@ -135,18 +137,18 @@ def _shown(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def _refuse_what_is_past(cfg: DictConfig, epoch: int) -> None:
+def _reject_shorter_run(cfg: DictConfig, epoch: int) -> None:
     most = cfg.trainer.get("max_epochs")
     if most is not None and 0 <= most < epoch:
         raise UserError(f"trainer.max_epochs={most}, but {epoch} epochs are done: give more, or leave it out")
 
 
-def prepare(back: Return, folder: Path) -> DictConfig:
+def prepare(back: ResumeState, folder: Path) -> DictConfig:
     """The config with which training goes on; the folder's curves are cut where they do."""
-    if run_dir.rank() == 0:
-        record.keep(back.cfg, folder, run_dir.overrides())
+    if run_dir.global_rank() == 0:
+        record.save_hydra_config(back.cfg, folder, run_dir.task_overrides())
         for name in ("metrics.csv", "layers.csv"):
-            files.cut_rows(folder / name, back.epoch)
+            files.truncate_csv(folder / name, back.epoch)
     cfg = back.cfg.copy()
     with open_dict(cfg):
         if back.checkpoint is not None:
@@ -154,7 +156,7 @@ def prepare(back: Return, folder: Path) -> DictConfig:
         for logger in (cfg.get("logger") or {}).values():
             kind = str(logger.get("_target_")) if logger else ""
             if kind.endswith(".TensorBoardLogger"):
-                logger.purge_step = back.logged
+                logger.purge_step = back.first_unlogged_step
             elif kind.endswith(".CSVLogger"):  # it would empty the file that is there
                 logger.version = f"resumed_at_{back.step}"
     return cfg

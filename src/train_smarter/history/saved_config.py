@@ -19,27 +19,27 @@ from omegaconf.errors import OmegaConfBaseException
 import train_smarter.config.resolvers  # noqa: F401 (a config is composed, and resolved, here)
 from train_smarter import paths
 from train_smarter.errors import UserError
-from train_smarter.quoting import quoted
+from train_smarter.quoting import quote
 from train_smarter.run.files import read_json
-from train_smarter.run.run_dir import overrides
-from train_smarter.trust import NAMING, check_config, check_folder, choices, keys, rebased, split_overrides
+from train_smarter.run.run_dir import task_overrides
+from train_smarter.trust import RUN_KEYS, check_config, check_folder, choices, keys, rebase_paths, split_overrides
 from train_smarter.trust.nodes import put, raw
 
 # The environment variable with the words that a multirun's folder has brought, for its jobs, wherever they run.
-SAVED = "TRAIN_SMARTER_SAVED"
+SAVED_VARIABLE = "TRAIN_SMARTER_SAVED"
 
 
 # ---- its config
 
 
-def recorded(folder: Path) -> DictConfig:
+def load_saved_config(folder: Path) -> DictConfig:
     """The config that a run was composed of, when it was last started.
 
     As Hydra kept it, with its interpolations: so `paths.data=...` moves what hangs on it, and a project may move.
     """
-    for path in (*(kept / "config.yaml" for kept in reversed(_kept(folder))), folder / "config.yaml"):
+    for path in (*(kept / "config.yaml" for kept in reversed(_config_snapshots(folder))), folder / "config.yaml"):
         if path.is_file():
-            cfg = loaded(path)
+            cfg = load_yaml(path)
             if not isinstance(cfg, DictConfig):
                 raise UserError(f"{path} is no config: it holds a list")
             return cfg
@@ -52,18 +52,18 @@ def past_overrides(folder: Path) -> list[str]:
     Raises:
         UserError: one of them is none, or sets something of Hydra's own: they are put on a command line.
     """
-    path, words = _saved_overrides(folder)
+    path, words = _read_overrides(folder)
     searched = [word for word in words if word.startswith("search=")]
     if searched:  # a trial is to be one run again: what the search had chosen is chosen without it
         words = [*choices_of(folder), *(word for word in words if word not in searched)]
     return split_overrides(words, path).safe
 
 
-def _saved_overrides(folder: Path) -> tuple[Path, list[str]]:
+def _read_overrides(folder: Path) -> tuple[Path, list[str]]:
     """The file that has them, and all that it holds, interpolations as they are written."""
-    for kept in reversed(_kept(folder)):
+    for kept in reversed(_config_snapshots(folder)):
         if (path := kept / "overrides.yaml").exists():
-            content: Any = OmegaConf.to_container(loaded(path), resolve=False)
+            content: Any = OmegaConf.to_container(load_yaml(path), resolve=False)
             if not isinstance(content, list):
                 raise UserError(f"{path} is not a list of overrides")
             return path, [str(word) for word in content]
@@ -76,13 +76,13 @@ def _saved_overrides(folder: Path) -> tuple[Path, list[str]]:
 def choices_of(folder: Path) -> list[str]:
     """What was chosen for a run's groups, as overrides; none where Hydra has not kept it."""
     kept = folder / ".hydra" / "hydra.yaml"
-    hydra = OmegaConf.to_container(loaded(kept), resolve=False) if kept.is_file() else {}
+    hydra = OmegaConf.to_container(load_yaml(kept), resolve=False) if kept.is_file() else {}
     chosen: Any = hydra.get("hydra", {}).get("runtime", {}).get("choices", {}) if isinstance(hydra, dict) else {}
     groups = ("experiment", "data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger")
     return [f"{group}={chosen[group]}" for group in groups if isinstance(chosen.get(group), str)]
 
 
-def _kept(folder: Path) -> list[Path]:
+def _config_snapshots(folder: Path) -> list[Path]:
     """What was kept of each start of a run: .hydra, .hydra_2, .hydra_3, ..."""
     return sorted(
         (path for path in folder.glob(".hydra*") if re.fullmatch(r"\.hydra(_\d+)?", path.name)),
@@ -90,7 +90,7 @@ def _kept(folder: Path) -> list[Path]:
     )
 
 
-def loaded(path: Path) -> Any:
+def load_yaml(path: Path) -> Any:
     """The DictConfig or ListConfig that a YAML file of a run's folder holds."""
     try:
         return OmegaConf.load(path)
@@ -100,7 +100,7 @@ def loaded(path: Path) -> Any:
         raise UserError(f"{path} is not readable YAML: {str(error).splitlines()[0]}") from error
 
 
-def as_recorded(cfg: DictConfig, folder: Path, verb: str, *own: str) -> DictConfig:
+def merge_saved_config(cfg: DictConfig, folder: Path, verb: str, *own: str) -> DictConfig:
     """The run's recorded config with the user's overrides on top, whatever has become of conf/ since.
 
     Args:
@@ -108,20 +108,20 @@ def as_recorded(cfg: DictConfig, folder: Path, verb: str, *own: str) -> DictConf
         own: keys that are the verb's, not the run's.
     """
     then = past_overrides(folder)
-    given = _without(overrides(), then)
-    naming = [word for word in given if word.partition("=")[0] in NAMING]
-    typed = _typed([word for word in given if word not in naming])
+    given = _drop_overrides(task_overrides(), then)
+    naming = [word for word in given if word.partition("=")[0] in RUN_KEYS]
+    typed = _typed_overrides([word for word in given if word not in naming])
     before = compose(verb, [*then, *naming])
-    saved = rebased(recorded(folder), folder)
+    saved = rebase_paths(load_saved_config(folder), folder)
     parts = [OmegaConf.to_container(config, resolve=False) for config in (saved, before, cfg)]
-    merged = DictConfig(updated(*parts) | {key: parts[2][key] for key in own})  # type: ignore[index, call-overload]
+    merged = DictConfig(three_way_merge(*parts) | {key: parts[2][key] for key in own})  # type: ignore[index, call-overload]
     for path in (key.split(".") for key in keys(typed)):  # also where it is what conf/ says, and the run had another
         nothing = object()
         value = raw(cfg, path, default=nothing)
         put(merged, path, value, remove=value is nothing)
     if verb != "train":  # the training's loggers and callbacks have no part in it
-        merged.logger, merged.callbacks = {}, _progress_bar(merged)
-    today = _today(verb, [*choices(then), *naming], typed)
+        merged.logger, merged.callbacks = {}, _set_progress_bar(merged)
+    today = _compose_today(verb, [*choices(then), *naming], typed)
     return check_config(merged, today=today, typed=keys(typed), folder=folder, home=Path(cfg.paths.run))
 
 
@@ -135,37 +135,37 @@ def config_outside_hydra(folder: Path) -> DictConfig:
             today = compose("train", choices(past_overrides(folder)))
     finally:
         GlobalHydra.instance().hydra = theirs
-    saved = recorded(folder)
+    saved = load_saved_config(folder)
     saved.logger, saved.callbacks = {}, {}
     return check_config(saved, today=today, typed=[], folder=folder, home=folder)
 
 
-def as_composed(cfg: DictConfig, verb: str) -> DictConfig:
+def merge_pinned_config(cfg: DictConfig, verb: str) -> DictConfig:
     """The config of a new run, checked where words of a multirun's folder have composed it."""
-    if not os.environ.get(SAVED):
+    if not os.environ.get(SAVED_VARIABLE):
         return cfg
-    given = [word for word in overrides() if word.partition("=")[0] not in NAMING]
-    typed = _typed(given)
-    today = _today(verb, choices([word for word in given if word not in typed]), typed)
+    given = [word for word in task_overrides() if word.partition("=")[0] not in RUN_KEYS]
+    typed = _typed_overrides(given)
+    today = _compose_today(verb, choices([word for word in given if word not in typed]), typed)
     home = Path(cfg.paths.run)
     return check_config(cfg, today=today, typed=keys(typed), folder=home, home=home)
 
 
-def _typed(words: Sequence[str]) -> list[str]:
+def _typed_overrides(words: Sequence[str]) -> list[str]:
     """Those of a job's words that the user typed: the others come from the folder of its multirun."""
-    saved = _key_of(_saved().get("words", []))
-    return [word for word in words if not _key_of([word]) & saved]
+    saved = key_of(saved_variable().get("words", []))
+    return [word for word in words if not key_of([word]) & saved]
 
 
-def _saved() -> dict[str, Any]:
-    return dict(json.loads(os.environ.get(SAVED) or "{}"))
+def saved_variable() -> dict[str, Any]:
+    return dict(json.loads(os.environ.get(SAVED_VARIABLE) or "{}"))
 
 
-def _key_of(words: Sequence[str]) -> set[str]:
+def key_of(words: Sequence[str]) -> set[str]:
     return {word.lstrip("+~").partition("=")[0].partition("@")[0] for word in words}
 
 
-def _without(words: Sequence[str], others: Sequence[str]) -> list[str]:
+def _drop_overrides(words: Sequence[str], others: Sequence[str]) -> list[str]:
     """The words, each of the others taken away once."""
     rest = list(words)
     for word in others:
@@ -174,13 +174,13 @@ def _without(words: Sequence[str], others: Sequence[str]) -> list[str]:
     return rest
 
 
-def _progress_bar(cfg: DictConfig) -> dict[str, Any]:
+def _set_progress_bar(cfg: DictConfig) -> dict[str, Any]:
     node = cfg._get_node("callbacks")
     shown = node._get_node("progress") if isinstance(node, DictConfig) and "progress" in node.keys() else None  # noqa: SIM118
     return {"progress": shown}
 
 
-def _today(verb: str, chosen: Sequence[str], typed: Sequence[str]) -> DictConfig:
+def _compose_today(verb: str, chosen: Sequence[str], typed: Sequence[str]) -> DictConfig:
     """What conf/ and the command line make of a run's choices."""
     try:
         return compose(verb, [*chosen, *typed])
@@ -188,16 +188,16 @@ def _today(verb: str, chosen: Sequence[str], typed: Sequence[str]) -> DictConfig
         return compose(verb, [*chosen, *choices(typed)])
 
 
-def flat(node: Any, path: str = "") -> dict[str, Any]:
+def flatten(node: Any, path: str = "") -> dict[str, Any]:
     """Nested dicts as one: {"model.dropout": 0.2, ...}."""
     if not isinstance(node, dict) or not node:
         return {path: node}
     return {
-        name: leaf for key, value in node.items() for name, leaf in flat(value, f"{path}.{key}".lstrip(".")).items()
+        name: leaf for key, value in node.items() for name, leaf in flatten(value, f"{path}.{key}".lstrip(".")).items()
     }
 
 
-def updated(recorded: Any, before: Any, after: Any) -> Any:
+def three_way_merge(recorded: Any, before: Any, after: Any) -> Any:
     """The recorded config with the difference between two composed ones, as plain containers.
 
     So a config file edited since the run changes nothing, and the user's own overrides do.
@@ -208,13 +208,13 @@ def updated(recorded: Any, before: Any, after: Any) -> Any:
         return after
     kept = {key: value for key, value in recorded.items() if key in after or key not in before}
     given = [key for key in after if key in kept or key not in before or before[key] != after[key]]
-    return kept | {key: updated(recorded.get(key), before.get(key), after[key]) for key in given}
+    return kept | {key: three_way_merge(recorded.get(key), before.get(key), after[key]) for key in given}
 
 
-def literally(words: Sequence[str], keys: Sequence[str]) -> list[str]:
+def quote_values(words: Sequence[str], keys: Sequence[str]) -> list[str]:
     """The words with the values of `keys` quoted: Hydra then takes them as they stand."""
     return [
-        f"{key}={quoted(value)}" if mark and key in keys and value not in ("", "null") else word
+        f"{key}={quote(value)}" if mark and key in keys and value not in ("", "null") else word
         for word in words
         for key, mark, value in [word.partition("=")]
     ]

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 
-ENOUGH = 4  # complete trials, for the importance of a parameter to be told
+MIN_FOR_IMPORTANCE = 4  # complete trials, for the importance of a parameter to be told
 STATES = ("complete", "pruned", "failed", "running", "waiting")
-BECAME = {"done": "complete", "interrupted": "failed", "killed": "failed", "damaged": "failed", "unknown": "failed"}
+RUN_STATES = {"done": "complete", "interrupted": "failed", "killed": "failed", "damaged": "failed", "unknown": "failed"}
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Trials:
     objectives: Mapping[str, str]
     trials: Sequence[Trial]
     importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    log: Collection[str] = ()
-    searched: bool = False
+    log_scaled: Collection[str] = ()
+    is_study: bool = False
 
     @property
     def params(self) -> list[str]:
@@ -61,7 +61,7 @@ class Trials:
         return sum(trial.state == state for trial in self.trials)
 
 
-def stored(log: Path) -> Study:
+def load_study(log: Path) -> Study:
     """The study that a search has in its folder; nothing is written to it."""
     import optuna
     from optuna.storages import JournalStorage
@@ -73,19 +73,19 @@ def stored(log: Path) -> Study:
     return optuna.load_study(study_name=only.study_name, storage=storage, sampler=optuna.samplers.RandomSampler())
 
 
-def of_study(study: Study, folder: Path) -> Trials:
+def from_study(study: Study, folder: Path) -> Trials:
     """Those that count: one that was cut off is asked again, and is another trial then."""
-    objectives = _objectives(study)
+    objectives = _study_objectives(study)
     ended = [trial for trial in study.get_trials(deepcopy=False) if not trial.user_attrs.get("cut_off")]
     front = {trial.number for trial in study.best_trials} if any(trial.values for trial in ended) else set()
-    trials = [_of_study(trial, folder / str(trial.number), trial.number in front) for trial in ended]
+    trials = [_trial_from_study(trial, folder / str(trial.number), trial.number in front) for trial in ended]
     drawn = [item for trial in ended for item in trial.distributions.items()]
     log = {name for name, distribution in drawn if getattr(distribution, "log", False)}
-    importances = _importances(study, objectives)
-    return Trials(objectives, _sorted(trials, objectives), importances, log, searched=True)
+    importances = _param_importances(study, objectives)
+    return Trials(objectives, _sort_trials(trials, objectives), importances, log, is_study=True)
 
 
-def _objectives(study: Study) -> dict[str, str]:
+def _study_objectives(study: Study) -> dict[str, str]:
     modes = [direction.name.lower()[:3] for direction in study.directions]
     names = list(study.user_attrs.get("search", {}).get("objective", {}))
     if len(names) != len(modes):
@@ -93,16 +93,16 @@ def _objectives(study: Study) -> dict[str, str]:
     return dict(zip(names, modes, strict=True))
 
 
-def _of_study(trial: FrozenTrial, folder: Path, best: bool) -> Trial:
+def _trial_from_study(trial: FrozenTrial, folder: Path, best: bool) -> Trial:
     state, last = state_of(trial), list(trial.intermediate_values.values())[-1:]
     error = str(trial.user_attrs.get("error") or "")
-    reasons = {"pruned": _pruned(trial), "failed": gist(error)}
+    reasons = {"pruned": _is_pruned(trial), "failed": last_error_line(error)}
     return Trial(
         name=str(trial.number),
         state=state,
         values=tuple(trial.values or last),
         params=dict(trial.params),
-        epochs=len(files.rows(folder / "metrics.csv")),
+        epochs=len(files.read_csv(folder / "metrics.csv")),
         seconds=trial.duration.total_seconds() if trial.duration else None,
         reason=reasons.get(state, ""),
         trace=error,
@@ -110,7 +110,7 @@ def _of_study(trial: FrozenTrial, folder: Path, best: bool) -> Trial:
     )
 
 
-def _pruned(trial: FrozenTrial) -> str:
+def _is_pruned(trial: FrozenTrial) -> str:
     """At which validation, counted from 1, and what it had come to: other trials had come to more by then."""
     told = trial.intermediate_values
     at = trial.user_attrs.get("pruned", max(told, default=None))
@@ -118,13 +118,13 @@ def _pruned(trial: FrozenTrial) -> str:
     return f"stopped at validation {at}{value}: others were ahead by then"
 
 
-def _importances(study: Study, objectives: Mapping[str, str]) -> dict[str, dict[str, float]]:
+def _param_importances(study: Study, objectives: Mapping[str, str]) -> dict[str, dict[str, float]]:
     """How much of what the trials came to hangs on each parameter (fANOVA); empty where that cannot be told."""
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
     from optuna.trial import TrialState
 
     complete = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
-    if complete < ENOUGH:
+    if complete < MIN_FOR_IMPORTANCE:
         return {}
     trees = max(8, min(64, 6400 // complete))  # Optuna's 64 take a quarter of a minute for a thousand trials
     evaluator = FanovaImportanceEvaluator(n_trees=trees, seed=0)
@@ -144,29 +144,31 @@ def _value_at(place: int) -> Any:
     return lambda trial: trial.values[place]
 
 
-def of_folders(content: Mapping[str, Any]) -> Trials:
+def from_folders(content: Mapping[str, Any]) -> Trials:
     """Those of a multirun as `report.multirun` tells it: what was chosen is what not all jobs have."""
     known: Mapping[str, Any] = next((run for run in content["jobs"] if run.get("monitor")), {})
     objectives = {str(known.get("monitor", "best")): str(known.get("mode") or "max")}
-    return Trials(objectives, _sorted([_of_folder(run) for run in content["jobs"]], objectives, first=True))
+    return Trials(
+        objectives, _sort_trials([_trial_from_folder(run) for run in content["jobs"]], objectives, first=True)
+    )
 
 
-def _of_folder(run: Mapping[str, Any]) -> Trial:
+def _trial_from_folder(run: Mapping[str, Any]) -> Trial:
     best, status = run.get("best"), str(run["status"])
     reason = run.get("error") or run.get("damage") or (status if status in ("interrupted", "killed") else "")
     folder = Path(run["folder"])
     return Trial(
         name=folder.name,
-        state=BECAME.get(status, status),
+        state=RUN_STATES.get(status, status),
         values=() if best is None or not math.isfinite(best) else (float(best),),
-        params=dict(map(_chosen, run["overrides"])),
-        epochs=len(files.rows(folder / "metrics.csv")),
+        params=dict(map(_parse_override, run["overrides"])),
+        epochs=len(files.read_csv(folder / "metrics.csv")),
         seconds=run.get("seconds"),
         reason=str(reason),
     )
 
 
-def _chosen(word: str) -> tuple[str, Any]:
+def _parse_override(word: str) -> tuple[str, Any]:
     key, _, value = word.lstrip("+").partition("=")
     if re.fullmatch(r"[+-]?\d+", value):
         return key, int(value)
@@ -177,7 +179,7 @@ def _chosen(word: str) -> tuple[str, Any]:
     return key, number if math.isfinite(number) else value
 
 
-def _sorted(trials: Sequence[Trial], objectives: Mapping[str, str], *, first: bool = False) -> list[Trial]:
+def _sort_trials(trials: Sequence[Trial], objectives: Mapping[str, str], *, first: bool = False) -> list[Trial]:
     """The best first, by the first objective, then what is not complete; `first`: that one is marked as the best."""
     sign = 1.0 if next(iter(objectives.values())) == "min" else -1.0
     order = sorted(trials, key=lambda one: (STATES.index(one.state), sign * one.values[0] if one.values else math.inf))
@@ -191,7 +193,7 @@ def state_of(trial: FrozenTrial) -> str:
     return {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
 
 
-def gist(error: str) -> str:
+def last_error_line(error: str) -> str:
     """The line of a traceback that says what happened."""
     lines = [line for line in error.splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]

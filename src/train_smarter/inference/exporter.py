@@ -28,19 +28,19 @@ if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
 ONNX = ("onnx", "onnxruntime", "onnxscript")  # the extra's packages
 
 # What torch says to itself while it exports and reads back.
-CHATTER = (
+NOISE = (
     "The tensor attributes .*_flat_weights.* were assigned during export",  # each LSTM keeps such a list
     "_check_is_size will be removed",
     "No complete tensor found in the group",  # said of weights that lie channels last; they are saved whole
     "The given buffer is not writable",
 )
-CHATTERERS = ("torch._export.serde.serialize", "torch.onnx", "onnxscript", "onnx_ir")
+NOISY_LOGGERS = ("torch._export.serde.serialize", "torch.onnx", "onnxscript", "onnx_ir")
 
 
 # ---- what is exported
 
 
-def whole(data: Data, model: Classifier) -> nn.Module:
+def end_to_end(data: Data, model: Classifier) -> nn.Module:
     """The model with what stands before and behind it: raw input (B, ...) -> probabilities (B, K)."""
     from torch import nn
 
@@ -70,7 +70,7 @@ def raw_examples(data: Data, count: int | None) -> Tensor:
     return inputs.contiguous() if inputs.dtype == torch.uint8 else inputs.long()
 
 
-def described(data: Data, raw: Tensor) -> dict[str, str]:
+def metadata(data: Data, raw: Tensor) -> dict[str, str]:
     """What a user of the file has to know: class names and input as JSON, and for text the tokenizer's JSON."""
     facts = data.preprocess()
     shape = {"dtype": str(raw.dtype).removeprefix("torch."), "shape": ["batch", *raw.shape[1:]]}
@@ -78,7 +78,7 @@ def described(data: Data, raw: Tensor) -> dict[str, str]:
     return {"class_names": json.dumps(facts["names"]), "input": json.dumps(shape), **tokenizer}
 
 
-def exported(network: nn.Module, raw: Tensor, *, format: str, about: Mapping[str, str]) -> bytes:  # noqa: A002
+def export_network(network: nn.Module, raw: Tensor, *, format: str, about: Mapping[str, str]) -> bytes:  # noqa: A002
     """The content of the file.
 
     Raises:
@@ -95,7 +95,7 @@ def exported(network: nn.Module, raw: Tensor, *, format: str, about: Mapping[str
             program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
         for node in program.graph.nodes:
             node.meta.pop("stack_trace", None)  # paths of this machine
-        return _as_onnx(program, about) if format == "onnx" else _as_pt2(program, about)
+        return _to_onnx(program, about) if format == "onnx" else _to_pt2(program, about)
     except Exception as error:  # it fails in as many ways as models can be written
         cause: BaseException = error
         while cause.__cause__ is not None:
@@ -104,7 +104,7 @@ def exported(network: nn.Module, raw: Tensor, *, format: str, about: Mapping[str
         raise UserError(f"{type(network.model).__name__} cannot be exported, format={format}: {gist}") from error
 
 
-def _as_pt2(program: ExportedProgram, about: Mapping[str, str]) -> bytes:
+def _to_pt2(program: ExportedProgram, about: Mapping[str, str]) -> bytes:
     import torch
 
     buffer = io.BytesIO()
@@ -112,7 +112,7 @@ def _as_pt2(program: ExportedProgram, about: Mapping[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-def _as_onnx(program: ExportedProgram, about: Mapping[str, str]) -> bytes:
+def _to_onnx(program: ExportedProgram, about: Mapping[str, str]) -> bytes:
     import torch
 
     onnx = torch.onnx.export(
@@ -121,7 +121,7 @@ def _as_onnx(program: ExportedProgram, about: Mapping[str, str]) -> bytes:
         input_names=["input"],
         output_names=["probabilities"],
         dynamic_shapes=({0: "batch"},),  # the axis' name
-        custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
+        custom_translation_table={torch.ops.aten.sort.stable: _sort_stable},
         external_data=False,
         verbose=False,
     )
@@ -134,7 +134,7 @@ def _as_onnx(program: ExportedProgram, about: Mapping[str, str]) -> bytes:
     return content
 
 
-def _stable_sort(self: Any, stable: bool | None = None, dim: int = -1, descending: bool = False) -> tuple[Any, Any]:  # noqa: ARG001
+def _sort_stable(self: Any, stable: bool | None = None, dim: int = -1, descending: bool = False) -> tuple[Any, Any]:  # noqa: ARG001
     """aten::sort.stable, which torch's exporter lacks; of equal elements, ONNX's TopK puts the first one first."""
     from onnxscript import ir, opset18
 
@@ -148,7 +148,7 @@ def _stable_sort(self: Any, stable: bool | None = None, dim: int = -1, descendin
 # ---- how it is checked
 
 
-def loaded(file: Path, *, format: str) -> Network:  # noqa: A002
+def load_export(file: Path, *, format: str) -> Network:  # noqa: A002
     """The network of an exported file, as a user of it would have it."""
     import torch
 
@@ -181,7 +181,7 @@ class Comparison:
         return f"largest difference of a probability on {self.examples} test examples: {self.largest:.1e}; {classes}"
 
 
-def compare(file: Network, network: Network, batches: Sequence[Tensor]) -> Comparison:
+def compare_export(file: Network, network: Network, batches: Sequence[Tensor]) -> Comparison:
     """Holds the probabilities of the exported file against those of the checkpoint's own network."""
     import torch
 
@@ -192,15 +192,15 @@ def compare(file: Network, network: Network, batches: Sequence[Tensor]) -> Compa
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def silence_export() -> Iterator[None]:
     """Without what torch and its exporters say about their own affairs; errors still come through."""
-    loggers = [logging.getLogger(name) for name in CHATTERERS]
+    loggers = [logging.getLogger(name) for name in NOISY_LOGGERS]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:
             logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
-            for note in CHATTER:
+            for note in NOISE:
                 warnings.filterwarnings("ignore", note)
             yield
     finally:

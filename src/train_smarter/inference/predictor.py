@@ -27,7 +27,7 @@ def device_of(name: str) -> torch.device:
 
 # ---- what is predicted, a batch at a time
 
-Told = list[dict[str, Any]]  # what names each example of a batch in the table
+IdColumns = list[dict[str, Any]]  # what names each example of a batch in the table
 
 
 # ---- predicting
@@ -36,7 +36,7 @@ Told = list[dict[str, Any]]  # what names each example of a batch in the table
 class Prediction(NamedTuple):
     """told: what names the example, by column; name: the most probable class; probability: its own."""
 
-    told: dict[str, Any]
+    id_columns: dict[str, Any]
     name: str
     probability: float
     probabilities: list[float]
@@ -45,7 +45,7 @@ class Prediction(NamedTuple):
 def predict(
     data: Data,
     model: Classifier,
-    batches: Iterable[tuple[Told, Batch]],
+    batches: Iterable[tuple[IdColumns, Batch]],
     *,
     device: torch.device,
     names: Sequence[str] | None = None,
@@ -58,16 +58,16 @@ def predict(
         UserError: the model gives no numbers.
     """
     model.to(device)
-    names = data.names if names is None else names
+    names = data.class_names if names is None else names
     for told, batch in batches:
-        classes, rows = _outputs(data, model, batch, device)
+        classes, rows = _forward(data, model, batch, device)
         yield [
             Prediction(name, names[label], row[label], row)
             for name, label, row in zip(told, classes, rows, strict=True)
         ]
 
 
-def _outputs(data: Data, model: Classifier, batch: Batch, device: torch.device) -> tuple[list[int], list[list[float]]]:
+def _forward(data: Data, model: Classifier, batch: Batch, device: torch.device) -> tuple[list[int], list[list[float]]]:
     """The most probable class of each example, and the probabilities of all."""
     import torch
 
@@ -76,4 +76,4 @@ def _outputs(data: Data, model: Classifier, batch: Batch, device: torch.device) 
         logits = model(inputs)  # (B, K) or (B, 1)
         if logits.isnan().any():
             raise UserError("the model's outputs are no numbers (NaN): its training broke down; give another run")
-        return model.predicted(logits).tolist(), model.probabilities(logits).tolist()
+        return model.predict_classes(logits).tolist(), model.probabilities(logits).tolist()

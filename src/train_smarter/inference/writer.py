@@ -14,9 +14,9 @@ from typing import TextIO
 
 from train_smarter.errors import UserError
 from train_smarter.inference.predictor import Prediction
-from train_smarter.sanitize import csv_cell, printable
+from train_smarter.sanitize import csv_cell, escape_controls
 
-SHOWN = 5  # so few predictions are shown in the terminal as well
+PREVIEW_ROWS = 5  # so few predictions are shown in the terminal as well
 
 
 # ---- writing
@@ -30,13 +30,13 @@ class CSVTable:
 
     def add(self, predictions: Sequence[Prediction]) -> None:
         if not self.begun:
-            columns = [*predictions[0].told, "prediction", "probability"]
+            columns = [*predictions[0].id_columns, "prediction", "probability"]
             names = [csv_cell(f"p({name})" if name in columns else name) for name in self.names]
             self.writer.writerow(columns + names)
             self.begun = True
         self.writer.writerows(
             [
-                *map(csv_cell, one.told.values()),
+                *map(csv_cell, one.id_columns.values()),
                 csv_cell(one.name),
                 f"{one.probability:.7g}",
                 *(f"{p:.7g}" for p in one.probabilities),
@@ -53,12 +53,16 @@ class JSONLines:
 
     def add(self, predictions: Sequence[Prediction]) -> None:
         for one in predictions:
-            of_classes = {name: _short(p) for name, p in zip(self.names, one.probabilities, strict=True)}
-            row = {"prediction": one.name, "probability": _short(one.probability), "probabilities": of_classes}
-            self.file.write(json.dumps(one.told | row, ensure_ascii=False) + "\n")
+            of_classes = {name: _round_probability(p) for name, p in zip(self.names, one.probabilities, strict=True)}
+            row = {
+                "prediction": one.name,
+                "probability": _round_probability(one.probability),
+                "probabilities": of_classes,
+            }
+            self.file.write(json.dumps(one.id_columns | row, ensure_ascii=False) + "\n")
 
 
-def _short(probability: float) -> float:
+def _round_probability(probability: float) -> float:
     """As many digits as 32 bits hold."""
     return float(f"{probability:.7g}")
 
@@ -73,7 +77,7 @@ def write(
     from rich.console import Console
     from rich.progress import track
 
-    from train_smarter.terminal import show
+    from train_smarter.terminal import echo
 
     console, table = Console(stderr=True), TABLES[form](file, names)
     done, few = 0, list[Prediction]()
@@ -81,22 +85,22 @@ def write(
     for batch in track(predictions, "predicting", console=console, transient=True, disable=hidden):
         table.add(batch)
         file.flush()
-        done, few = done + len(batch), [*few, *batch][: SHOWN + 1]
-    if not quiet and len(few) <= SHOWN:
+        done, few = done + len(batch), [*few, *batch][: PREVIEW_ROWS + 1]
+    if not quiet and len(few) <= PREVIEW_ROWS:
         for one in few:
-            show(printable(f"{one.name}  {one.probability:.4f}  {' '.join(map(str, one.told.values()))}"))
+            echo(escape_controls(f"{one.name}  {one.probability:.4f}  {' '.join(map(str, one.id_columns.values()))}"))
     return done
 
 
 @contextmanager
-def opened(output: Path | None) -> Iterator[TextIO]:
+def open_output(output: Path | None) -> Iterator[TextIO]:
     """The file to write, which stands under its name when it is whole; or standard output.
 
     Raises:
         UserError: it cannot be written.
     """
     if output is None:
-        with _standard_output() as file:
+        with _open_stdout() as file:
             yield file
         return
     part = output.with_name(f"{output.name}.part")
@@ -113,7 +117,7 @@ def opened(output: Path | None) -> Iterator[TextIO]:
 
 
 @contextmanager
-def _standard_output() -> Iterator[TextIO]:
+def _open_stdout() -> Iterator[TextIO]:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf8", errors="backslashreplace", newline="")
     try:

@@ -4,31 +4,31 @@ import json
 from datetime import datetime
 from typing import Any
 
-from train_smarter.terminal import took
+from train_smarter.terminal import format_duration
 
 Content = dict[str, Any]  # as in a JSON file; what `format=json` prints
 View = tuple[Any, list[Any]]  # that, and what the terminal shows instead
-NONE = "-"  # in a table: there is no such value
+MISSING = "-"  # in a table: there is no such value
 
 
-def _text(value: Any) -> str:
+def format_text(value: Any) -> str:
     if value is None:
-        return NONE
+        return MISSING
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _value(value: Any, most: int = 60) -> str:
+def format_value(value: Any, most: int = 60) -> str:
     """As it is typed; a long one is cut."""
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def _time(moment: str | None) -> str:
+def format_time(moment: str | None) -> str:
     try:
         return datetime.fromisoformat(str(moment)).astimezone().strftime("%Y-%m-%d %H:%M")
     except ValueError:
-        return NONE
+        return MISSING
 
 
-def _took(seconds: float | None) -> str:
-    return NONE if seconds is None else took(seconds)
+def format_seconds(seconds: float | None) -> str:
+    return MISSING if seconds is None else format_duration(seconds)

@@ -6,61 +6,63 @@ import shlex
 import statistics
 from collections.abc import Iterable, Sequence
 
-from train_smarter.report.formatting import NONE, Content, _text
-from train_smarter.report.runs import FINISHED, _rank
-from train_smarter.terminal import list_table
+from train_smarter.report.formatting import MISSING, Content, format_text
+from train_smarter.report.runs import FINISHED, ranking_key
+from train_smarter.terminal import format_table
 
-MEANS = ("jobs", "best", "min", "max", "test/accuracy", "overrides")  # columns of the means
+MEAN_COLUMNS = ("jobs", "best", "min", "max", "test/accuracy", "overrides")  # columns of the means
 
 
 # ---- the means of a multirun
 
 
-def _groups(rows: Sequence[Content]) -> list[Content]:
+def group_runs(rows: Sequence[Content]) -> list[Content]:
     """Jobs that differ by seed and fold alone, with their means, the best first; none where nothing was repeated."""
     alike: dict[tuple[str, ...], list[Content]] = {}
     for run in rows:
         if "damage" not in run:
-            words = tuple(word for word in run["overrides"] if not _of_a_repeat(word))
+            words = tuple(word for word in run["overrides"] if not _is_repeat_override(word))
             alike.setdefault(words, []).append(run)
-    repeated = [_group(words, runs) for words, runs in alike.items() if len(set(map(_repeat, runs))) > 1]
+    repeated = [
+        _summarize_group(words, runs) for words, runs in alike.items() if len(set(map(_repeat_overrides, runs))) > 1
+    ]
     groups = [group for group in repeated if group["best"]]
     if not any(group["best"]["n"] > 1 for group in groups):
         return []
-    return sorted(groups, key=lambda group: _rank({"best": group["best"]["mean"], "mode": group["mode"]}))
+    return sorted(groups, key=lambda group: ranking_key({"best": group["best"]["mean"], "mode": group["mode"]}))
 
 
-def _of_a_repeat(word: str) -> bool:
+def _is_repeat_override(word: str) -> bool:
     return re.match(r"\+*(seed|data\.fold)=", word) is not None
 
 
-def _repeat(run: Content) -> tuple[str, ...]:
+def _repeat_overrides(run: Content) -> tuple[str, ...]:
     """Which repetition a job is; a seed that was drawn stands in its record alone."""
-    return str(run["seed"]), *filter(_of_a_repeat, run["overrides"])
+    return str(run["seed"]), *filter(_is_repeat_override, run["overrides"])
 
 
-def _group(words: Sequence[str], runs: Sequence[Content]) -> Content:
+def _summarize_group(words: Sequence[str], runs: Sequence[Content]) -> Content:
     """The overrides that jobs share, which of them count, out of how many, and their means.
 
     What a job that failed or was stopped has reached says nothing; a repetition that was done twice counts once.
     """
     counting = {
-        _repeat(run): run
+        _repeat_overrides(run): run
         for run in runs
         if run["status"] in FINISHED and run["best"] is not None and math.isfinite(run["best"])
     }
     return {
         "overrides": list(words),
         "jobs": [run["name"] for run in counting.values()],
-        "of": len(set(map(_repeat, runs))),
+        "of": len(set(map(_repeat_overrides, runs))),
         "monitor": runs[0]["monitor"],
         "mode": runs[0]["mode"],
-        "best": _spread(run["best"] for run in counting.values()),
-        "test/accuracy": _spread(run["test/accuracy"] for run in counting.values()),
+        "best": _mean_and_std(run["best"] for run in counting.values()),
+        "test/accuracy": _mean_and_std(run["test/accuracy"] for run in counting.values()),
     }
 
 
-def _spread(values: Iterable[int | float | None]) -> Content | None:
+def _mean_and_std(values: Iterable[int | float | None]) -> Content | None:
     """Mean and sample standard deviation of the values that are known; one alone has no deviation."""
     known = [float(value) for value in values if value is not None and math.isfinite(value)]
     if not known:
@@ -69,22 +71,25 @@ def _spread(values: Iterable[int | float | None]) -> Content | None:
     return {"mean": statistics.fmean(known), "std": deviation, "n": len(known), "min": min(known), "max": max(known)}
 
 
-def _means(groups: Sequence[Content]) -> list[str]:
+def mean_rows(groups: Sequence[Content]) -> list[str]:
     if not groups:
         return []
-    return ["\nmeans over seeds and folds ± sample standard deviation", list_table(map(mean_row, groups), *MEANS)]
+    return [
+        "\nmeans over seeds and folds ± sample standard deviation",
+        format_table(map(mean_row, groups), *MEAN_COLUMNS),
+    ]
 
 
 def mean_row(group: Content) -> list[str]:
     """The values of the columns `MEANS`."""
     best, count = group["best"], group["best"]["n"]
     jobs = str(count) if count == group["of"] else f"{count} of {group['of']}"
-    ends = [_text(best[end]) for end in ("min", "max")]
+    ends = [format_text(best[end]) for end in ("min", "max")]
     words = shlex.join(group["overrides"]) or "all"
-    return [jobs, f"{group['monitor']} {_mean(best)}", *ends, _mean(group["test/accuracy"]), words]
+    return [jobs, f"{group['monitor']} {_format_mean(best)}", *ends, _format_mean(group["test/accuracy"]), words]
 
 
-def _mean(spread: Content | None) -> str:
+def _format_mean(spread: Content | None) -> str:
     if spread is None:
-        return NONE
-    return _text(spread["mean"]) if spread["std"] is None else f"{spread['mean']:.4f} ± {spread['std']:.4f}"
+        return MISSING
+    return format_text(spread["mean"]) if spread["std"] is None else f"{spread['mean']:.4f} ± {spread['std']:.4f}"

@@ -13,14 +13,14 @@ from train_smarter.history import find, trials
 from train_smarter.history.trials import Trial, Trials
 from train_smarter.report import formatting, listing, means, plot, runs, trial_plots
 from train_smarter.report.formatting import Content
-from train_smarter.report.html import NAME, TEXT, _cut, _fitting, _rendered
+from train_smarter.report.html import MAX_NAME, MAX_TEXT, render, shrink_to_limit, truncate
 from train_smarter.run import files, run_dir
 
 if TYPE_CHECKING:
     from optuna import Study
 
 
-GROUPS = 40  # means over seeds and folds shown
+MAX_GROUPS = 40  # means over seeds and folds shown
 
 
 # ---- many runs
@@ -28,56 +28,56 @@ GROUPS = 40  # means over seeds and folds shown
 
 def multirun_page(folder: Path, *, study: "Study | None" = None) -> str:
     """study: of the search, where it is open already."""
-    content, _ = listing.multirun(folder)
-    found, why = (trials.of_study(study, folder), "") if study is not None else _trials(folder, content)
+    content, _ = listing.list_jobs(folder)
+    found, why = (trials.from_study(study, folder), "") if study is not None else _load_trials(folder, content)
     best = next((one for one in found.trials if one.best), None)
     known = {
         "content": content,
         "found": found,
         "why": why,
         "best": best,
-        "chosen": [f"{key}={_cell(value)}" for key, value in best.params.items()] if best else [],
-        "came_to": _came_to,
-        "tested": _tested(folder, best, content),
-        "tiles": _counts(found, best),
-        "means": _means(content["groups"], found),
-        "importances": _importance(found),
-        "repeat": _repeat(folder, content),
-        "commands": _commands(folder, best, found),
+        "chosen": [f"{key}={_format_cell(value)}" for key, value in best.params.items()] if best else [],
+        "came_to": _trial_outcome,
+        "tested": _test_tiles(folder, best, content),
+        "tiles": _count_states(found, best),
+        "means": _means_section(content["groups"], found),
+        "importances": _importance_plot(found),
+        "repeat": _repeat_command(folder, content),
+        "commands": _next_commands(folder, best, found),
     }
-    return _fitting(lambda most: _rendered("multirun.html", **known, **_of_trials(found, most)))
+    return shrink_to_limit(lambda most: render("multirun.html", **known, **_trial_sections(found, most)))
 
 
-def _of_trials(found: Trials, most: int) -> Content:
+def _trial_sections(found: Trials, most: int) -> Content:
     """What grows with the number of trials."""
     shown = found.trials[:most]
     return {
-        "shown": [(one, [_cell(one.params.get(key)) for key in found.params]) for one in shown],
-        "failures": [(one, _cut(one.trace, TEXT)) for one in _unfinished(found)[:most]],
-        "history": _history(found, shown),
-        "front": _front(found, shown),
-        "parallel": _parallel(found, shown),
+        "shown": [(one, [_format_cell(one.params.get(key)) for key in found.params]) for one in shown],
+        "failures": [(one, truncate(one.trace, MAX_TEXT)) for one in _unfinished_trials(found)[:most]],
+        "history": _history_plot(found, shown),
+        "front": _pareto_plot(found, shown),
+        "parallel": _parallel_plot(found, shown),
     }
 
 
-def _trials(folder: Path, content: Content) -> tuple[Trials, str]:
+def _load_trials(folder: Path, content: Content) -> tuple[Trials, str]:
     """Those of the study in the folder; without one, or with a damaged one, those that left a folder, and why."""
     if not (folder / "study.log").is_file():
-        return trials.of_folders(content), ""
+        return trials.from_folders(content), ""
     try:
-        return trials.of_study(trials.stored(folder / "study.log"), folder), ""
+        return trials.from_study(trials.load_study(folder / "study.log"), folder), ""
     except Exception as error:  # a damaged file fails in many ways
-        return trials.of_folders(content), f"study.log cannot be read ({error!r}): what follows is from the folders."
+        return trials.from_folders(content), f"study.log cannot be read ({error!r}): what follows is from the folders."
 
 
-def _counts(found: Trials, best: Trial | None) -> list[tuple[str, str]]:
+def _count_states(found: Trials, best: Trial | None) -> list[tuple[str, str]]:
     counts = [(state, str(found.count(state))) for state in trials.STATES if found.count(state)]
     if best is None or len(found.objectives) > 1:
         return counts
-    return [(f"best {next(iter(found.objectives))}", _came_to(best.values[0])), *counts]
+    return [(f"best {next(iter(found.objectives))}", _trial_outcome(best.values[0])), *counts]
 
 
-def _tested(folder: Path, best: Trial | None, content: Content) -> float | None:
+def _test_tiles(folder: Path, best: Trial | None, content: Content) -> float | None:
     """The best trial's accuracy on the test split: a grid's job has it, a search asks for it at its end."""
     if best is None:
         return None
@@ -90,34 +90,40 @@ def _tested(folder: Path, best: Trial | None, content: Content) -> float | None:
         return known
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     """A choice, to four digits."""
-    return formatting.NONE if value is None else f"{value:.4g}" if isinstance(value, float) else _cut(str(value), NAME)
+    return (
+        formatting.MISSING
+        if value is None
+        else f"{value:.4g}"
+        if isinstance(value, float)
+        else truncate(str(value), MAX_NAME)
+    )
 
 
-def _came_to(value: float) -> str:
+def _trial_outcome(value: float) -> str:
     """What a trial came to: a share, a loss, or a count."""
     return f"{value:.4f}" if abs(value) < 1000 else f"{value:.7g}"
 
 
-def _said(trial: Trial, objectives: Mapping[str, str]) -> str:
+def _trial_label(trial: Trial, objectives: Mapping[str, str]) -> str:
     """What is shown over a trial in a plot."""
-    values = ", ".join(f"{name} {_came_to(value)}" for name, value in zip(objectives, trial.values, strict=False))
+    values = ", ".join(f"{name} {_trial_outcome(value)}" for name, value in zip(objectives, trial.values, strict=False))
     state = "" if trial.state == "complete" else f", {trial.state}"
     return f"{trial.name}{state}: {values}"
 
 
-def _unfinished(found: Trials) -> list[Trial]:
+def _unfinished_trials(found: Trials) -> list[Trial]:
     """Those that were pruned or failed, with their reasons; the failed ones first."""
     return sorted((one for one in found.trials if one.reason), key=lambda one: one.state != "failed")
 
 
-def _history(found: Trials, shown: Sequence[Trial]) -> list[Markup]:
+def _history_plot(found: Trials, shown: Sequence[Trial]) -> list[Markup]:
     plots = []
     for place, (name, mode) in enumerate(found.objectives.items()):
         points = [
-            (one.name, number, one.values[place], one.state, _said(one, found.objectives))
-            for number, one in _numbered(shown)
+            (one.name, number, one.values[place], one.state, _trial_label(one, found.objectives))
+            for number, one in _numbered_trials(shown)
             if len(one.values) > place
         ]
         if points:
@@ -126,24 +132,26 @@ def _history(found: Trials, shown: Sequence[Trial]) -> list[Markup]:
     return plots
 
 
-def _numbered(shown: Sequence[Trial]) -> list[tuple[int, Trial]]:
+def _numbered_trials(shown: Sequence[Trial]) -> list[tuple[int, Trial]]:
     """Trials in the order of their numbers; a job's folder that has none counts by its place."""
     numbered = [(int(one.name) if one.name.isdigit() else place, one) for place, one in enumerate(shown)]
     return sorted(numbered, key=lambda pair: pair[0])
 
 
-def _front(found: Trials, shown: Sequence[Trial]) -> Markup | None:
+def _pareto_plot(found: Trials, shown: Sequence[Trial]) -> Markup | None:
     """Of two objectives or more, the first two."""
     names = tuple(found.objectives)[:2]
     points = [
-        (one.name, *one.values[:2], one.best, _said(one, found.objectives)) for one in shown if len(one.values) > 1
+        (one.name, *one.values[:2], one.best, _trial_label(one, found.objectives))
+        for one in shown
+        if len(one.values) > 1
     ]
     if not points:
         return None
     return trial_plots.scatter(names, points, name="front", alt=f"{names[0]} and {names[1]} of each trial")
 
 
-def _importance(found: Trials) -> list[Markup]:
+def _importance_plot(found: Trials) -> list[Markup]:
     return [
         trial_plots.bars(
             f"importance for {objective}",
@@ -156,7 +164,7 @@ def _importance(found: Trials) -> list[Markup]:
     ]
 
 
-def _parallel(found: Trials, shown: Sequence[Trial]) -> Markup | None:
+def _parallel_plot(found: Trials, shown: Sequence[Trial]) -> Markup | None:
     """Trials that have a value, through the most important of their parameters."""
     known = [one for one in shown if one.values]
     if len(known) < 2 or not found.params:
@@ -164,33 +172,35 @@ def _parallel(found: Trials, shown: Sequence[Trial]) -> Markup | None:
     columns = {key: [one.params.get(key) for one in known] for key in found.params[: plot.AXES]}
     for place, (name, mode) in enumerate(found.objectives.items()):
         reached = [at for at, one in enumerate(known) if len(one.values) > place]
-        heights = trial_plots.bounded([known[at].values[place] for at in reached], mode)
+        heights = trial_plots.clip_outliers([known[at].values[place] for at in reached], mode)
         by_place = dict(zip(reached, heights, strict=True))
         columns[f"{name} "] = list(map(by_place.get, range(len(known))))  # a space more than a choice of that name
     strengths = [1 - place / len(known) for place in range(len(known))]  # the best come first
-    texts = [_said(one, found.objectives) for one in known]
+    texts = [_trial_label(one, found.objectives) for one in known]
     alt = f"parallel coordinates of {len(known)} trials"
     return trial_plots.parallel(
-        columns, [one.name for one in known], strengths, texts, log=found.log, name="parallel", alt=alt
+        columns, [one.name for one in known], strengths, texts, log=found.log_scaled, name="parallel", alt=alt
     )
 
 
-def _means(groups: Sequence[Content], found: Trials) -> Content:
-    groups = groups[:GROUPS]
+def _means_section(groups: Sequence[Content], found: Trials) -> Content:
+    groups = groups[:MAX_GROUPS]
     names = {shlex.join(group["overrides"]) or "all": group["best"] for group in groups}
     if not names:
         return {}
     rows = [means.mean_row(group) for group in groups]
     alt = "mean and deviation of each group"
-    drawn = trial_plots.spreads(next(iter(found.objectives)), names, name="means", alt=alt) if len(names) > 1 else None
-    return {"columns": means.MEANS, "rows": rows, "plot": drawn}
+    drawn = (
+        trial_plots.error_bars(next(iter(found.objectives)), names, name="means", alt=alt) if len(names) > 1 else None
+    )
+    return {"columns": means.MEAN_COLUMNS, "rows": rows, "plot": drawn}
 
 
-def _repeat(folder: Path, content: Content) -> list[tuple[str, str]]:
+def _repeat_command(folder: Path, content: Content) -> list[tuple[str, str]]:
     """The command that began it, with commit, versions and hardware: those of its first job that has a record."""
     for job in find.jobs(folder):
         try:
-            facts = dict(runs.facts(runs.detail(job)))
+            facts = dict(runs.run_facts(runs.run_sections(job)))
         except UserError:
             continue
         if "command" in facts:
@@ -199,16 +209,16 @@ def _repeat(folder: Path, content: Content) -> list[tuple[str, str]]:
     return [("folder", content["folder"])]
 
 
-def _commands(folder: Path, best: Trial | None, found: Trials) -> dict[str, str]:
+def _next_commands(folder: Path, best: Trial | None, found: Trials) -> dict[str, str]:
     """What to type next. A search that keeps its study elsewhere goes on by the command that began it alone."""
-    name, commands = run_dir.named(folder, paths.LOGS), {}
-    goes_on = not found.searched or (folder / "study.log").is_file()
+    name, commands = run_dir.display_name(folder, paths.LOGS), {}
+    goes_on = not found.is_study or (folder / "study.log").is_file()
     if best is not None:
         one, of = ("the best", "") if len(found.objectives) == 1 else (f"trial {best.name}", f"/{best.name}")
         commands[f"{one} in full, with several seeds"] = f"train -m rerun={name}{of} seed=1,2,3,4,5"
         commands[f"{one}, on a page of its own"] = f"report run={name}/{best.name}"
     if goes_on and found.count("complete") + found.count("pruned") < len(found.trials):
         commands["what is left to do"] = f"train -m resume={name}"
-    if goes_on and found.searched:
+    if goes_on and found.is_study:
         commands["more trials"] = f"train -m resume={name} hydra.sweeper.n_trials={2 * len(found.trials)}"
     return commands

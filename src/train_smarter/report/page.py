@@ -13,7 +13,7 @@ from train_smarter.history import find
 from train_smarter.report.multirun_page import multirun_page
 from train_smarter.report.run_page import run_page
 from train_smarter.run import files
-from train_smarter.terminal import show
+from train_smarter.terminal import echo
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def write(folder: Path, target: Path | None = None, *, study: "Study | None" = None) -> Path:
+def write_page(folder: Path, target: Path | None = None, *, study: "Study | None" = None) -> Path:
     """Writes the page of a run or a multirun, as a whole file; returns where: `target`, or report.html in the folder.
 
     study: of the search, where it is open already.
@@ -39,9 +39,9 @@ def write(folder: Path, target: Path | None = None, *, study: "Study | None" = N
     return path
 
 
-def leave(folder: Path, *, study: "Study | None" = None) -> None:
+def write_at_end(folder: Path, *, study: "Study | None" = None) -> None:
     """Writes the page at the end of a run or a search, which does not fail because it cannot be drawn."""
     try:
-        show(f"report:      {write(folder, study=study)}")
+        echo(f"report:      {write_page(folder, study=study)}")
     except Exception as error:
         log.warning("report.html is not written: %s", error, exc_info=not isinstance(error, UserError))

@@ -14,54 +14,62 @@ from omegaconf import OmegaConf
 from train_smarter import paths
 from train_smarter.errors import UserError
 from train_smarter.history import saved_config
-from train_smarter.metric_names import SHOWN
+from train_smarter.metric_names import TABLE_METRICS
 from train_smarter.report import run_plots, runs
 from train_smarter.report.formatting import Content
-from train_smarter.report.html import CONFIG, NAME, TEXT, _cut, _fitting, _rendered, _shown
+from train_smarter.report.html import (
+    MAX_CONFIG,
+    MAX_NAME,
+    MAX_TEXT,
+    format_html_value,
+    render,
+    shrink_to_limit,
+    truncate,
+)
 from train_smarter.run import files, run_dir
-from train_smarter.terminal import took
+from train_smarter.terminal import format_duration
 
-FINDINGS = 50  # shown of a diagnosis
-IMAGES = 800_000  # characters of examples in all
+MAX_FINDINGS = 50  # shown of a diagnosis
+MAX_IMAGES = 800_000  # characters of examples in all
 CURVES = ("loss", "accuracy", "f1")
 SEVERITIES = ("problem", "warning", "note")
-NEVER = "not yet: it is running"
+RUNNING = "not yet: it is running"
 
 
 # ---- one run
 
 
 def run_page(folder: Path) -> str:
-    run = runs.detail(folder)
-    return _fitting(lambda most: _run_page(folder, run, most))
+    run = runs.run_sections(folder)
+    return shrink_to_limit(lambda most: _render_run(folder, run, most))
 
 
-def _run_page(folder: Path, run: Content, most: int) -> str:
-    again = _again(folder, run)
+def _render_run(folder: Path, run: Content, most: int) -> str:
+    again = _regenerate_command(folder, run)
     sections = {
-        "diagnosis": _told(_diagnosis, folder / "diagnosis.json", again),
-        "curves": _told(_curves, folder / "metrics.csv", again, run),
-        "classes": _told(_classes, folder / "results.json", again, most),
-        "examples": _told(_examples, folder / "examples.json", again),
-        "calibration": _told(_calibration, folder / "calibration.json", again),
-        "layers": _told(_layers, folder / "layers.csv", again, most),
-        "time": _told(_time, folder / "metrics.csv", again, run, folder),
+        "diagnosis": _render_or_explain(_diagnosis_section, folder / "diagnosis.json", again),
+        "curves": _render_or_explain(_curves_section, folder / "metrics.csv", again, run),
+        "classes": _render_or_explain(_classes_section, folder / "results.json", again, most),
+        "examples": _render_or_explain(_examples_section, folder / "examples.json", again),
+        "calibration": _render_or_explain(_calibration_section, folder / "calibration.json", again),
+        "layers": _render_or_explain(_layers_section, folder / "layers.csv", again, most),
+        "time": _render_or_explain(_time_section, folder / "metrics.csv", again, run, folder),
     }
     splits = [split for split in runs.SPLITS if f"{split}/accuracy" in run["results"]]
-    repeat = {"again": f"train rerun={run_dir.named(folder, paths.LOGS)}", "config": _config(folder)}
-    return _rendered(
+    repeat = {"again": f"train rerun={run_dir.display_name(folder, paths.LOGS)}", "config": _config_section(folder)}
+    return render(
         "run.html",
         run=run,
-        facts=[fact for fact in runs.facts(run) if fact[0] != "command"],
+        facts=[fact for fact in runs.run_facts(run) if fact[0] != "command"],
         splits=splits,
-        names=SHOWN,
+        names=TABLE_METRICS,
         tiles=_tiles(run),
         **repeat,
         **sections,
     )
 
 
-def _told(section: Callable[..., Content], path: Path, again: str, *known: Any) -> Content:
+def _render_or_explain(section: Callable[..., Content], path: Path, again: str, *known: Any) -> Content:
     """What a section shows; of a file that cannot be shown, why, and what to type."""
     if not path.is_file():
         return {"missing": f"{path.name} is not in this run's folder.", "again": again}
@@ -72,14 +80,14 @@ def _told(section: Callable[..., Content], path: Path, again: str, *known: Any) 
         return {"missing": str(why), "again": again}
 
 
-def _again(folder: Path, run: Content) -> str:
+def _regenerate_command(folder: Path, run: Content) -> str:
     """What to type for what this run lacks: it goes on, if it broke off; else once more, with today's config."""
     if run["status"] == "running":
-        return NEVER
+        return RUNNING
     if run["untested"]:
-        return f"train rerun={run_dir.named(folder, paths.LOGS)}"
+        return f"train rerun={run_dir.display_name(folder, paths.LOGS)}"
     if run["status"] not in runs.FINISHED and "last" in run["checkpoints"]:
-        return f"train resume={run_dir.named(folder, paths.LOGS)}"
+        return f"train resume={run_dir.display_name(folder, paths.LOGS)}"
     return shlex.join(["train", *run["overrides"]])
 
 
@@ -92,30 +100,32 @@ def _tiles(run: Content) -> list[tuple[str, str]]:
         f"best {run['monitor']}{best}": run["best"],
     }
     tiles = [(name, f"{value:.4f}") for name, value in known.items() if value is not None]
-    return [*tiles, *([("took", took(run["seconds"]))] if run["seconds"] is not None else [])]
+    return [*tiles, *([("took", format_duration(run["seconds"]))] if run["seconds"] is not None else [])]
 
 
-def _config(folder: Path) -> str:
+def _config_section(folder: Path) -> str:
     try:
-        config = OmegaConf.to_container(saved_config.recorded(folder), resolve=False)
+        config = OmegaConf.to_container(saved_config.load_saved_config(folder), resolve=False)
         text = OmegaConf.to_yaml(OmegaConf.create(config))
     except runs.DAMAGE as error:
         return str(error)
-    return _cut(text, CONFIG)
+    return truncate(text, MAX_CONFIG)
 
 
-def _diagnosis(path: Path) -> Content:
+def _diagnosis_section(path: Path) -> Content:
     content = files.read_json(path)
-    findings = [_finding(one, run_dir.named(path.parent, paths.LOGS)) for one in content["findings"][:FINDINGS]]
-    known = list(dict(content.get("measured") or {}).items())[:FINDINGS]
-    measured = {_cut(str(name), NAME): _cut(_shown(value), NAME) for name, value in known}
+    findings = [
+        _finding_entry(one, run_dir.display_name(path.parent, paths.LOGS)) for one in content["findings"][:MAX_FINDINGS]
+    ]
+    known = list(dict(content.get("measured") or {}).items())[:MAX_FINDINGS]
+    measured = {truncate(str(name), MAX_NAME): truncate(format_html_value(value), MAX_NAME) for name, value in known}
     return {"findings": sorted(findings, key=lambda one: SEVERITIES.index(one["severity"])), "measured": measured}
 
 
-def _finding(one: Content, name: str) -> Content:
+def _finding_entry(one: Content, name: str) -> Content:
     severity = one["severity"] if one["severity"] in SEVERITIES else "note"
     texts = {key: str(one.get(key) or "") for key in ("name", "evidence", "where")}
-    words = [str(word) for word in (one.get("advice") or [])[:FINDINGS]]
+    words = [str(word) for word in (one.get("advice") or [])[:MAX_FINDINGS]]
     # The folder may be a stranger's: what is offered to be copied sets a plain key, and no `_target_`.
     advice = [
         f"train rerun={name} {shlex.quote(word)}" for word in words if re.fullmatch(r"[a-z]\w*(\.[a-z]\w*)*=.+", word)
@@ -123,11 +133,11 @@ def _finding(one: Content, name: str) -> Content:
     return {**texts, "severity": severity, "advice": advice}
 
 
-def _curves(path: Path, run: Content) -> Content:
-    rows = files.rows(path)
+def _curves_section(path: Path, run: Content) -> Content:
+    rows = files.read_csv(path)
     plots = []
     for name in CURVES:
-        series = {split: _points(rows, f"{split}/{name}") for split in ("train", "val")}
+        series = {split: _curve_points(rows, f"{split}/{name}") for split in ("train", "val")}
         series = {split: points for split, points in series.items() if points}
         if series:
             alt = f"{name} of {' and '.join(series)} over the epochs"
@@ -135,29 +145,29 @@ def _curves(path: Path, run: Content) -> Content:
     return {"plots": plots} if plots else {"missing": f"{path.name} holds no finished epoch.", "again": ""}
 
 
-def _points(rows: Sequence[Mapping[str, str]], column: str, over: str = "epoch") -> list[tuple[float, float]]:
+def _curve_points(rows: Sequence[Mapping[str, str]], column: str, over: str = "epoch") -> list[tuple[float, float]]:
     found = [(float(row[over]), float(row[column])) for row in rows if row.get(column)]
     return [point for point in found if all(map(math.isfinite, point))]
 
 
-def _classes(path: Path, most: int) -> Content:
+def _classes_section(path: Path, most: int) -> Content:
     """The confusion matrix of the last split, usually the test's, and each class on its own."""
     confusion = files.read_json(path).get("confusion") or {}
     if not confusion:
         return {"missing": "results.json holds no confusion matrix: the run was not tested.", "again": ""}
     split, counts = list(confusion.items())[-1]
     counts = [[int(count) for count in row] for row in counts]
-    names = _names(path.parent, len(counts))
+    names = _class_names_of(path.parent, len(counts))
     table = sorted(class_scores(counts, names), key=lambda one: one["f1"])
     alt = f"confusion matrix of {split}: {len(names)} classes"
     drawn = run_plots.confusion(counts, names, name="confusion", alt=alt)
     return {"split": split, "plot": drawn, "table": table[:most], "count": len(names)}
 
 
-def _names(folder: Path, count: int) -> list[str]:
+def _class_names_of(folder: Path, count: int) -> list[str]:
     """Of the classes; their numbers where preprocess.json is missing or does not fit."""
     try:
-        names = [_cut(str(name), NAME) for name in files.read_json(folder / "preprocess.json")["names"]]
+        names = [truncate(str(name), MAX_NAME) for name in files.read_json(folder / "preprocess.json")["names"]]
     except runs.DAMAGE:
         names = []
     return names if len(names) == count else list(map(str, range(count)))
@@ -183,14 +193,14 @@ def class_scores(counts: Sequence[Sequence[int]], names: Sequence[str]) -> list[
     return found
 
 
-def _examples(path: Path) -> Content:
-    examples, room = [], IMAGES
+def _examples_section(path: Path) -> Content:
+    examples, room = [], MAX_IMAGES
     for one in files.read_json(path):
-        image, text = _image(one.get("image") or ""), _cut(str(one.get("text") or ""), TEXT)
+        image, text = _embed_image(one.get("image") or ""), truncate(str(one.get("text") or ""), MAX_TEXT)
         room -= len(image) + len(text)
         if room < 0:
             break
-        said = {key: _cut(str(one[key]), NAME) for key in ("split", "true", "predicted")}
+        said = {key: truncate(str(one[key]), MAX_NAME) for key in ("split", "true", "predicted")}
         probability = f"{float(one['probability']):.1%}"
         examples.append({**said, "probability": probability, "right": bool(one["right"]), "image": image, "text": text})
     if not any(one["image"] or one["text"] for one in examples):
@@ -199,23 +209,23 @@ def _examples(path: Path) -> Content:
     return {"split": examples[0]["split"], "mistakes": mistakes, "hits": hits}
 
 
-def _image(text: Any) -> Markup:
+def _embed_image(text: Any) -> Markup:
     """Base64, to be left as it is, however long."""
     if not re.fullmatch(r"[A-Za-z0-9+/=]*", text):
         raise ValueError("an image is not in base64")
     return Markup(text)
 
 
-def _calibration(path: Path) -> Content:
+def _calibration_section(path: Path) -> Content:
     content = files.read_json(path)
     split = list(content)[-1]
     errors = {name: float(part["ece"]) for name, part in content.items()}
     alt = f"accuracy over confidence on {split}: on average {errors[split]:.1%} apart"
     drawn = run_plots.reliability(content[split]["bins"], name="reliability", alt=alt)
-    return {"split": split, "errors": errors, "plot": drawn, "tendency": _tendency(content[split]["bins"])}
+    return {"split": split, "errors": errors, "plot": drawn, "tendency": _confidence_tendency(content[split]["bins"])}
 
 
-def _tendency(bins: Sequence[Mapping[str, Any]]) -> str:
+def _confidence_tendency(bins: Sequence[Mapping[str, Any]]) -> str:
     """Whether a model is surer than it is right, over all examples."""
     gap = sum(one["count"] * (one["confidence"] - one["accuracy"]) for one in bins if one["count"])
     gap /= max(1, sum(one["count"] for one in bins))
@@ -224,9 +234,9 @@ def _tendency(bins: Sequence[Mapping[str, Any]]) -> str:
     return f"On the whole it is {abs(gap):.1%} {'surer than it is right' if gap > 0 else 'less sure than it is right'}."
 
 
-def _layers(path: Path, most: int) -> Content:
+def _layers_section(path: Path, most: int) -> Content:
     layers: dict[str, list[dict[str, str]]] = {}
-    for row in files.rows(path):
+    for row in files.read_csv(path):
         layers.setdefault(row["layer"], []).append(row)
     titles = {
         "gradient_norm": "gradient norm",
@@ -236,21 +246,21 @@ def _layers(path: Path, most: int) -> Content:
     }
     plots = []
     for column, title in titles.items():
-        series = {name: _points(rows, column) for name, rows in list(layers.items())[:most]}
+        series = {name: _curve_points(rows, column) for name, rows in list(layers.items())[:most]}
         if any(y > 0 for points in series.values() for _, y in points):
             alt = f"{title} of each layer over the epochs"
             plots.append(run_plots.layers(title, series, log=column != "dead", name=f"layers-{column}", alt=alt))
     return {"plots": plots} if plots else {"missing": f"{path.name} holds no numbers.", "again": ""}
 
 
-def _time(path: Path, run: Content, folder: Path) -> Content:
-    points = _points(files.rows(path), "seconds")
+def _time_section(path: Path, run: Content, folder: Path) -> Content:
+    points = _curve_points(files.read_csv(path), "seconds")
     results = files.read_json(folder / "results.json") if (folder / "results.json").is_file() else {}
-    told = {"all of it": took(run["seconds"])} if run["seconds"] is not None else {}
+    told = {"all of it": format_duration(run["seconds"])} if run["seconds"] is not None else {}
     each = run["seconds_per_epoch"] or (median(y for _, y in points[1:] or points) if points else None)
     if each:
         told["training batches of an epoch (median)"] = f"{each:.3g} s"
-        if seen := _examples_an_epoch(folder, results):
+        if seen := _examples_per_epoch(folder, results):
             told["training examples a second"] = f"{seen / each:,.0f}"
     if results.get("parameters"):
         told["trainable parameters"] = f"{int(results['parameters']):,}"
@@ -259,9 +269,9 @@ def _time(path: Path, run: Content, folder: Path) -> Content:
     return {"facts": told, "plots": plots}
 
 
-def _examples_an_epoch(folder: Path, results: Content) -> int | None:
+def _examples_per_epoch(folder: Path, results: Content) -> int | None:
     """As many as the whole training split has; unknown where the run saw a part of it."""
     counts = (results.get("confusion") or {}).get("train")
-    trainer = saved_config.recorded(folder).get("trainer") or {}
+    trainer = saved_config.load_saved_config(folder).get("trainer") or {}
     limits = {trainer.get(f"limit_{part}_batches") for part in ("train", "test")} - {None, 1.0}
     return sum(map(sum, counts)) if counts and not limits and not trainer.get("fast_dev_run") else None

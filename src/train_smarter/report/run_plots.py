@@ -11,28 +11,28 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from train_smarter.report.plot import (
     BLUE,
+    FOREGROUND,
     GRAY,
     HEIGHT,
-    INK,
     LINES,
     NUMBERED,
     ORANGE,
     SERIES,
     SPLIT,
     WIDTH,
-    Drawn,
+    Draw,
     Points,
-    _figure,
-    _log,
+    ellipsize,
+    log_scale,
+    new_figure,
     plot,
-    short,
 )
-from train_smarter.sanitize import printable
+from train_smarter.sanitize import escape_controls
 
 
-def _ending(name: object, most: int = 18) -> str:
+def _ellipsize_left(name: object, most: int = 18) -> str:
     """Of a layer: how its name ends tells it from its neighbours."""
-    text = printable(name)
+    text = escape_controls(name)
     return text if len(text) <= most else f"…{text[1 - most :]}"
 
 
@@ -40,14 +40,14 @@ def _ending(name: object, most: int = 18) -> str:
 
 
 @plot
-def curves(title: str, series: Mapping[str, Points], *, best: float | None = None) -> Drawn:
+def curves(title: str, series: Mapping[str, Points], *, best: float | None = None) -> Draw:
     """A line for each of `series`, named by its split; `best`: the epoch that was kept."""
-    figure, axes = _figure(title=title)
+    figure, axes = new_figure(title=title)
     for place, (name, points) in enumerate(series.items()):
         style = {"marker": "o", "markersize": 2.5} if len(points) <= 40 else {}
         axes.plot(*zip(*points, strict=True), label=name, color=SPLIT.get(name, SERIES[place]), **style)  # type: ignore[arg-type]
     if best is not None:
-        axes.axvline(best, color=INK, alpha=0.5, linewidth=1, linestyle=":", label="best")
+        axes.axvline(best, color=FOREGROUND, alpha=0.5, linewidth=1, linestyle=":", label="best")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(series) > 1:
@@ -56,7 +56,7 @@ def curves(title: str, series: Mapping[str, Points], *, best: float | None = Non
 
 
 @plot
-def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Drawn:
+def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Draw:
     """counts: (K, K), row = true class, column = predicted; the fuller a colour, the larger the share of the row.
 
     What is right is blue, and what is mistaken orange, which begins at a tenth of full: one in a thousand is seen.
@@ -65,8 +65,8 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Drawn:
     shares = matrix / matrix.sum(1, keepdims=True).clip(1)
     numbered = len(names) <= NUMBERED
     side = max(3.0, 0.42 * len(names)) if numbered else 6.5
-    margin = 0.6 + (0.075 * max(map(len, map(short, names))) if len(names) <= 100 else 0.3)
-    figure, axes = _figure(side + margin, side + margin)
+    margin = 0.6 + (0.075 * max(map(len, map(ellipsize, names))) if len(names) <= 100 else 0.3)
+    figure, axes = new_figure(side + margin, side + margin)
     color = np.empty((*shares.shape, 4))
     color[..., :3], color[..., 3] = to_rgb(ORANGE), np.where(matrix > 0, 0.1 + 0.9 * shares, 0)  # 0 shows the page
     right = np.arange(len(names))
@@ -74,40 +74,40 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Drawn:
     axes.imshow(color, interpolation="none")
     axes.grid(visible=False)
     axes.set(xlabel="predicted", ylabel="true")
-    _name_classes(axes, names)
-    return figure, _write_counts(axes, matrix, shares, names) if numbered else {}
+    _label_classes(axes, names)
+    return figure, _annotate_cells(axes, matrix, shares, names) if numbered else {}
 
 
-def _name_classes(axes: Axes, names: Sequence[str]) -> None:
+def _label_classes(axes: Axes, names: Sequence[str]) -> None:
     if len(names) > 100:
         return  # the axes count them
-    shown = [short(name) for name in names]
+    shown = [ellipsize(name) for name in names]
     size = 10 if len(names) <= NUMBERED else 4.5
     upright = len(names) <= NUMBERED and max(map(len, shown)) <= 4
     axes.set_xticks(range(len(names)), shown, rotation=0 if upright else 90, fontsize=size)
     axes.set_yticks(range(len(names)), shown, fontsize=size)
 
 
-def _write_counts(axes: Axes, matrix: Any, shares: Any, names: Sequence[str]) -> dict[str, str]:
+def _annotate_cells(axes: Axes, matrix: Any, shares: Any, names: Sequence[str]) -> dict[str, str]:
     titles = {}
     for (row, column), count in np.ndenumerate(matrix):
         if count:  # an empty cell says zero, and the eye finds the others
             gid, share = f"cell-{row}-{column}", shares[row, column]
             style: Any = {"ha": "center", "va": "center", "fontsize": 9 if count < 10_000 else 7}
-            color = "white" if share > 0.5 else INK
+            color = "white" if share > 0.5 else FOREGROUND
             axes.text(column, row, f"{count}", gid=gid, color=color, **style)
             titles[gid] = f"true {names[row]}, predicted {names[column]}: {count}, {share:.1%} of the class"
     return titles
 
 
 @plot
-def reliability(bins: Sequence[Mapping[str, Any]]) -> Drawn:
+def reliability(bins: Sequence[Mapping[str, Any]]) -> Draw:
     """Accuracy over confidence, of which the diagonal is the ideal; below, where the examples are."""
     figure = Figure(figsize=(WIDTH * 0.85, WIDTH * 0.95), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     width = bins[0]["high"] - bins[0]["low"]
     total = max(1, sum(one["count"] for one in bins))
-    upper.plot([0, 1], [0, 1], color=INK, alpha=0.5, linewidth=1, linestyle=":")
+    upper.plot([0, 1], [0, 1], color=FOREGROUND, alpha=0.5, linewidth=1, linestyle=":")
     titles = {}
     for place, one in enumerate(bins):
         if one["count"]:
@@ -124,20 +124,22 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> Drawn:
 
 
 @plot
-def layers(title: str, series: Mapping[str, Points], *, log: bool = True) -> Drawn:
+def layers(title: str, series: Mapping[str, Points], *, log: bool = True) -> Draw:
     """A line for each layer over the epochs; of many layers, a map of colours. log: of what is above 0."""
     positive = {name: [(x, y) for x, y in points if y > 0 or not log] for name, points in series.items()}
     positive = {name: points for name, points in positive.items() if points}
     if len(positive) > LINES:
-        return _heat(title, positive, log=log), {}
-    figure, axes = _figure(WIDTH, HEIGHT + 0.16 * -(-len(positive) // 3), title)
+        return _heatmap(title, positive, log=log), {}
+    figure, axes = new_figure(WIDTH, HEIGHT + 0.16 * -(-len(positive) // 3), title)
     titles = {}
     for place, (name, points) in enumerate(positive.items()):
         style = {"marker": "o", "markersize": 2.5} if len(points) <= 40 else {}
-        axes.plot(*zip(*points, strict=True), label=_ending(name), color=SERIES[place], gid=f"layer-{place}", **style)  # type: ignore[arg-type]
+        axes.plot(
+            *zip(*points, strict=True), label=_ellipsize_left(name), color=SERIES[place], gid=f"layer-{place}", **style
+        )  # type: ignore[arg-type]
         titles[f"layer-{place}"] = name
     if log and positive:
-        _log(axes.yaxis)
+        log_scale(axes.yaxis)
     if positive:
         figure.legend(loc="outside lower left", ncols=2 if max(map(len, positive)) > 12 else 3)
     axes.set_xlabel("epoch")
@@ -145,13 +147,13 @@ def layers(title: str, series: Mapping[str, Points], *, log: bool = True) -> Dra
     return figure, titles
 
 
-def _heat(title: str, series: Mapping[str, Points], *, log: bool) -> Figure:
+def _heatmap(title: str, series: Mapping[str, Points], *, log: bool) -> Figure:
     epochs = sorted({x for points in series.values() for x, _ in points})
     grid = np.full((len(series), len(epochs)), np.nan)
     for row, points in enumerate(series.values()):
         for epoch, value in points:
             grid[row, epochs.index(epoch)] = value
-    figure, axes = _figure(WIDTH, min(9.0, 1.2 + 0.17 * len(series)), title)
+    figure, axes = new_figure(WIDTH, min(9.0, 1.2 + 0.17 * len(series)), title)
     image = axes.imshow(
         grid,
         aspect="auto",
@@ -163,7 +165,7 @@ def _heat(title: str, series: Mapping[str, Points], *, log: bool) -> Figure:
     bar.ax.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(visible=False)
     if len(series) <= 48:
-        axes.set_yticks(np.arange(len(series)) + 0.5, [_ending(name) for name in series], fontsize=8)
+        axes.set_yticks(np.arange(len(series)) + 0.5, [_ellipsize_left(name) for name in series], fontsize=8)
     axes.set(xlabel="epoch", ylabel="" if len(series) <= 48 else "layer, from input to output")
     axes.xaxis.set_major_formatter(
         FuncFormatter(lambda at, _: f"{epochs[int(at)]:g}" if 0 <= at < len(epochs) and at == int(at) else "")

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from train_smarter import paths
 from train_smarter.errors import UserError
 from train_smarter.history import saved_config
-from train_smarter.report.formatting import NONE, Content, _text, _time, _took
+from train_smarter.report.formatting import MISSING, Content, format_seconds, format_text, format_time
 from train_smarter.run import files, record, run_dir
 from train_smarter.run import results as run_results
 
@@ -26,42 +26,42 @@ DAMAGE = (UserError, OmegaConfBaseException, OSError, ValueError, TypeError, Loo
 def summary(folder: Path) -> Content:
     """A run in a few words; of a damaged folder its name, and what is wrong with it."""
     try:
-        return _summary(folder, *(_content(folder / name) for name in ("record.json", "results.json")))
+        return _read_summary(folder, *(_read_content(folder / name) for name in ("record.json", "results.json")))
     except DAMAGE as error:
         why = str(error) if isinstance(error, UserError) else f"{folder}: {error!r}"
-        return {"name": _name(folder), "folder": str(folder), "status": "damaged", "damage": why}
+        return {"name": _name_of(folder), "folder": str(folder), "status": "damaged", "damage": why}
 
 
-def _summary(folder: Path, note: Content, results: Content) -> Content:
-    status, chosen = record.status(folder), _choices(folder)
+def _read_summary(folder: Path, note: Content, results: Content) -> Content:
+    status, chosen = record.status(folder), choices_of(folder)
     monitor, best = results.get("monitor", note.get("monitor")), results.get("best", note.get("best"))
     if best is None and (row := run_results.best_row(folder / "metrics.csv", monitor, note.get("mode"))):
         best = float(row[str(monitor)])
     return {
-        "name": _name(folder),
+        "name": _name_of(folder),
         "folder": str(folder),
         "start": note.get("start"),
         "data": chosen.get("data"),
         "model": chosen.get("model"),
         "status": status,
-        "error": _reason(note, status),
+        "error": _reason_of(note, status),
         "seed": note.get("seed"),
         "monitor": monitor,
         "mode": note.get("mode"),
-        "best": _number(best),
-        "test/accuracy": _number(results.get("test/accuracy")),
-        "seconds": _number(results.get("seconds", _seconds(note, status))),
-        "found": run_results.troubles(folder),
+        "best": _to_number(best),
+        "test/accuracy": _to_number(results.get("test/accuracy")),
+        "seconds": _to_number(results.get("seconds", _duration(note, status))),
+        "found": run_results.problem_names(folder),
         "val_examples": run_results.val_examples(folder),
         "overrides": [str(word) for word in note.get("overrides") or []],
     }
 
 
-def _found(run: Content) -> str:
-    return " ".join(run.get("found") or []) or NONE
+def found_names(run: Content) -> str:
+    return " ".join(run.get("found") or []) or MISSING
 
 
-def luck(one: Content, other: Content) -> float | None:
+def accuracy_noise(one: Content, other: Content) -> float | None:
     """The standard error of an accuracy, where two of them lie closer together than that."""
     values = [run.get("best") for run in (one, other)]
     examples = min((run.get("val_examples") or 0 for run in (one, other)), default=0)
@@ -72,13 +72,13 @@ def luck(one: Content, other: Content) -> float | None:
     return error if abs(values[0] - values[1]) < error else None  # type: ignore[operator]
 
 
-def _reason(note: Content, status: str) -> str | None:
+def _reason_of(note: Content, status: str) -> str | None:
     """The first line of what a run failed with."""
     error = str(note.get("error") or "").strip()
     return error.splitlines()[0] if status == "failed" and error else None
 
 
-def _rank(run: Content) -> float:
+def ranking_key(run: Content) -> float:
     """Sorts the best first, and those without a value last."""
     best = run.get("best")
     if best is None or math.isnan(best):
@@ -86,40 +86,40 @@ def _rank(run: Content) -> float:
     return float(best if run.get("mode") == "min" else -best)
 
 
-def _age(folder: Path) -> tuple[str, str]:
+def started_at(folder: Path) -> tuple[str, str]:
     try:
-        begun = str(_content(folder / "record.json")["start"])
+        begun = str(_read_content(folder / "record.json")["start"])
     except DAMAGE:
         begun = datetime.fromtimestamp(folder.stat().st_ctime, UTC).isoformat(timespec="seconds")
     return begun, folder.name.zfill(9)  # the jobs of a second by their numbers
 
 
-def detail(folder: Path) -> Content:
+def run_sections(folder: Path) -> Content:
     """All that is known of a run.
 
     Raises:
         UserError: one of its files is damaged; a file that is not there is named under "missing".
     """
     try:
-        note, results = (_content(folder / name) for name in ("record.json", "results.json"))
-        run = _summary(folder, note, results)
+        note, results = (_read_content(folder / name) for name in ("record.json", "results.json"))
+        run = _read_summary(folder, note, results)
         checkpoints = sorted(path.stem for path in (folder / "checkpoints").glob("*.ckpt"))
         return run | {
             "command": note.get("command"),
             "end": note.get("end"),
             "resumed": len(note.get("resumed") or []),
             "commit": note.get("commit"),
-            "uncommitted": _digest(note.get("diff")),
+            "uncommitted": _diff_digest(note.get("diff")),
             "packages": dict(note.get("packages") or {}),
             "hardware": dict(note.get("hardware") or {}),
             "host": note.get("host"),
-            "best_epoch": _number(results.get("best_epoch", note.get("best_epoch"))),
-            "epochs": _number(results.get("epochs")),
-            "seconds_per_epoch": _number(results.get("seconds_per_epoch")),
-            "results": {name: _number(value) for name, value in results.items() if "/" in name},
+            "best_epoch": _to_number(results.get("best_epoch", note.get("best_epoch"))),
+            "epochs": _to_number(results.get("epochs")),
+            "seconds_per_epoch": _to_number(results.get("seconds_per_epoch")),
+            "results": {name: _to_number(value) for name, value in results.items() if "/" in name},
             "checkpoints": checkpoints,
-            "untested": _untested(folder, run["status"], results),
-            "missing": _missing(folder, run["status"], checkpoints, results),
+            "untested": _untested_message(folder, run["status"], results),
+            "missing": _missing_parts(folder, run["status"], checkpoints, results),
         }
     except UserError:
         raise
@@ -127,7 +127,7 @@ def detail(folder: Path) -> Content:
         raise UserError(f"{folder} is damaged: {error!r}") from error
 
 
-def facts(run: Content) -> list[tuple[str, str]]:
+def run_facts(run: Content) -> list[tuple[str, str]]:
     """A run's facts, each with its name; those that are not known are left out."""
     epoch = f" in epoch {run['best_epoch']}, counted from 0" if run["best_epoch"] is not None else ""
     changes = f", with uncommitted changes: {run['uncommitted']}" if run["uncommitted"] else ""
@@ -137,27 +137,27 @@ def facts(run: Content) -> list[tuple[str, str]]:
         "run": run["name"],
         "folder": run["folder"],
         "command": run["command"],
-        "data, model": f"{_text(run['data'])}, {_text(run['model'])}",
+        "data, model": f"{format_text(run['data'])}, {format_text(run['model'])}",
         "status": run["status"] + again + why,
-        "start": _time(run["start"]),
-        "end": _time(run["end"]),
-        "took": _took(run["seconds"]),
+        "start": format_time(run["start"]),
+        "end": format_time(run["end"]),
+        "took": format_seconds(run["seconds"]),
         "epochs": run["epochs"],
-        "found": _found(run),
-        "best": f"{run['monitor']} {_text(run['best'])}{epoch}" if run["best"] is not None else None,
+        "found": found_names(run),
+        "best": f"{run['monitor']} {format_text(run['best'])}{epoch}" if run["best"] is not None else None,
         "not tested": run["untested"],
         "checkpoints": ", ".join(run["checkpoints"]),
         "seed": run["seed"],
         "commit": f"{str(run['commit'])[:7]}{changes}" if run["commit"] else None,
         "packages": ", ".join(f"{name} {version}" for name, version in run["packages"].items()),
-        "hardware": ", ".join(f"{name} {_text(value or 'none')}" for name, value in run["hardware"].items()),
+        "hardware": ", ".join(f"{name} {format_text(value or 'none')}" for name, value in run["hardware"].items()),
     }
-    return [(name, str(fact)) for name, fact in known.items() if fact not in (None, "", NONE)]
+    return [(name, str(fact)) for name, fact in known.items() if fact not in (None, "", MISSING)]
 
 
-def _missing(folder: Path, status: str, checkpoints: Sequence[str], results: Content) -> dict[str, str]:
+def _missing_parts(folder: Path, status: str, checkpoints: Sequence[str], results: Content) -> dict[str, str]:
     """What the folder lacks: what that means, and what to type."""
-    name = run_dir.named(folder, paths.LOGS)
+    name = run_dir.display_name(folder, paths.LOGS)
     evaluate = f"evaluate run={name}"
     go_on = f"train {'resume' if 'last' in checkpoints and status not in FINISHED else 'rerun'}={name}"
     ways = [go_on] if status != "done" or "best" not in checkpoints else []
@@ -173,36 +173,36 @@ def _missing(folder: Path, status: str, checkpoints: Sequence[str], results: Con
     if status == "running":
         means = dict.fromkeys(means, "not yet: it is running")
     missing = {file: meaning for file, meaning in means.items() if not (folder / file).is_file()}
-    if results and not _tested(results) and not _untested(folder, status, results):
+    if results and not _has_tested(results) and not _untested_message(folder, status, results):
         missing["results.json"] = f"no metrics of train, val and test, as with test=false; type {evaluate}"
     return missing
 
 
-def _tested(results: Content) -> bool:
+def _has_tested(results: Content) -> bool:
     return any("/" in key for key in results)
 
 
-def _untested(folder: Path, status: str, results: Content) -> str | None:
+def _untested_message(folder: Path, status: str, results: Content) -> str | None:
     """Of a trial that was left untested on purpose: that it was, and what to type."""
-    if not results or _tested(results) or not (status == "pruned" or _searched(folder)):
+    if not results or _has_tested(results) or not (status == "pruned" or _search_settings(folder)):
         return None
     told = "pruned trials and trials of a search are not"
     if (folder / "evaluate" / "results.json").is_file():
         return f"{told}; evaluate/results.json holds what evaluate found"
-    return f"{told}; type evaluate run={run_dir.named(folder, paths.LOGS)}"
+    return f"{told}; type evaluate run={run_dir.display_name(folder, paths.LOGS)}"
 
 
-def _searched(folder: Path) -> bool:
+def _search_settings(folder: Path) -> bool:
     """Whether a run is a trial of a search."""
     kept = folder.parent / "multirun.yaml"
-    config: Any = OmegaConf.to_container(saved_config.loaded(kept), resolve=False) if kept.is_file() else {}
+    config: Any = OmegaConf.to_container(saved_config.load_yaml(kept), resolve=False) if kept.is_file() else {}
     return "OptunaSweeper" in str(config.get("hydra", {}).get("sweeper", {}).get("_target_"))
 
 
 # ---- values, read and shown
 
 
-def _content(path: Path) -> Content:
+def _read_content(path: Path) -> Content:
     """What a JSON file holds, by name; nothing where there is no such file."""
     if not path.is_file():
         return {}
@@ -212,24 +212,24 @@ def _content(path: Path) -> Content:
     return content
 
 
-def _choices(folder: Path) -> dict[str, str]:
+def choices_of(folder: Path) -> dict[str, str]:
     """What was chosen for each group; where Hydra has not kept it, the modules of data and model."""
     kept = folder / ".hydra" / "hydra.yaml"
     if kept.is_file():
-        hydra: Any = OmegaConf.to_container(saved_config.loaded(kept), resolve=False)
+        hydra: Any = OmegaConf.to_container(saved_config.load_yaml(kept), resolve=False)
         chosen = {str(group): str(choice) for group, choice in hydra["hydra"]["runtime"]["choices"].items()}
         return {group: choice for group, choice in chosen.items() if not re.match("hydra|local@", group)}
-    cfg: Any = OmegaConf.to_container(saved_config.recorded(folder), resolve=False)
+    cfg: Any = OmegaConf.to_container(saved_config.load_saved_config(folder), resolve=False)
     return {group: str(cfg[group]["_target_"]).split(".")[-2] for group in ("data", "model")}
 
 
-def _number(value: Any) -> int | float | None:
+def _to_number(value: Any) -> int | float | None:
     if not isinstance(value, int | float | None):
         raise TypeError(f"{value!r} is no number")
     return value
 
 
-def _seconds(note: Content, status: str) -> float | None:
+def _duration(note: Content, status: str) -> float | None:
     """From start to end, or until now; of a run that was killed, or has paused, that is not known."""
     end = record.now() if status == "running" else note.get("end")
     if not end or note.get("resumed"):
@@ -237,11 +237,11 @@ def _seconds(note: Content, status: str) -> float | None:
     return (datetime.fromisoformat(end) - datetime.fromisoformat(note["start"])).total_seconds()
 
 
-def _digest(diff: str | None) -> str | None:
+def _diff_digest(diff: str | None) -> str | None:
     """Tells one set of uncommitted changes from another."""
     return f"{len(diff.splitlines())} lines of diff, {zlib.crc32(diff.encode()):08x}" if diff else None
 
 
-def _name(folder: Path) -> str:
+def _name_of(folder: Path) -> str:
     """A run's name under `logs`/train, as `run=` takes it: <run>, or <multirun>/<job>."""
     return f"{folder.parent.name}/{folder.name}" if (folder.parent / "multirun.yaml").is_file() else folder.name

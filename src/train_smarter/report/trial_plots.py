@@ -9,30 +9,30 @@ from matplotlib.ticker import MaxNLocator
 
 from train_smarter.report.plot import (
     BLUE,
+    FOREGROUND,
     GRAY,
     HEIGHT,
-    INK,
     ORANGE,
     TRIAL,
     WIDTH,
-    Drawn,
-    _figure,
+    Draw,
+    ellipsize,
+    new_figure,
     plot,
-    short,
 )
-from train_smarter.sanitize import printable
+from train_smarter.sanitize import escape_controls
 
 
 @plot
-def bars(title: str, values: Mapping[str, float], *, unit: str = "") -> Drawn:
+def bars(title: str, values: Mapping[str, float], *, unit: str = "") -> Draw:
     """A bar to the right for each name, the first one at the top."""
-    figure, axes = _figure(WIDTH, 0.9 + 0.3 * len(values), title)
+    figure, axes = new_figure(WIDTH, 0.9 + 0.3 * len(values), title)
     places = range(len(values))
     drawn = axes.barh(list(places), list(values.values()), color=BLUE, height=0.65)
     for place, (bar, (name, value)) in enumerate(zip(drawn, values.items(), strict=True)):
         bar.set_gid(f"bar-{place}")
         axes.annotate(f"{value:.2f}", (value, place), xytext=(3, 0), textcoords="offset points", va="center", gid=name)
-    axes.set_yticks(list(places), [short(name, 26) for name in values])
+    axes.set_yticks(list(places), [ellipsize(name, 26) for name in values])
     axes.invert_yaxis()
     axes.set(xlabel=unit, xlim=(0, 1.15 * max([*values.values(), 1e-9])))
     axes.grid(visible=False, axis="y")
@@ -43,15 +43,15 @@ def bars(title: str, values: Mapping[str, float], *, unit: str = "") -> Drawn:
 
 
 @plot
-def history(title: str, shown: Sequence[tuple[str, int, float, str, str]], *, mode: str) -> Drawn:
+def history(title: str, shown: Sequence[tuple[str, int, float, str, str]], *, mode: str) -> Draw:
     """What each trial came to, and the best so far.
 
     shown: (trial, number, value, state, what is shown over it), of which only complete ones count. What is far worse
     than the others stands at the edge: the best are to be told apart.
     """
-    figure, axes = _figure(WIDTH * 1.15, HEIGHT, title)
+    figure, axes = new_figure(WIDTH * 1.15, HEIGHT, title)
     titles = {}
-    heights = dict(zip([point[0] for point in shown], bounded([point[2] for point in shown], mode), strict=True))
+    heights = dict(zip([point[0] for point in shown], clip_outliers([point[2] for point in shown], mode), strict=True))
     for gid, color, marker in (("complete", BLUE, "o"), ("incomplete", GRAY, "x")):
         points = [one for one in shown if (one[3] == "complete") == (gid == "complete")]
         if points:
@@ -67,7 +67,7 @@ def history(title: str, shown: Sequence[tuple[str, int, float, str, str]], *, mo
     return figure, titles
 
 
-def bounded(values: Sequence[float], mode: str) -> list[float]:
+def clip_outliers(values: Sequence[float], mode: str) -> list[float]:
     """Values of which the worst are moved up to twice as far from the best as the best three quarters lie."""
     if not values:
         return []
@@ -89,9 +89,9 @@ def _best_so_far(shown: Iterable[tuple[str, int, float, str, str]], mode: str) -
 
 
 @plot
-def scatter(names: tuple[str, str], shown: Sequence[tuple[str, float, float, bool, str]]) -> Drawn:
+def scatter(names: tuple[str, str], shown: Sequence[tuple[str, float, float, bool, str]]) -> Draw:
     """Trials by two objectives; shown: (trial, x, y, is it on the Pareto front, what is shown over it)."""
-    figure, axes = _figure(title="Pareto front")
+    figure, axes = new_figure(title="Pareto front")
     titles = {}
     for gid, best in (("others", False), ("front", True)):
         points = sorted((one for one in shown if one[3] == best), key=lambda one: one[1])
@@ -101,7 +101,7 @@ def scatter(names: tuple[str, str], shown: Sequence[tuple[str, float, float, boo
             titles[gid] = [(point[0], point[4]) for point in points]
             if best:
                 axes.plot(across, up, color=ORANGE, linewidth=1, alpha=0.6, zorder=1)
-    axes.set(xlabel=printable(names[0]), ylabel=printable(names[1]))
+    axes.set(xlabel=escape_controls(names[0]), ylabel=escape_controls(names[1]))
     return figure, titles
 
 
@@ -113,7 +113,7 @@ def parallel(
     texts: Sequence[str],
     *,
     log: Collection[str] = (),
-) -> Drawn:
+) -> Draw:
     """A line for each trial through all that was chosen for it, to what it came to.
 
     Args:
@@ -122,10 +122,10 @@ def parallel(
         strengths: 0 to 1, the best the highest: how much of a line is seen; 1 is drawn last, in a colour of its own.
         log: columns that are taken by their logarithms.
     """
-    figure, axes = _figure(max(WIDTH * 1.5, 1.4 * len(columns)), 3.4)
+    figure, axes = new_figure(max(WIDTH * 1.5, 1.4 * len(columns)), 3.4)
     axes.set_axis_off()
     heights = [
-        _upright(axes, place, name, *scaled(values, log=name in log))
+        _draw_axis(axes, place, name, *scale_to_unit(values, log=name in log))
         for place, (name, values) in enumerate(columns.items())
     ]
     for at in sorted(range(len(trials)), key=lambda at: strengths[at]):
@@ -139,32 +139,32 @@ def parallel(
     return figure, {f"{TRIAL}{trial}": text for trial, text in zip(trials, texts, strict=True)}
 
 
-def _upright(
+def _draw_axis(
     axes: Axes, place: int, name: str, heights: list[float | None], marks: Sequence[tuple[float, str]]
 ) -> list[float | None]:
     """Draws an axis with its name and its marks; returns the heights on it."""
-    axes.plot([place, place], [0, 1], color=INK, alpha=0.4, linewidth=1)
-    axes.text(place, 1.08, short(name, 18), ha="center", fontsize=10)
+    axes.plot([place, place], [0, 1], color=FOREGROUND, alpha=0.4, linewidth=1)
+    axes.text(place, 1.08, ellipsize(name, 18), ha="center", fontsize=10)
     for height, text in marks:
-        axes.text(place + 0.03, height, short(text, 14), fontsize=8, va="center", alpha=0.85)
+        axes.text(place + 0.03, height, ellipsize(text, 14), fontsize=8, va="center", alpha=0.85)
     return heights
 
 
-def scaled(values: Sequence[Any], *, log: bool = False) -> tuple[list[float | None], list[tuple[float, str]]]:
+def scale_to_unit(values: Sequence[Any], *, log: bool = False) -> tuple[list[float | None], list[tuple[float, str]]]:
     """Values -> their heights between 0 and 1, and marks (height, text): of a few values each, else five.
 
     log: by their logarithms. Texts and truths are spread evenly.
     """
     known = [value for value in values if value is not None]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in known):
-        return _scaled(values, known, math.log if log and known and min(known) > 0 else float)
+        return _scale_numbers(values, known, math.log if log and known and min(known) > 0 else float)
     kinds = sorted(set(map(str, known)))
     height = {kind: (place + 0.5) / len(kinds) for place, kind in enumerate(kinds)}
     marks = [(height[kind], kind) for kind in kinds[:12]]
     return [None if value is None else height[str(value)] for value in values], marks
 
 
-def _scaled(
+def _scale_numbers(
     values: Sequence[float | None], known: Sequence[float], bend: Callable[[float], float]
 ) -> tuple[list[float | None], list[tuple[float, str]]]:
     low = bend(min(known, default=0.0))
@@ -185,9 +185,9 @@ def _scaled(
 
 
 @plot
-def spreads(title: str, groups: Mapping[str, Mapping[str, Any]]) -> Drawn:
+def error_bars(title: str, groups: Mapping[str, Mapping[str, Any]]) -> Draw:
     """Mean and deviation of each group, the first one at the top; groups: {mean, std, n, min, max} by name."""
-    figure, axes = _figure(WIDTH * 1.2, 0.9 + 0.32 * len(groups), title)
+    figure, axes = new_figure(WIDTH * 1.2, 0.9 + 0.32 * len(groups), title)
     titles = {}
     for place, (name, spread) in enumerate(groups.items()):
         axes.plot([spread["min"], spread["max"]], [place, place], color=GRAY, linewidth=1.2)
@@ -195,7 +195,7 @@ def spreads(title: str, groups: Mapping[str, Mapping[str, Any]]) -> Drawn:
         axes.errorbar(spread["mean"], place, xerr=spread["std"] or 0, **style)[0].set_gid(f"group-{place}")
         deviation = f" ± {spread['std']:.4f}" if spread["std"] is not None else ""
         titles[f"group-{place}"] = f"{name}: {spread['mean']:.4f}{deviation}, of {spread['n']}"
-    axes.set_yticks(range(len(groups)), [short(name, 26) for name in groups])
+    axes.set_yticks(range(len(groups)), [ellipsize(name, 26) for name in groups])
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     return figure, titles

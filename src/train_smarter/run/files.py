@@ -54,7 +54,7 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
         writer.writerow(row)
 
 
-def rows(path: Path) -> list[dict[str, str]]:
+def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file that are whole; of a run that was killed, the last one may not be."""
     try:
         with path.open(newline="", encoding="utf8") as file:
@@ -63,9 +63,9 @@ def rows(path: Path) -> list[dict[str, str]]:
         return []
 
 
-def cut_rows(path: Path, epoch: int) -> None:
+def truncate_csv(path: Path, epoch: int) -> None:
     """Takes the rows of `epoch` and all later ones out of a run's metrics.csv: the run does them again."""
-    kept = [row for row in rows(path) if row["epoch"].isdigit() and int(row["epoch"]) < epoch]
+    kept = [row for row in read_csv(path) if row["epoch"].isdigit() and int(row["epoch"]) < epoch]
     part = path.with_name(f"{path.name}.part")
     part.unlink(missing_ok=True)
     for row in kept:

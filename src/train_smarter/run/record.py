@@ -20,7 +20,7 @@ from train_smarter.run.files import read_json, write_json
 from train_smarter.run.results import best_row
 
 HEARTBEAT = 60  # seconds
-ENDS = ("done", "pruned", "failed", "interrupted")
+FINAL_STATUSES = ("done", "pruned", "failed", "interrupted")
 
 
 class Record:
@@ -30,7 +30,7 @@ class Record:
     """
 
     def __init__(self, folder: Path, cfg: DictConfig, *, command: str, overrides: Sequence[str]) -> None:
-        self.folder, self.path, self._over = folder, folder / "record.json", threading.Event()
+        self.folder, self.path, self._stopped = folder, folder / "record.json", threading.Event()
         start = {
             "start": now(),
             "command": command,
@@ -53,22 +53,22 @@ class Record:
             "mode": cfg.get("mode"),
             "host": platform.node(),
             "process": os.getpid(),
-            "process_start": process_start(os.getpid()),
+            "process_start": process_start_time(os.getpid()),
         }
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
         write_json(self.path, self.content)
-        threading.Thread(target=self._beat, daemon=True).start()
+        threading.Thread(target=self._heartbeat, daemon=True).start()
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         """Shows other machines that the run lives: the record's time is never older than `HEARTBEAT`."""
-        while not self._over.wait(HEARTBEAT):
+        while not self._stopped.wait(HEARTBEAT):
             with suppress(OSError):
                 os.utime(self.path)
 
     def end(self, status: str, error: BaseException | None = None) -> None:
         """status: one of `ENDS`; error: what it failed with."""
-        self._over.set()
+        self._stopped.set()
         checkpoints = sorted((self.folder / "checkpoints").glob("*.ckpt"))
         best = best_row(self.folder / "metrics.csv", self.content["monitor"], self.content["mode"])
         self.content |= {
@@ -83,7 +83,7 @@ class Record:
         write_json(self.path, self.content)
 
 
-def keep(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
+def save_hydra_config(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
     """Keeps what a start was composed of as Hydra does, in .hydra, or beside an earlier start's in .hydra_2 and so on.
 
     Whole or not at all: the run's other processes may be reading it.
@@ -109,15 +109,15 @@ def status(folder: Path) -> str:
     except (UserError, KeyError, TypeError):
         return "unknown"
     if noted != "running":
-        return noted if noted in ENDS else "unknown"
+        return noted if noted in FINAL_STATUSES else "unknown"
     if content.get("host") == platform.node() and content.get("process_start"):
-        alive = process_start(content.get("process")) == content["process_start"]
+        alive = process_start_time(content.get("process")) == content["process_start"]
         return "running" if alive else "killed"
     age = time.time() - (folder / "record.json").stat().st_mtime
     return "running" if age < 5 * HEARTBEAT else "unknown"
 
 
-def process_start(process: int | None) -> str | None:
+def process_start_time(process: int | None) -> str | None:
     """When a process of this machine began, in whatever words the system has for it; None: there is none."""
     if not isinstance(process, int):  # as a damaged record may say
         return None
@@ -136,21 +136,25 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def flat_choices(cfg: DictConfig) -> dict[str, Any]:
+def hparams(cfg: DictConfig) -> dict[str, Any]:
     """What tells one run from another, flat: {"data": "digits", "data.batch_size": 64, "optimizer.lr": 0.001, ...}."""
     groups = ("data", "model", "optimizer", "scheduler", "trainer", "experiment")
     chosen = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
     flat: dict[str, Any] = {group: chosen[group] for group in groups if group in chosen} | {"seed": cfg.seed}
     for group in groups[:4]:
-        flat |= _flat(OmegaConf.to_container(cfg[group], resolve=True) if cfg.get(group) else {}, group)
+        flat |= _flatten_node(OmegaConf.to_container(cfg[group], resolve=True) if cfg.get(group) else {}, group)
     for key in ("max_epochs", "precision", "gradient_clip_val", "accumulate_grad_batches", "devices"):
         flat[f"trainer.{key}"] = cfg.trainer.get(key)
     return flat
 
 
-def _flat(node: Any, path: str) -> dict[str, Any]:
+def _flatten_node(node: Any, path: str) -> dict[str, Any]:
     if isinstance(node, dict):
-        parts = [_flat(value, f"{path}.{key}") for key, value in node.items() if key not in ("optimizer", "scheduler")]
+        parts = [
+            _flatten_node(value, f"{path}.{key}")
+            for key, value in node.items()
+            if key not in ("optimizer", "scheduler")
+        ]
         return {
             name: value
             for part in parts

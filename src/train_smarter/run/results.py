@@ -7,28 +7,28 @@ from typing import Any
 from omegaconf import DictConfig
 
 from train_smarter.errors import UserError
-from train_smarter.run.files import read_json, rows
+from train_smarter.run.files import read_csv, read_json
 
 
-def findings(folder: Path) -> list[dict[str, Any]]:
+def read_findings(folder: Path) -> list[dict[str, Any]]:
     """What the diagnosis of a run found, the worst first; empty where there was none."""
-    found = _diagnosis(folder).get("findings")
+    found = _read_diagnosis(folder).get("findings")
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
-def troubles(folder: Path) -> list[str]:
+def problem_names(folder: Path) -> list[str]:
     """The names of what was found, notes left out."""
-    return [str(one.get("name")) for one in findings(folder) if one.get("severity") != "note"]
+    return [str(one.get("name")) for one in read_findings(folder) if one.get("severity") != "note"]
 
 
 def val_examples(folder: Path) -> int | None:
     """How many examples a run was validated on, where its diagnosis says so."""
-    measured = _diagnosis(folder).get("measured")
+    measured = _read_diagnosis(folder).get("measured")
     count = measured.get("val_examples") if isinstance(measured, dict) else None
     return count if isinstance(count, int) and count > 0 else None
 
 
-def _diagnosis(folder: Path) -> dict[str, Any]:
+def _read_diagnosis(folder: Path) -> dict[str, Any]:
     """diagnosis.json; empty where it is missing or damaged."""
     try:
         content = json.loads((folder / "diagnosis.json").read_text(encoding="utf8"))
@@ -37,7 +37,7 @@ def _diagnosis(folder: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def objective(folder: Path, cfg: DictConfig) -> float | tuple[float, ...] | None:
+def read_objective(folder: Path, cfg: DictConfig) -> float | tuple[float, ...] | None:
     """What a search looks at, from the folder of a run that has ended: a number, or one for each of several names.
 
     None where the monitored metric was never measured.
@@ -61,6 +61,6 @@ def objective(folder: Path, cfg: DictConfig) -> float | tuple[float, ...] | None
 
 def best_row(path: Path, monitor: str | None, mode: str | None) -> dict[str, str] | None:
     """The row of a run's metrics.csv with the best value of the monitored metric; the earliest of equal ones."""
-    found = [row for row in rows(path) if row.get(monitor or "")]
+    found = [row for row in read_csv(path) if row.get(monitor or "")]
     choose = min if mode == "min" else max
     return choose(found, key=lambda row: float(row[str(monitor)]), default=None)

@@ -16,14 +16,14 @@ from train_smarter.errors import UserError
 from train_smarter.run.files import read_json, write_json
 
 
-def named(folder: Path, logs: Path) -> str:
+def display_name(folder: Path, logs: Path) -> str:
     """A run or multirun as a command line names it: by its name where it lies under `logs`, else by its folder."""
     usual = logs / "train"
     name = folder.relative_to(usual).parts[1:] if usual in folder.parents else ()
     return shlex.quote("/".join(name) or str(folder))
 
 
-def overrides() -> list[str]:
+def task_overrides() -> list[str]:
     """The overrides that this run was started with."""
     if not HydraConfig.initialized():
         return []
@@ -33,46 +33,46 @@ def overrides() -> list[str]:
 # ---- a new run's folder
 
 
-class NewRun(Callback):
+class CreateRunDir(Callback):
     """Makes a run's folder, exclusively: two runs never share one. With several processes all take rank 0's."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002 (Hydra's hook)
         if any(override.lstrip("+").startswith("hydra.run.dir=") for override in config.hydra.overrides.hydra):
             return
-        folder = agreed(Path(config.hydra.run.dir))
+        folder = shared_run_dir(Path(config.hydra.run.dir))
         with read_write(config), open_dict(config):
             config.hydra.run.dir = str(folder)
 
 
-def agreed(folder: Path) -> Path:
+def shared_run_dir(folder: Path) -> Path:
     """The new folder, made by rank 0, in every process of the run.
 
     Lightning's own launcher passes it on; under torchrun and SLURM each process composes a time of its own.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        return _agreed_by_torchrun(folder)
+        return _shared_by_torchrun(folder)
     if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        return _agreed_by_slurm(folder)
-    return exclusive(folder)
+        return _shared_by_slurm(folder)
+    return make_unique_dir(folder)
 
 
-def _agreed_by_torchrun(folder: Path) -> Path:
+def _shared_by_torchrun(folder: Path) -> Path:
     """Through the store that torchrun itself keeps for its processes."""
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
     key = f"train_smarter/run/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
     if os.environ["RANK"] == "0":
-        store.set(key, str(exclusive(folder)))
+        store.set(key, str(make_unique_dir(folder)))
     return Path(store.get(key).decode())
 
 
-def _agreed_by_slurm(folder: Path, patience: float = 60) -> Path:
+def _shared_by_slurm(folder: Path, patience: float = 60) -> Path:
     """Through a file named after the job's step, on the disk that all its processes share."""
     step = [os.environ.get(f"SLURM_{name}", "0") for name in ("JOB_ID", "STEP_ID", "RESTART_COUNT")]
     note = folder.parent / f".slurm-{'.'.join(step)}"
     if os.environ["SLURM_PROCID"] == "0":
-        write_json(note, str(exclusive(folder)))
+        write_json(note, str(make_unique_dir(folder)))
     end = time.monotonic() + patience
     while not note.exists():
         if time.monotonic() > end:
@@ -83,7 +83,7 @@ def _agreed_by_slurm(folder: Path, patience: float = 60) -> Path:
     return Path(read_json(note))
 
 
-def exclusive(folder: Path) -> Path:
+def make_unique_dir(folder: Path) -> Path:
     """Makes `folder`, or the first of folder_2, folder_3, ... that does not exist yet, and returns it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     count, candidate = 1, folder
@@ -96,7 +96,7 @@ def exclusive(folder: Path) -> Path:
             candidate = folder.with_name(f"{folder.name}_{count}")
 
 
-def forget(folder: Path) -> None:
+def remove_if_empty(folder: Path) -> None:
     """Takes what Hydra wrote for a refused run away again, and the folder if that was all; a run that began stays."""
     wrote = HydraConfig.get().output_subdir is not None  # it writes nothing where a run goes on
     if not wrote or (folder / "record.json").exists() or not (folder / ".hydra").is_dir():
@@ -107,7 +107,7 @@ def forget(folder: Path) -> None:
         folder.rmdir()
 
 
-def rank() -> int:
+def global_rank() -> int:
     """Which of its run's processes this one is, without the import of Lightning, which looks at the same variables."""
     found = [os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ]
     return int(found[0]) if found else 0

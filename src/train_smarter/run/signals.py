@@ -11,17 +11,19 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-LEASH = "TRAIN_SMARTER_LEASH"  # the environment variable of a process that is to end with the one that started it
+PARENT_VARIABLE = (
+    "TRAIN_SMARTER_LEASH"  # the environment variable of a process that is to end with the one that started it
+)
 
 
-class Interrupted(SystemExit):
+class TerminatedBySignal(SystemExit):
     """Ends the command as the signal asked, with the exit code that shells know it by."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
 
 
-class Stop:
+class SignalState:
     """Whether this process has been asked to end.
 
     Attributes:
@@ -31,47 +33,47 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self.asked: int | None = None
-        self.asked_at = 0.0
-        self.waits = False
+        self.received: int | None = None
+        self.received_at = 0.0
+        self.deferred = False
 
-    def listen(self) -> None:
+    def install(self) -> None:
         """Takes the signals over, from Lightning too, which takes SIGTERM for itself when a fit begins."""
         if threading.current_thread() is threading.main_thread():  # elsewhere, Python allows it to nobody
             for number in SIGNALS:
                 signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 (the signal module's call)
-        first, self.asked, self.asked_at = self.asked is None, number, time.monotonic()
-        if not (self.waits and first):
-            raise Interrupted(number)
+        first, self.received, self.received_at = self.received is None, number, time.monotonic()
+        if not (self.deferred and first):
+            raise TerminatedBySignal(number)
 
 
-stop = Stop()  # signals come to a process
+signals_state = SignalState()  # signals come to a process
 
 
 @contextmanager
-def heeded() -> Iterator[None]:
+def handle_signals() -> Iterator[None]:
     """The signals are this module's until the block ends."""
     before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
-    stop.asked, stop.waits = None, False
-    stop.listen()
+    signals_state.received, signals_state.deferred = None, False
+    signals_state.install()
     try:
         yield
     finally:
-        stop.asked, stop.waits = None, False
+        signals_state.received, signals_state.deferred = None, False
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
                 signal.signal(number, handler)
 
 
-def leash() -> None:
+def exit_with_parent() -> None:
     """Asks this process to end when the multirun that started it is gone, which is at the other end of its input."""
-    if LEASH in os.environ:
-        threading.Thread(target=_end_with_input, args=(sys.stdin.fileno(),), daemon=True).start()
+    if PARENT_VARIABLE in os.environ:
+        threading.Thread(target=_exit_at_eof, args=(sys.stdin.fileno(),), daemon=True).start()
 
 
-def _end_with_input(file: int) -> None:
+def _exit_at_eof(file: int) -> None:
     while os.read(file, 1):  # not by sys.stdin, which the end of the process could not close meanwhile
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def wanted(trainer: Trainer) -> bool:
+def has_tensorboard(trainer: Trainer) -> bool:
     """Whether the run has a TensorBoard logger; the same answer in every process."""
     return any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
 
 
-def writers(trainer: Trainer) -> "list[SummaryWriter]":
+def tensorboard_writers(trainer: Trainer) -> "list[SummaryWriter]":
     """The event files this process writes to: one per TensorBoard logger on rank zero, none on other ranks."""
     if not trainer.is_global_zero:
         return []
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
-def gathered(trainer: Trainer, own: Any) -> list[Any]:
+def all_gather(trainer: Trainer, own: Any) -> list[Any]:
     """What each process has, in every process: all have to call it."""
     shares: list[Any] = [own] * trainer.world_size
     if trainer.world_size > 1:
@@ -36,7 +36,7 @@ def gathered(trainer: Trainer, own: Any) -> list[Any]:
     return shares
 
 
-def note_left_out(callback: Callback, why: str) -> None:
+def warn_skipped(callback: Callback, why: str) -> None:
     """Log that a callback does not fit the model."""
     log.info("callbacks.%s is left out: %s", type(callback).__name__.lower(), why)
 
@@ -70,19 +70,19 @@ def log_hparams(trainer: Trainer, *, choices: Mapping[str, object], metrics: Map
     """
     from torch.utils.tensorboard.summary import hparams
 
-    for writer in writers(trainer):
+    for writer in tensorboard_writers(trainer):
         for name, value in metrics.items():
             writer.add_scalar(f"best/{name}", value, trainer.global_step)
         # The first summary describes the columns. TensorBoard would take that of one run for all runs, and hide what
         # only others have; without any, it finds the columns by itself.
-        _, start, end = hparams({name: _shown(value) for name, value in choices.items()}, {})
+        _, start, end = hparams({name: _to_hparam(value) for name, value in choices.items()}, {})
         file = writer._get_file_writer()
         file.add_summary(start)
         file.add_summary(end)
         writer.close()  # opened anew by this: Lightning closed it when the run ended
 
 
-def _shown(value: object) -> int | float | str:
+def _to_hparam(value: object) -> int | float | str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return value if isinstance(value, int | float | str) else str(value)

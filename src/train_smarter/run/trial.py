@@ -6,16 +6,16 @@ import json
 import os
 from dataclasses import asdict, dataclass
 
-from train_smarter.quoting import quoted
+from train_smarter.quoting import quote
 
-TICKET = "TRAIN_SMARTER_TRIAL"  # the environment variable
+TRIAL_VARIABLE = "TRAIN_SMARTER_TRIAL"  # the environment variable
 
 
 # ---- what a job knows of it
 
 
 @dataclass(frozen=True)
-class Ticket:
+class TrialRef:
     """Which trial of which study a job is."""
 
     storage: str
@@ -24,10 +24,10 @@ class Ticket:
 
     def override(self) -> str:
         """The word that takes it to the job, wherever that runs, and to all processes of it."""
-        return f"++hydra.job.env_set.{TICKET}={quoted(json.dumps(asdict(self)))}"
+        return f"++hydra.job.env_set.{TRIAL_VARIABLE}={quote(json.dumps(asdict(self)))}"
 
 
-def ticket() -> Ticket | None:
+def current_trial() -> TrialRef | None:
     """That of this process; None: it is no trial of a search."""
-    content = os.environ.get(TICKET)
-    return Ticket(**json.loads(content)) if content else None
+    content = os.environ.get(TRIAL_VARIABLE)
+    return TrialRef(**json.loads(content)) if content else None

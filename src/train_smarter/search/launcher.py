@@ -22,14 +22,14 @@ from omegaconf import DictConfig, open_dict
 
 from train_smarter import paths
 from train_smarter.errors import UserError
-from train_smarter.quoting import quoted
-from train_smarter.run.results import objective
-from train_smarter.run.signals import LEASH
-from train_smarter.terminal import show
+from train_smarter.quoting import quote
+from train_smarter.run.results import read_objective
+from train_smarter.run.signals import PARENT_VARIABLE
+from train_smarter.terminal import echo
 
 # Hydra's own words that are about the multirun, not about a job of it.
-OURS = ("hydra.run.", "hydra.sweep.", "hydra/launcher", "hydra.launcher.", "hydra.mode")
-PATIENCE = 30  # seconds that jobs have to save and end when the multirun is asked to
+MULTIRUN_KEYS = ("hydra.run.", "hydra.sweep.", "hydra/launcher", "hydra.launcher.", "hydra.mode")
+GRACE_SECONDS = 30  # seconds that jobs have to save and end when the multirun is asked to
 
 
 class JobFailedError(RuntimeError):
@@ -59,18 +59,18 @@ class ProcessLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.task_function, self.config = hydra_context, task_function, config
-        self._places: queue.Queue[dict[str, str]] | None = None
+        self._free_envs: queue.Queue[dict[str, str]] | None = None
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Runs jobs and waits for them; may be called in several threads. A search calls it for each job."""
-        if self._places is None:
-            self._places = queue.Queue()
-            for place in places(self.n_jobs, ranks=_ranks(self.config)):
-                self._places.put(place)
+        if self._free_envs is None:
+            self._free_envs = queue.Queue()
+            for place in worker_envs(self.n_jobs, ranks=_rank_count(self.config)):
+                self._free_envs.put(place)
         if len(job_overrides) == 1:
             return [self._job(initial_job_idx, job_overrides[0])]
         with ThreadPoolExecutor(self.n_jobs) as pool:
-            waiting = [pool.submit(self._told, *job) for job in enumerate(job_overrides, initial_job_idx)]
+            waiting = [pool.submit(self._run_and_report, *job) for job in enumerate(job_overrides, initial_job_idx)]
             try:
                 return [job.result() for job in waiting]
             except BaseException:
@@ -83,27 +83,27 @@ class ProcessLauncher(Launcher):
             self.stopped = True
             running = list(self._running)
         for process in running:
-            _signal(process, signal.SIGTERM)
+            _send_signal(process, signal.SIGTERM)
         for process in running:
             with suppress(subprocess.TimeoutExpired):
-                process.wait(PATIENCE)
-            _signal(process, signal.SIGKILL)
+                process.wait(GRACE_SECONDS)
+            _send_signal(process, signal.SIGKILL)
 
-    def _told(self, number: int, overrides: Sequence[str]) -> JobReturn:
+    def _run_and_report(self, number: int, overrides: Sequence[str]) -> JobReturn:
         """A job of a grid, with a line at its end."""
         returned = self._job(number, overrides)
         words = " ".join(word for word in overrides if not word.startswith(("resume=", "rerun=")))
         ended = "done" if returned.status == JobStatus.COMPLETED else f"failed, see {returned.working_dir}/console.txt"
-        show(f"job {number}: {words}: {ended}")
+        echo(f"job {number}: {words}: {ended}")
         return returned
 
     def _job(self, number: int, overrides: Sequence[str]) -> JobReturn:
-        assert self._places is not None
-        config, folder = self._composed(number, overrides)
-        hydra = [str(word) for word in self.config.hydra.overrides.hydra if not str(word).startswith(OURS)]
-        own = [word for word in overrides if not word.startswith(OURS)]
-        words = [*hydra, *own, f"hydra.run.dir={quoted(folder)}", f"hydra.job.num={number}"]
-        place = self._places.get()
+        assert self._free_envs is not None
+        config, folder = self._compose(number, overrides)
+        hydra = [str(word) for word in self.config.hydra.overrides.hydra if not str(word).startswith(MULTIRUN_KEYS)]
+        own = [word for word in overrides if not word.startswith(MULTIRUN_KEYS)]
+        words = [*hydra, *own, f"hydra.run.dir={quote(folder)}", f"hydra.job.num={number}"]
+        place = self._free_envs.get()
         try:
             code, told = self._process(
                 [sys.executable, "-P", "-m", f"{paths.COMMANDS}.{self.config.hydra.job.name}", *words],
@@ -111,16 +111,16 @@ class ProcessLauncher(Launcher):
                 place,
             )
         finally:
-            self._places.put(place)
+            self._free_envs.put(place)
         returned = JobReturn(overrides=list(overrides), cfg=config, working_dir=str(folder))
         try:
-            returned.return_value = _outcome(code, told, folder, config)
+            returned.return_value = _read_outcome(code, told, folder, config)
             returned.status = JobStatus.COMPLETED
         except Exception as error:
             returned.return_value, returned.status = error, JobStatus.FAILED
         return returned
 
-    def _composed(self, number: int, overrides: Sequence[str]) -> tuple[DictConfig, Path]:
+    def _compose(self, number: int, overrides: Sequence[str]) -> tuple[DictConfig, Path]:
         """A job's config and folder, as Hydra's own launcher finds them."""
         with self._composing:  # Hydra has one config at a time
             config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
@@ -140,7 +140,7 @@ class ProcessLauncher(Launcher):
             if self.stopped:
                 raise JobKilledError("the multirun was stopped before it began")
             output.parent.mkdir(parents=True, exist_ok=True)
-            process = _started(command, output, place)
+            process = _start_process(command, output, place)
             self._running.add(process)
         try:
             code = process.wait()
@@ -149,7 +149,7 @@ class ProcessLauncher(Launcher):
             raise
         finally:
             self._running.discard(process)
-            _signal(process, signal.SIGKILL)  # ranks that outlived the first one
+            _send_signal(process, signal.SIGKILL)  # ranks that outlived the first one
             if process.stdin is not None:
                 process.stdin.close()
         told = output.read_text(encoding="utf8", errors="replace").strip()
@@ -158,26 +158,26 @@ class ProcessLauncher(Launcher):
         return code, told
 
 
-def _started(command: list[str], output: Path, place: dict[str, str]) -> subprocess.Popen[bytes]:
+def _start_process(command: list[str], output: Path, place: dict[str, str]) -> subprocess.Popen[bytes]:
     with output.open("wb") as file:
         return subprocess.Popen(
             command,
             stdin=subprocess.PIPE,  # it ends when this process does, and so closes its end of the pipe
             stdout=file,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **place, LEASH: "1"},
+            env={**os.environ, **place, PARENT_VARIABLE: "1"},
             start_new_session=True,  # Ctrl-C is for this process, which then asks its jobs to save
         )
 
 
-def _outcome(code: int, told: str, folder: Path, config: DictConfig) -> Any:
+def _read_outcome(code: int, told: str, folder: Path, config: DictConfig) -> Any:
     """What a job returned.
 
     Raises:
         UserError: it was a mistake of the user's; JobKilledError; JobFailedError.
     """
     if code == 0:
-        return objective(folder, config)
+        return read_objective(folder, config)
     if code == 2:
         raise UserError(told)
     ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
@@ -187,18 +187,18 @@ def _outcome(code: int, told: str, folder: Path, config: DictConfig) -> Any:
     raise JobFailedError(f"{told[-4000:]}\n({ended})".strip())
 
 
-def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+def _send_signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     """To a job's process and all that it has started."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
 
 
-def _ranks(config: DictConfig) -> int:
+def _rank_count(config: DictConfig) -> int:
     devices = (config.get("trainer") or {}).get("devices", 1)
     return devices if isinstance(devices, int) and devices > 0 else 1
 
 
-def places(count: int, *, ranks: int = 1) -> list[dict[str, str]]:
+def worker_envs(count: int, *, ranks: int = 1) -> list[dict[str, str]]:
     """The environment of each of `count` jobs that run side by side: their share of the CPU and of the GPUs.
 
     Args:
@@ -207,24 +207,24 @@ def places(count: int, *, ranks: int = 1) -> list[dict[str, str]]:
     shares: list[dict[str, str]] = [{} for _ in range(count)]
     if count == 1:
         return shares
-    cards = gpus()
+    cards = visible_gpus()
     size = max(1, len(cards) // count)
     for number, share in enumerate(shares):
         if "OMP_NUM_THREADS" not in os.environ:
-            share["OMP_NUM_THREADS"] = str(max(1, _cores() // (count * ranks)))
+            share["OMP_NUM_THREADS"] = str(max(1, _available_cores() // (count * ranks)))
         if len(cards) > 1:
             first = number * size % len(cards)
             share["CUDA_VISIBLE_DEVICES"] = ",".join(cards[first : first + size])
     return shares
 
 
-def _cores() -> int:
+def _available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # those that this process may use
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def gpus() -> list[str]:
+def visible_gpus() -> list[str]:
     """The GPUs that jobs may use, as CUDA_VISIBLE_DEVICES names them; without the import of torch."""
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [card.strip() for card in visible.split(",") if card.strip()]

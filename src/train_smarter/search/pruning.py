@@ -11,7 +11,7 @@ from hydra.utils import execution_whitelist, instantiate
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from train_smarter.run.trial import Ticket
+from train_smarter.run.trial import TrialRef
 from train_smarter.search.storage import load_trial
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ class Pruning(Callback):
         pruned: the validation, counted from 1, after which the run was stopped; None: it was not.
     """
 
-    def __init__(self, ticket: Ticket, *, monitor: str) -> None:
-        self.ticket, self.monitor = ticket, monitor
+    def __init__(self, trial_ref: TrialRef, *, monitor: str) -> None:
+        self.ticket, self.monitor = trial_ref, monitor
         self.validations = 0
         self.pruned: int | None = None
 
@@ -49,9 +49,9 @@ class Pruning(Callback):
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
         self.validations += 1
-        refuse_what_is_not_finite(trainer, self.validations)
+        raise_on_nan(trainer, self.validations)
         value = trainer.callback_metrics.get(self.monitor)
-        hopeless = trainer.is_global_zero and value is not None and self._hopeless(float(value))
+        hopeless = trainer.is_global_zero and value is not None and self._should_prune(float(value))
         if trainer.world_size > 1:
             hopeless = trainer.strategy.broadcast(hopeless)
         last = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= (trainer.max_epochs or 0)
@@ -62,7 +62,7 @@ class Pruning(Callback):
                 with suppress(UpdateFinishedTrialError):
                     self.trial.set_user_attr("pruned", self.validations)
 
-    def _hopeless(self, value: float) -> bool:
+    def _should_prune(self, value: float) -> bool:
         from optuna.exceptions import UpdateFinishedTrialError
 
         if len(self.trial.study.directions) > 1:  # Optuna prunes by one objective
@@ -75,7 +75,7 @@ class Pruning(Callback):
         return self.trial.should_prune()
 
 
-def refuse_what_is_not_finite(trainer: Trainer, validation: int) -> None:
+def raise_on_nan(trainer: Trainer, validation: int) -> None:
     """Fails a trial whose loss has left the numbers: its accuracy may still be one, that of guessing."""
     for name in ("train/loss", "val/loss"):
         value = trainer.callback_metrics.get(name)

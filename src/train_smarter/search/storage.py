@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from train_smarter.errors import UserError
-from train_smarter.run.trial import Ticket
+from train_smarter.run.trial import TrialRef
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -33,7 +33,7 @@ def open_storage(url: str) -> BaseStorage:
             return RDBStorage(url)
         file = Path(url.removeprefix("journal://"))
         file.parent.mkdir(parents=True, exist_ok=True)
-        _cut_half_a_line(file)
+        _drop_partial_line(file)
         return JournalStorage(JournalFileBackend(str(file)))
     except ImportError as error:
         driver = getattr(error.__cause__, "name", None) or str(error)
@@ -43,7 +43,7 @@ def open_storage(url: str) -> BaseStorage:
         raise UserError(f"hydra.sweeper.storage={url} cannot be opened: {gist}") from error
 
 
-def _cut_half_a_line(file: Path) -> None:
+def _drop_partial_line(file: Path) -> None:
     """What a process was writing when it was killed; the next line would be added to it, and be lost with it."""
     from optuna.storages.journal import JournalFileSymlinkLock
 
@@ -59,7 +59,7 @@ def _cut_half_a_line(file: Path) -> None:
         lock.release()
 
 
-def load_trial(of: Ticket, pruner: BasePruner) -> Trial:
+def load_trial(of: TrialRef, pruner: BasePruner) -> Trial:
     """The trial of a job, to report to; it draws nothing."""
     import optuna
 

@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 
 Direction = Literal["minimize", "maximize"]
-REPEATS = 2  # how often the point of a trial that was cut off is asked again
-LONGEST = 20_000  # characters of an error that a study keeps; a database's text may end at 65,535 bytes
-PATIENCE = 60  # seconds that a process has to end which a killed search has left behind
+MAX_RETRIES = 2  # how often the point of a trial that was cut off is asked again
+MAX_TEXT = 20_000  # characters of an error that a study keeps; a database's text may end at 65,535 bytes
+ORPHAN_SECONDS = 60  # seconds that a process has to end which a killed search has left behind
 
 
 # ---- the study
 
 
-class Study:
+class SharedStudy:
     """The trials of a search, in this process and in all others that share its storage.
 
     A trial counts when it has ended: complete, pruned or failed. One that was cut off, by the death of its process or
@@ -85,7 +85,7 @@ class Study:
                 directions=list(directions),
                 load_if_exists=True,
             )
-        self.began_with = len(self.trials)
+        self.first_files = len(self.trials)
         self._warned: set[str] = set()
 
     @contextmanager
@@ -114,7 +114,7 @@ class Study:
         states = [state_of(trial) for trial in self.ended()]
         return {state: states.count(state) for state in ("complete", "pruned", "failed")}
 
-    def begin(self, search: Mapping[str, Mapping[str, Any]], files: Mapping[str, int]) -> None:
+    def verify_or_record(self, search: Mapping[str, Mapping[str, Any]], files: Mapping[str, int]) -> None:
         """Notes what is searched and with which files, or holds it against what was noted when the study began.
 
         Raises:
@@ -131,7 +131,7 @@ class Study:
                 self.optuna.set_user_attr("search", search)
                 return
         changed = [
-            f"\n  {key}: {_shown(search.get(part, {}).get(key))} instead of {_shown(noted.get(part, {}).get(key))}"
+            f"\n  {key}: {_format_setting(search.get(part, {}).get(key))} instead of {_format_setting(noted.get(part, {}).get(key))}"
             for part in search
             for key in dict.fromkeys([*noted.get(part, {}), *search[part]])
             if search[part].get(key) != noted.get(part, {}).get(key)
@@ -142,7 +142,7 @@ class Study:
                 f"Type it as it began, or begin a new study: hydra.sweeper.study_name={self.name}_2"
             )
 
-    def drift(self, files: Mapping[str, int]) -> list[str]:
+    def changed_files(self, files: Mapping[str, int]) -> list[str]:
         """Files that differ from those that the study began with; each is told once."""
         then = self.optuna.user_attrs.get("files", {})
         changed = {name for name in {*then, *files} if then.get(name) != files.get(name)} - self._warned
@@ -154,17 +154,17 @@ class Study:
     def claim(self) -> Trial | None:
         """The next trial, which is this process's now; None: all that are wanted have ended, or run somewhere."""
         with self.locked():
-            if self._left() <= 0:
-                self._close_cut_off()
-            if self._left() <= 0:
+            if self._remaining() <= 0:
+                self._close_interrupted()
+            if self._remaining() <= 0:
                 return None
             self.optuna.sampler = self.sampler(len(self.trials))
             trial = self.optuna.ask()
             self.suggest(trial)
-            trial.set_user_attr("owner", {"host": platform.node(), "process": os.getpid(), "start": _start()})
+            trial.set_user_attr("owner", {"host": platform.node(), "process": os.getpid(), "start": _own_start_time()})
             return trial
 
-    def ask(self, points: Sequence[Mapping[str, Any]]) -> None:
+    def enqueue(self, points: Sequence[Mapping[str, Any]]) -> None:
         """Puts points in line that no trial has, or had."""
         with self.locked():
             known = [trial.system_attrs.get("fixed_params", trial.params) for trial in self.trials]
@@ -172,12 +172,12 @@ class Study:
                 if point not in known:
                     self.optuna.enqueue_trial(dict(point))
 
-    def close_cut_off(self) -> int:
+    def close_interrupted(self) -> int:
         """Closes trials whose process is gone, and asks their points again; returns how many there were."""
         with self.locked():
-            return self._close_cut_off()
+            return self._close_interrupted()
 
-    def again(self, trial: Trial, *, died: bool = True) -> bool:
+    def requeue(self, trial: Trial, *, died: bool = True) -> bool:
         """Closes a trial that was cut off; returns whether its point is asked again.
 
         Args:
@@ -185,42 +185,42 @@ class Study:
         """
         with self.locked():
             frozen = next(one for one in self.trials if one.number == trial.number)
-            return self._again(frozen, died=died)
+            return self._requeue(frozen, died=died)
 
-    def _left(self) -> int:
+    def _remaining(self) -> int:
         return self.total - len(self.ended()) - len(self.running())
 
-    def _close_cut_off(self) -> int:
+    def _close_interrupted(self) -> int:
         from optuna.trial import TrialState
 
-        dead = [trial for trial in self.running() if not self._alive(trial)]
+        dead = [trial for trial in self.running() if not self._is_alive(trial)]
         for trial in dead:
             folder = self.folder / str(trial.number)
             self._wait_for_orphan(folder)
             became = record.status(folder)
             if became in ("done", "pruned"):  # and nobody was left to tell
-                self._tell_orphan(trial, folder, pruned=became == "pruned")
-            elif not self._again(trial, died=became == "killed"):  # else it ended because the search was gone
+                self._report_orphan(trial, folder, pruned=became == "pruned")
+            elif not self._requeue(trial, died=became == "killed"):  # else it ended because the search was gone
                 self.optuna._storage.set_trial_user_attr(trial._trial_id, "error", "its process died each time")
                 self.optuna.tell(trial.number, state=TrialState.FAIL)
         return len(dead)
 
-    def _tell_orphan(self, trial: FrozenTrial, folder: Path, *, pruned: bool) -> None:
+    def _report_orphan(self, trial: FrozenTrial, folder: Path, *, pruned: bool) -> None:
         from optuna.trial import TrialState
 
         try:
-            self._tell(trial.number, None if pruned else self.values(folder), pruned=pruned)
+            self._report(trial.number, None if pruned else self.values(folder), pruned=pruned)
         except (UserError, KeyError, ValueError, TypeError, ArithmeticError) as error:
             self.optuna._storage.set_trial_user_attr(trial._trial_id, "error", str(error))
             self.optuna.tell(trial.number, state=TrialState.FAIL)
 
-    def _again(self, trial: FrozenTrial, *, died: bool = True) -> bool:
+    def _requeue(self, trial: FrozenTrial, *, died: bool = True) -> bool:
         from optuna.trial import TrialState
 
         if trial.state.is_finished():  # another machine took it for dead, and has done this
             return True
         deaths = int(trial.user_attrs.get("deaths", 0)) + died
-        if deaths > REPEATS:
+        if deaths > MAX_RETRIES:
             return False
         # One that was cut off while its values were drawn has a point only if it was given one.
         point = trial.params if "owner" in trial.user_attrs else trial.system_attrs.get("fixed_params")
@@ -231,13 +231,13 @@ class Study:
         self.optuna.tell(trial.number, state=TrialState.FAIL)
         return True
 
-    def _alive(self, trial: FrozenTrial) -> bool:
+    def _is_alive(self, trial: FrozenTrial) -> bool:
         """Whether the search that runs a trial is alive; of another machine, its run's record tells."""
         owner = trial.user_attrs.get("owner")
         if not isinstance(owner, dict):  # it is set before the lock is let go of
             return False
         if owner.get("host") == platform.node():
-            start = record.process_start(owner.get("process"))
+            start = record.process_start_time(owner.get("process"))
             return start is not None and start == owner.get("start")
         begun = trial.datetime_start or datetime.now()
         young = (datetime.now() - begun).total_seconds() < 5 * record.HEARTBEAT
@@ -245,13 +245,13 @@ class Study:
 
     def _wait_for_orphan(self, folder: Path) -> None:
         """A process of a search that was killed notices, saves and ends by itself."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + ORPHAN_SECONDS
         while record.status(folder) == "running" and time.monotonic() < end:
             time.sleep(0.2)
 
     # ---- how they ended
 
-    def tell(self, trial: Trial, values: Sequence[float] | None, error: str | None = None) -> None:
+    def report_result(self, trial: Trial, values: Sequence[float] | None, error: str | None = None) -> None:
         """Closes a trial that has come to its end: with its values, or failed with a traceback, or pruned.
 
         Pruning is known from what the job noted itself.
@@ -261,13 +261,13 @@ class Study:
 
         if error is not None:
             with suppress(UpdateFinishedTrialError):  # another machine took this one for dead
-                trial.set_user_attr("error", _shortened(error))
+                trial.set_user_attr("error", _shorten_error(error))
             self.optuna.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             return
         frozen = next(one for one in self.trials if one.number == trial.number)
-        self._tell(trial.number, values, pruned="pruned" in frozen.user_attrs)
+        self._report(trial.number, values, pruned="pruned" in frozen.user_attrs)
 
-    def _tell(self, number: int, values: Sequence[float] | None, *, pruned: bool) -> None:
+    def _report(self, number: int, values: Sequence[float] | None, *, pruned: bool) -> None:
         from optuna.trial import TrialState
 
         if pruned:
@@ -289,7 +289,7 @@ class Study:
         best = self.best()
         return {"name": "optuna"} | ({"best_params": dict(best.params), "best_value": best.value} if best else {})
 
-    def forget(self) -> None:
+    def delete(self) -> None:
         """Takes back what was begun: nothing has been run."""
         import optuna
 
@@ -308,15 +308,15 @@ def fingerprints(*folders: Path) -> dict[str, int]:
     }
 
 
-def _start() -> str | None:
-    return record.process_start(os.getpid())
+def _own_start_time() -> str | None:
+    return record.process_start_time(os.getpid())
 
 
-def _shortened(error: str) -> str:
+def _shorten_error(error: str) -> str:
     """How it begins and how it ends; what is between has the most repeats."""
-    head = LONGEST // 4
-    return error if len(error) <= LONGEST else f"{error[:head]}\n...\n{error[head - LONGEST :]}"
+    head = MAX_TEXT // 4
+    return error if len(error) <= MAX_TEXT else f"{error[:head]}\n...\n{error[head - MAX_TEXT :]}"
 
 
-def _shown(value: Any) -> str:
+def _format_setting(value: Any) -> str:
     return "nothing" if value is None else str(value)

@@ -35,13 +35,13 @@ from train_smarter.errors import UserError
 from train_smarter.history import trials as history_trials
 from train_smarter.run import run_dir
 from train_smarter.run import trial as run_trial
-from train_smarter.run.files import read_json, rows
-from train_smarter.run.results import objective, troubles
-from train_smarter.run.signals import heeded
+from train_smarter.run.files import read_csv, read_json
+from train_smarter.run.results import problem_names, read_objective
+from train_smarter.run.signals import handle_signals
 from train_smarter.search import study
 from train_smarter.search.launcher import JobFailedError, JobKilledError, ProcessLauncher
-from train_smarter.terminal import show, took
-from train_smarter.trust import check_folder, check_trials, fits
+from train_smarter.terminal import echo, format_duration
+from train_smarter.trust import check_folder, check_trials, is_value_of
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -50,32 +50,41 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 
-TRUSTED = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*", "optuna.pruners.*")
-MISTAKES = (UserError, CompactHydraException, OmegaConfBaseException)
+ALLOWED_TARGETS = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*", "optuna.pruners.*")
+USER_MISTAKES = (UserError, CompactHydraException, OmegaConfBaseException)
 # Words that change nothing of what a trial comes to.
-HARMLESS = ("paths.", "threads", "tags", "logger", "data.dir", "data.download", "data.on_device", "callbacks.progress")
+CHANGEABLE = (
+    "paths.",
+    "threads",
+    "tags",
+    "logger",
+    "data.dir",
+    "data.download",
+    "data.on_device",
+    "callbacks.progress",
+)
 
 
 @dataclass(frozen=True)
-class Space:
+class SearchSpace:
     """What is searched, and what is the same in every trial.
 
     drawn: a distribution for each key; fixed: the value of each other key that was typed, and deletions as they were.
     """
 
-    drawn: Mapping[str, BaseDistribution]
+    distributions: Mapping[str, BaseDistribution]
     fixed: Mapping[str, str]
     deleted: Sequence[str]
 
     def overrides(self, params: Mapping[str, Any]) -> list[str]:
         """Words for a job; `params` are the values that were drawn."""
         typed = {**params, **self.fixed}
-        return [*(f"{key}={_word(value)}" for key, value in typed.items()), *self.deleted]
+        return [*(f"{key}={_to_cli(value)}" for key, value in typed.items()), *self.deleted]
 
-    def told(self, objective: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    def describe(self, objective: Mapping[str, str]) -> dict[str, dict[str, str]]:
         """In words, by which a study knows its search again."""
-        fixed = {key: value for key, value in self.fixed.items() if not key.lstrip("+").startswith(HARMLESS)}
-        drawn = {key: str(distribution) for key, distribution in self.drawn.items()}
+        fixed = {key: value for key, value in self.fixed.items() if not key.lstrip("+").startswith(CHANGEABLE)}
+        drawn = {key: str(distribution) for key, distribution in self.distributions.items()}
         return {"drawn": drawn, "fixed": fixed | dict.fromkeys(self.deleted, "deleted"), "objective": dict(objective)}
 
 
@@ -111,20 +120,20 @@ class OptunaSweeper(Sweeper):
         custom_search_space: str | None = None,
     ) -> None:
         self.sampler, self.pruner, self.storage, self.study_name = sampler, pruner, storage, study_name
-        self.directions = _directions(direction)
-        self.n_trials, self.n_jobs = _count("n_trials", n_trials), _count("n_jobs", n_jobs)
-        self.max_failures, self.max_failure_rate = _count("max_failures", max_failures), max_failure_rate
+        self.directions = _parse_directions(direction)
+        self.n_trials, self.n_jobs = _check_count("n_trials", n_trials), _check_count("n_jobs", n_jobs)
+        self.max_failures, self.max_failure_rate = _check_count("max_failures", max_failures), max_failure_rate
         self.params: dict[str, Any] = {str(key): value for key, value in (params or {}).items()}
         self.custom_search_space = custom_search_space
         self.failed_in_a_row, self.failures = 0, 0  # here, since this process began
         self.seconds: list[float] = []  # of the trials that ended here
-        self.over = threading.Event()  # no further trial begins
-        self.frozen = False  # what lies in memory after the first trial
+        self.stopped = threading.Event()  # no further trial begins
+        self.sampler_is_frozen = False  # what lies in memory after the first trial
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.cfg, self.folder = config, Path(str(config.hydra.sweep.dir)).absolute()
         if self.n_jobs > 1 and str(config.hydra.launcher.get("_target_")).endswith("BasicLauncher"):
-            _launch_processes(config)  # jobs of one process would take turns
+            _default_to_processes(config)  # jobs of one process would take turns
         self.jobs = Plugins.instance().instantiate_launcher(
             config=config, hydra_context=hydra_context, task_function=task_function
         )
@@ -148,24 +157,24 @@ class OptunaSweeper(Sweeper):
         if not new:
             check_folder(self.folder)
         self.study = self._open(space)
-        with heeded():
+        with handle_signals():
             try:
-                self._begin(space)
-                self._work(space)
-            except MISTAKES:
+                self._verify_or_record(space)
+                self._run_trials(space)
+            except USER_MISTAKES:
                 if new and not self.study.ended():
-                    self.study.forget()
+                    self.study.delete()
                 raise
             except (KeyboardInterrupt, SystemExit):
-                self._tell_how_to_go_on()
+                self._print_resume_command()
                 raise
             finally:
                 gc.unfreeze()  # `_end` froze it
-        self._conclude()
+        self._finish()
 
     # ---- before the first trial
 
-    def _space(self, words: Sequence[str]) -> Space:
+    def _space(self, words: Sequence[str]) -> SearchSpace:
         from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 
         try:
@@ -185,27 +194,27 @@ class OptunaSweeper(Sweeper):
                 f"objective={','.join(objectives)} has {len(objectives)} names, hydra.sweeper.direction "
                 f"{len(self.directions)}: type 'hydra.sweeper.direction=[maximize,minimize]', one for each"
             )
-        return Space(drawn, fixed, deleted)
+        return SearchSpace(drawn, fixed, deleted)
 
     def _objectives(self) -> list[str]:
         names = self.cfg.get("objective", self.cfg.get("monitor"))
         return list(names) if isinstance(names, ListConfig) else [str(names)]
 
-    def _open(self, space: Space) -> study.Study:
+    def _open(self, space: SearchSpace) -> study.SharedStudy:
         url = self.storage or f"journal://{self.folder}/study.log"
-        return study.Study(
+        return study.SharedStudy(
             self.study_name,
             url,
             self.folder,
             directions=self.directions,
             total=self.n_trials,
             sampler=self._sampler,
-            pruner=instantiate(self.pruner, _execution_whitelist_=execution_whitelist(TRUSTED, reset=True)),
+            pruner=instantiate(self.pruner, _execution_whitelist_=execution_whitelist(ALLOWED_TARGETS, reset=True)),
             suggest=lambda trial: self._suggest(trial, space),
-            values=lambda folder: _numbers(objective(folder, self.cfg)),
+            values=lambda folder: _to_numbers(read_objective(folder, self.cfg)),
         )
 
-    def _begin(self, space: Space) -> None:
+    def _verify_or_record(self, space: SearchSpace) -> None:
         """Holds the study against what is to be searched, and takes up what an earlier start left behind."""
         there = [path.name for path in self.folder.iterdir() if path.name.isdigit()]
         known = len(self.study.trials)  # after the look: another process's trial has its number before its folder
@@ -215,22 +224,24 @@ class OptunaSweeper(Sweeper):
                 f"begin a new one, hydra.sweeper.study_name={self.study_name}_2"
             )
         directions = dict(zip(self._objectives(), self.directions, strict=True))
-        self.study.begin(space.told(directions), self._files())
-        check_trials(self.study.trials, space.drawn, more=bool(self.custom_search_space), study=self.study_name)
+        self.study.verify_or_record(space.describe(directions), self._files())
+        check_trials(self.study.trials, space.distributions, more=bool(self.custom_search_space), study=self.study_name)
         part = self.folder / "multirun.yaml.part"
         OmegaConf.save(self.cfg, part)
         part.replace(self.folder / "multirun.yaml")
-        cut_off = self.study.close_cut_off()
+        cut_off = self.study.close_interrupted()
         if _is_grid(self.sampler):
-            self._ask_the_grid(space)
+            self._enqueue_grid(space)
         ended = len(self.study.ended())
         if ended:
             again = f"; {cut_off} that were cut off are asked again" if cut_off else ""
-            show(f"study {self.study_name} goes on: {ended} of {self.study.total} trials are done{again}")
-        elif not self.study.began_with:
-            show(f"study {self.study_name}: {self.study.total} trials over {', '.join(space.drawn)}, in {self.folder}")
+            echo(f"study {self.study_name} goes on: {ended} of {self.study.total} trials are done{again}")
+        elif not self.study.first_files:
+            echo(
+                f"study {self.study_name}: {self.study.total} trials over {', '.join(space.distributions)}, in {self.folder}"
+            )
 
-    def _ask_the_grid(self, space: Space) -> None:
+    def _enqueue_grid(self, space: SearchSpace) -> None:
         """Puts all points of the grid into the study, once, in a random order; `n_trials` beyond them are not run."""
         from itertools import product
         from random import Random
@@ -238,13 +249,15 @@ class OptunaSweeper(Sweeper):
         from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
 
         try:
-            axes = {key: OptunaSweeperImpl._to_grid_sampler_choices(values) for key, values in space.drawn.items()}
+            axes = {
+                key: OptunaSweeperImpl._to_grid_sampler_choices(values) for key, values in space.distributions.items()
+            }
         except ValueError as error:
             raise UserError("a grid has no intervals: type choice(...) or range(low,high,step)") from error
         points = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
         self.study.total = min(self.n_trials, len(points))
         Random(self.sampler.get("seed") or 0).shuffle(points)
-        self.study.ask(points)
+        self.study.enqueue(points)
 
     def _sampler(self, number: int) -> BaseSampler:
         """That of the trial of a number: so a search that is broken off, or shared, draws on and nothing twice."""
@@ -254,7 +267,7 @@ class OptunaSweeper(Sweeper):
         seed = self.sampler.get("seed")
         if _is_grid(self.sampler):
             return RandomSampler(seed)
-        own: dict[str, Any] = {"_execution_whitelist_": execution_whitelist(TRUSTED, reset=True)}
+        own: dict[str, Any] = {"_execution_whitelist_": execution_whitelist(ALLOWED_TARGETS, reset=True)}
         if seed is not None and "QMC" not in str(self.sampler._target_):  # whose sequence is one, of one seed
             own["seed"] = (int(seed) + 7919 * number) % 2**32
         try:
@@ -266,15 +279,15 @@ class OptunaSweeper(Sweeper):
             raise UserError(f"hydra.sweeper.sampler: {str(cause).splitlines()[0]}") from error
         return sampler
 
-    def _suggest(self, trial: Trial, space: Space) -> None:
-        for key, distribution in space.drawn.items():
+    def _suggest(self, trial: Trial, space: SearchSpace) -> None:
+        for key, distribution in space.distributions.items():
             trial._suggest(key, distribution)
         if self.custom_search_space:
             trusted = execution_whitelist((self.custom_search_space,), reset=True)
             draw = instantiate({"_target_": self.custom_search_space, "_partial_": True}, _execution_whitelist_=trusted)
             draw(self.cfg, trial)
         for key, value in trial.params.items():  # one that waited had a value already, which Optuna only warns of
-            if not fits(trial.distributions[key], value):
+            if not is_value_of(trial.distributions[key], value):
                 raise UserError(f"study {self.study_name} is refused: it has {key}={value!r} for trial {trial.number}")
 
     def _files(self) -> dict[str, int]:
@@ -282,35 +295,35 @@ class OptunaSweeper(Sweeper):
 
     # ---- trials
 
-    def _work(self, space: Space) -> None:
+    def _run_trials(self, space: SearchSpace) -> None:
         """Runs trials until none is left; of processes, each slot takes the next trial as soon as it is free."""
         if not isinstance(self.jobs, ProcessLauncher) or self.n_jobs == 1:
-            self._take_turns(space, width=1 if isinstance(self.jobs, ProcessLauncher) else self.n_jobs)
+            self._run_batches(space, width=1 if isinstance(self.jobs, ProcessLauncher) else self.n_jobs)
             return
         with ThreadPoolExecutor(self.n_jobs) as pool:
-            slots = [pool.submit(self._take_turns, space) for _ in range(self.n_jobs)]
+            slots = [pool.submit(self._run_batches, space) for _ in range(self.n_jobs)]
             try:
                 done, _ = wait(slots, return_when=FIRST_EXCEPTION)
                 for slot in done:
                     slot.result()
             except BaseException:
-                self.over.set()
+                self.stopped.set()
                 self.jobs.stop()
                 raise
 
-    def _take_turns(self, space: Space, *, width: int = 1) -> None:
+    def _run_batches(self, space: SearchSpace, *, width: int = 1) -> None:
         """width: trials that are launched together, by a launcher of somebody else's that runs them side by side."""
-        while not self.over.is_set():
+        while not self.stopped.is_set():
             claimed = [trial for _ in range(width) if (trial := self.study.claim())]
             if not claimed:
                 return
-            self._warn_of_drift()
-            for trial, returned in zip(claimed, self._launched(claimed, space), strict=True):
-                self._end(trial, returned)
-            if self._hopeless():
-                self.over.set()
+            self._warn_changed_files()
+            for trial, returned in zip(claimed, self._launch(claimed, space), strict=True):
+                self._finish_trial(trial, returned)
+            if self._too_many_failures():
+                self.stopped.set()
 
-    def _launched(self, trials: Sequence[Trial], space: Space) -> Sequence[JobReturn]:
+    def _launch(self, trials: Sequence[Trial], space: SearchSpace) -> Sequence[JobReturn]:
         jobs = [self._overrides(trial, space) for trial in trials]
         try:
             return self.jobs.launch(jobs, initial_job_idx=trials[0].number)
@@ -318,45 +331,47 @@ class OptunaSweeper(Sweeper):
             return [JobReturn(_return_value=error, status=JobStatus.FAILED) for _ in jobs]
         except BaseException:  # the search is asked to end
             for trial in trials:
-                self.study.again(trial, died=False)
+                self.study.requeue(trial, died=False)
             raise
 
-    def _overrides(self, trial: Trial, space: Space) -> list[str]:
-        ticket = run_trial.Ticket(self.study.url, self.study_name, trial.number)
+    def _overrides(self, trial: Trial, space: SearchSpace) -> list[str]:
+        ticket = run_trial.TrialRef(self.study.url, self.study_name, trial.number)
         return [*space.overrides(trial.params), f"hydra.sweep.subdir={trial.number}", ticket.override()]
 
-    def _end(self, trial: Trial, returned: JobReturn) -> None:
+    def _finish_trial(self, trial: Trial, returned: JobReturn) -> None:
         """Tells the study how a trial ended, and the user in a line."""
         try:
             values = self._values(returned)
-        except MISTAKES as error:
+        except USER_MISTAKES as error:
             if not self.study.ended():
                 raise
-            self._fail(trial, error)
+            self._fail_trial(trial, error)
         except JobKilledError as error:
-            stopped = self.over.is_set()
-            if not self.study.again(trial, died=not stopped):
-                self._fail(trial, error)
+            stopped = self.stopped.is_set()
+            if not self.study.requeue(trial, died=not stopped):
+                self._fail_trial(trial, error)
             elif not stopped:
-                show(f"trial {trial.number}: {error}; its point is asked again")
+                echo(f"trial {trial.number}: {error}; its point is asked again")
         except Exception as error:
-            self._fail(trial, error)
+            self._fail_trial(trial, error)
         else:
             self.failed_in_a_row = 0
-            self.study.tell(trial, values)
-            self._show(trial.number)
-        _free(returned)
-        if not self.frozen:  # what the first trial imported stays: looking through it takes half a second each time
+            self.study.report_result(trial, values)
+            self._print_trial(trial.number)
+        _release_memory(returned)
+        if (
+            not self.sampler_is_frozen
+        ):  # what the first trial imported stays: looking through it takes half a second each time
             gc.freeze()
-            self.frozen = True
+            self.sampler_is_frozen = True
 
     def _values(self, returned: JobReturn) -> list[float]:
         value = returned._return_value  # `return_value` would print the error first
         if returned.status != JobStatus.COMPLETED:
             raise value if isinstance(value, Exception) else RuntimeError(f"it ended with {value!r}")
-        return _numbers(value)
+        return _to_numbers(value)
 
-    def _fail(self, trial: Trial, error: Exception) -> None:
+    def _fail_trial(self, trial: Trial, error: Exception) -> None:
         self.failed_in_a_row += 1
         self.failures += 1
         told = (
@@ -364,21 +379,21 @@ class OptunaSweeper(Sweeper):
             if isinstance(error, JobFailedError | JobKilledError)
             else "".join(traceback.format_exception(error))
         )
-        self.study.tell(trial, None, error=told)
-        self._show(trial.number)
+        self.study.report_result(trial, None, error=told)
+        self._print_trial(trial.number)
 
-    def _hopeless(self) -> bool:
+    def _too_many_failures(self) -> bool:
         counts = self.study.counts()
         rate = counts["failed"] / max(1, sum(counts.values()))
         return self.failed_in_a_row >= self.max_failures or rate > self.max_failure_rate
 
-    def _warn_of_drift(self) -> None:
-        if changed := self.study.drift(self._files()):
-            show(
+    def _warn_changed_files(self) -> None:
+        if changed := self.study.changed_files(self._files()):
+            echo(
                 f"since this study began, {', '.join(changed)} changed: later trials may not compare with earlier ones"
             )
 
-    def _show(self, number: int) -> None:
+    def _print_trial(self, number: int) -> None:
         """A line: how a trial ended, the best so far, the time left."""
         trial = next(one for one in self.study.trials if one.number == number)
         ended, total = len(self.study.ended()), self.study.total
@@ -387,66 +402,68 @@ class OptunaSweeper(Sweeper):
         left = statistics.mean(self.seconds[-20:]) * (total - ended) / self.n_jobs if self.seconds else 0
         best = self.study.best()
         known = f" | best {best.value:.4f}, trial {best.number}" if best else ""
-        ahead = f" | {took(left)} left" if ended < total else ""
+        ahead = f" | {format_duration(left)} left" if ended < total else ""
         width = len(str(total))
-        show(f"[{ended:{width}}/{total}] trial {number}: {self._told(trial)}; {_params(trial)}{known}{ahead}")
+        echo(
+            f"[{ended:{width}}/{total}] trial {number}: {self._trial_line(trial)}; {_format_params(trial)}{known}{ahead}"
+        )
 
-    def _told(self, trial: FrozenTrial) -> str:
+    def _trial_line(self, trial: FrozenTrial) -> str:
         state = history_trials.state_of(trial)
         if state == "failed":
-            return f"failed: {history_trials.gist(trial.user_attrs.get('error', ''))}"
-        epochs = len(rows(self.folder / str(trial.number) / "metrics.csv"))
+            return f"failed: {history_trials.last_error_line(trial.user_attrs.get('error', ''))}"
+        epochs = len(read_csv(self.folder / str(trial.number) / "metrics.csv"))
         values = ", ".join(
             f"{name} {value:.4f}" for name, value in zip(self._objectives(), trial.values or [], strict=False)
         )
         what = f"pruned after {epochs} epochs, {values}" if state == "pruned" else f"{values}, {epochs} epochs"
-        found = troubles(self.folder / str(trial.number))
+        found = problem_names(self.folder / str(trial.number))
         wrong = f", {len(found)} found: {' '.join(found)}" if found else ""
-        return f"{what}, {took(trial.duration.total_seconds() if trial.duration else 0)}{wrong}"
+        return f"{what}, {format_duration(trial.duration.total_seconds() if trial.duration else 0)}{wrong}"
 
     # ---- after the last one
 
-    def _conclude(self) -> None:
+    def _finish(self) -> None:
         OmegaConf.save(OmegaConf.create(self.study.results()), self.folder / "optimization_results.yaml")
         if elsewhere := len(self.study.running()):
-            show(f"{elsewhere} trials still run elsewhere; the last to end concludes the study")
+            echo(f"{elsewhere} trials still run elsewhere; the last to end concludes the study")
             return
         counts = self.study.counts()
         ended = sum(counts.values())
         told = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
-        show("", f"{ended} of {self.study.total} done: {told}")
-        if ended < self.study.total and self._hopeless():
-            show(
+        echo("", f"{ended} of {self.study.total} done: {told}")
+        if ended < self.study.total and self._too_many_failures():
+            echo(
                 f"stopped: {self.failed_in_a_row} trials failed in a row, {counts['failed']} of {ended} in all; to "
                 "bear more, raise hydra.sweeper.max_failures or hydra.sweeper.max_failure_rate"
             )
         if counts["complete"]:
-            self._tell_the_winner()
+            self._print_best_trial()
         if self.cfg.get("report", True):
             from train_smarter.report import page  # here: it draws
 
-            page.leave(self.folder, study=self.study.optuna)
-        self._tell_what_to_type(ended)
+            page.write_at_end(self.folder, study=self.study.optuna)
+        self._print_next_commands(ended)
         if self.failures:
             sys.exit(1)
 
-    def _tell_the_winner(self) -> None:
+    def _print_best_trial(self) -> None:
         if len(self.directions) > 1:
-            show("Pareto front:")
+            echo("Pareto front:")
             for trial in self.study.optuna.best_trials:
-                show(f"  trial {trial.number}: {self._told(trial)}; {_params(trial)}")
+                echo(f"  trial {trial.number}: {self._trial_line(trial)}; {_format_params(trial)}")
             return
         best = self.study.best()
         assert best is not None
-        show(f"best: {self._objectives()[0]} {best.value:.4f} in trial {best.number}: {_params(best)}")
-        if self.cfg.get("test", True) and (results := _tested(self.folder / str(best.number))):
+        echo(f"best: {self._objectives()[0]} {best.value:.4f} in trial {best.number}: {_format_params(best)}")
+        if self.cfg.get("test", True) and (results := _test_best_trial(self.folder / str(best.number))):
             told = ", ".join(
                 f"{name} {results[name]:.4f}" for name in ("test/accuracy", "test/f1", "test/loss") if name in results
             )
-            show(f"its checkpoint on the test split, which no trial has seen: {told}")
+            echo(f"its checkpoint on the test split, which no trial has seen: {told}")
 
-    def _tell_what_to_type(self, ended: int) -> None:
-        name, go_on = self._named(), self._going_on()
+    def _print_next_commands(self, ended: int) -> None:
+        name, go_on = self._display_name(), self._resume_command()
         journal = "" if self.storage else f"{shlex.quote(str(self.folder / 'study.log'))}"
         more = {
             "train the winner, with several seeds": f"train -m rerun={name} seed=1,2,3,4,5",
@@ -458,20 +475,20 @@ class OptunaSweeper(Sweeper):
         }
         if ended < self.study.total:
             more["go on"] = go_on
-        show("", *(f"{what + ':':38}{command}" for what, command in more.items()))
+        echo("", *(f"{what + ':':38}{command}" for what, command in more.items()))
 
-    def _tell_how_to_go_on(self) -> None:
-        show(f"interrupted; to go on, type: {self._going_on()}")
+    def _print_resume_command(self) -> None:
+        echo(f"interrupted; to go on, type: {self._resume_command()}")
 
-    def _going_on(self) -> str:
+    def _resume_command(self) -> str:
         """A storage of the user's own is not taken over from a folder, which may be a stranger's."""
-        return "the same command" if self.storage else f"train -m resume={self._named()}"
+        return "the same command" if self.storage else f"train -m resume={self._display_name()}"
 
-    def _named(self) -> str:
-        return run_dir.named(self.folder, paths.LOGS)
+    def _display_name(self) -> str:
+        return run_dir.display_name(self.folder, paths.LOGS)
 
 
-def _numbers(returned: Any) -> list[float]:
+def _to_numbers(returned: Any) -> list[float]:
     """What a job returned, for each objective."""
     if returned is None:
         raise ValueError(
@@ -484,7 +501,7 @@ def _numbers(returned: Any) -> list[float]:
     return values
 
 
-def _launch_processes(config: DictConfig) -> None:
+def _default_to_processes(config: DictConfig) -> None:
     """What hydra/launcher=process does, in a config that has been composed."""
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.launcher = OmegaConf.load(paths.CONF / "hydra" / "launcher" / "process.yaml")
@@ -492,7 +509,7 @@ def _launch_processes(config: DictConfig) -> None:
         config.hydra.overrides.hydra.append("hydra/launcher=process")  # a job's config is composed with these
 
 
-def _directions(given: Any) -> list[study.Direction]:
+def _parse_directions(given: Any) -> list[study.Direction]:
     """One for each objective."""
     known: dict[str, study.Direction] = {"minimize": "minimize", "maximize": "maximize"}
     several = [str(one) for one in (given if isinstance(given, ListConfig | list) else [given])]
@@ -501,7 +518,7 @@ def _directions(given: Any) -> list[study.Direction]:
     return [known[one] for one in several]
 
 
-def _count(key: str, value: Any) -> int:
+def _check_count(key: str, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UserError(f"hydra.sweeper.{key}={value}: give a whole number of at least 1")
     return value
@@ -511,30 +528,32 @@ def _is_grid(sampler: DictConfig) -> bool:
     return str(sampler.get("_target_")).endswith(".GridSampler")
 
 
-def _word(value: Any) -> Any:
+def _to_cli(value: Any) -> Any:
     """A value as the command line spells it."""
     return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else value
 
 
-def _params(trial: FrozenTrial) -> str:
-    values = {key: f"{value:.4g}" if isinstance(value, float) else _word(value) for key, value in trial.params.items()}
+def _format_params(trial: FrozenTrial) -> str:
+    values = {
+        key: f"{value:.4g}" if isinstance(value, float) else _to_cli(value) for key, value in trial.params.items()
+    }
     return " ".join(f"{key}={value}" for key, value in values.items())
 
 
-def _tested(folder: Path) -> dict[str, Any]:
+def _test_best_trial(folder: Path) -> dict[str, Any]:
     """The winner's metrics on the test split, asked for once; empty where its checkpoint is gone."""
     results = folder / "evaluate" / "results.json"
     if not results.is_file():
         command = [sys.executable, "-P", "-m", f"{paths.COMMANDS}.evaluate", f"run={folder}", "split=[test]"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            show(f"the winner could not be tested: {history_trials.gist(done.stderr)}")
+            echo(f"the winner could not be tested: {history_trials.last_error_line(done.stderr)}")
             return {}
     content: dict[str, Any] = read_json(results)
     return content
 
 
-def _free(returned: JobReturn) -> None:
+def _release_memory(returned: JobReturn) -> None:
     """Gives the memory of a trial back: a traceback holds the model and its gradients."""
     error = returned._return_value
     if isinstance(error, BaseException):

@@ -14,10 +14,10 @@ from typing import Any
 
 # glibc's numbers for mallopt (malloc.h), and bytes.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-KEPT, LARGE = 2**30, 2**26
+TRIM_BYTES, MMAP_BYTES = 2**30, 2**26
 
 
-def load() -> None:
+def import_quickly() -> None:
     """Imports torch, Lightning and what builds a run; to be called before anything else imports them.
 
     Without what would double the seconds that this takes beside torch itself: searches for garbage among half a million
@@ -29,7 +29,7 @@ def load() -> None:
         return
     gc.disable()
     try:
-        with spared_scipy():
+        with stub_scipy_signal():
             import_module("train_smarter.config.build")
     finally:
         gc.freeze()  # left out of later searches, too
@@ -38,7 +38,7 @@ def load() -> None:
 
 
 @contextmanager
-def spared_scipy() -> Iterator[None]:
+def stub_scipy_signal() -> Iterator[None]:
     """Has torchmetrics, imported within, leave scipy.signal unloaded, of which it asks whether there is a `hamming`.
 
     To load it takes half as long as torch.
@@ -47,7 +47,7 @@ def spared_scipy() -> Iterator[None]:
     if name in sys.modules:
         yield
         return
-    sys.modules[name] = stand_in = StandIn(name)
+    sys.modules[name] = stand_in = ModuleStub(name)
     try:
         yield
     finally:
@@ -55,7 +55,7 @@ def spared_scipy() -> Iterator[None]:
             del sys.modules[name]
 
 
-class StandIn(ModuleType):
+class ModuleStub(ModuleType):
     """Is imported in place of the module of its name, which it loads when anything but `hamming` is asked for."""
 
     hamming = None
@@ -68,7 +68,7 @@ class StandIn(ModuleType):
         return getattr(import_module(self.__name__), name)
 
 
-def prepare(threads: int | None = None) -> None:
+def configure_process(threads: int | None = None) -> None:
     """To be called once, before the trainer is made.
 
     Args:
@@ -77,14 +77,14 @@ def prepare(threads: int | None = None) -> None:
     """
     import torch
 
-    keep_freed_memory()
+    tune_malloc()
     hide_missing_gpu()
-    spare_tensorflow()
+    block_tensorflow()
     if threads is not None:
         torch.set_num_threads(threads)
 
 
-def keep_freed_memory() -> bool:
+def tune_malloc() -> bool:
     """Lets glibc keep what large tensors leave behind, instead of giving it back to the system with each of them.
 
     Else every step on a CPU gets its activations as new pages, which the system first fills with zeros: a quarter of
@@ -98,7 +98,7 @@ def keep_freed_memory() -> bool:
     if own or platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(TRIM_THRESHOLD, KEPT) and mallopt(MMAP_THRESHOLD, LARGE))
+    return bool(mallopt(TRIM_THRESHOLD, TRIM_BYTES) and mallopt(MMAP_THRESHOLD, MMAP_BYTES))
 
 
 def hide_missing_gpu() -> None:
@@ -113,7 +113,7 @@ def hide_missing_gpu() -> None:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 
-def spare_tensorflow() -> None:
+def block_tensorflow() -> None:
     """Has TensorBoard write files by itself where TensorFlow is installed, too.
 
     Else it loads all of TensorFlow for that, which takes as long as the rest of a run's start, and slows its steps.

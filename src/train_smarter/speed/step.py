@@ -28,10 +28,10 @@ def skip_idle_hooks(trainer: Trainer, model: LightningModule) -> None:
                 setattr(part, hook, None)
 
 
-class Unprofiled(PassThroughProfiler):
+class NoOpProfiler(PassThroughProfiler):
     """Measures nothing, and makes no context for it, some thirty times a step."""
 
-    nothing = nullcontext()
+    context = nullcontext()
 
     def profile(self, action_name: str) -> AbstractContextManager[None]:  # type: ignore[override]  # noqa: ARG002
-        return self.nothing
+        return self.context

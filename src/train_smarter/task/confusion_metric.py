@@ -7,10 +7,10 @@ from torch import Tensor
 from torchmetrics import Metric
 
 Stack = tuple[Tensor, ...]
-WAITING = 64  # steps that are counted together
+BUFFER_SIZE = 64  # steps that are counted together
 
 
-def scores(confusion: Tensor) -> dict[str, float]:
+def confusion_scores(confusion: Tensor) -> dict[str, float]:
     """Accuracy (micro); precision, recall, F1: macro over K > 2 classes, of the positive class for K = 2.
 
     confusion: (K, K) counts, row = true class, column = predicted. A class never predicted has precision 0, one that
@@ -26,7 +26,7 @@ def scores(confusion: Tensor) -> dict[str, float]:
     return {"accuracy": float(hits.sum() / matrix.sum().clamp(min=1)), **{k: float(v) for k, v in macro.items()}}
 
 
-class Tally(Metric):
+class ConfusionMetric(Metric):
     """Counts predictions and adds losses up on the device; nothing is computed or synchronised before `result`.
 
     A step only leaves its tensors here (`add`): counted a few dozen steps at a time, they cost a small model's step
@@ -36,39 +36,39 @@ class Tally(Metric):
     full_state_update = False
     confusion: Tensor
     loss: Tensor
-    total: Tensor
+    confusion_matrix: Tensor
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.buffer: list[tuple[Tensor, Tensor, Tensor]] = []
         self.add_state("confusion", torch.zeros(num_classes, num_classes, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("loss", torch.zeros(()), dist_reduce_fx="sum")
 
-    def add(self, loss: Tensor, predicted: Tensor, labels: Tensor) -> None:
+    def append(self, loss: Tensor, predicted: Tensor, labels: Tensor) -> None:
         """loss: mean over the batch, a scalar; predicted, labels: (B,) int64."""
-        self.waiting.append((loss.detach() * len(labels), predicted, labels))
-        if len(self.waiting) >= WAITING:
-            self.count()
+        self.buffer.append((loss.detach() * len(labels), predicted, labels))
+        if len(self.buffer) >= BUFFER_SIZE:
+            self.flush()
 
-    def kept(self) -> dict[str, Any]:
+    def buffered_state(self) -> dict[str, Any]:
         """All of it, on the CPU, for `take` to go on from; what waits is not counted, so that sums stay the same."""
-        waiting = [tuple(part.cpu() for part in step) for step in self.waiting]
+        waiting = [tuple(part.cpu() for part in step) for step in self.buffer]
         return {"confusion": self.confusion.cpu(), "loss": self.loss.cpu(), "waiting": waiting}
 
-    def take(self, kept: dict[str, Any]) -> None:
+    def load_buffered_state(self, kept: dict[str, Any]) -> None:
         """Goes on from what `kept` returned."""
         self.confusion, self.loss = kept["confusion"].to(self.device), kept["loss"].to(self.device)
-        self.waiting = [
+        self.buffer = [
             (loss.to(self.device), predicted.to(self.device), labels.to(self.device))
             for loss, predicted, labels in kept["waiting"]
         ]
 
-    def count(self) -> None:
+    def flush(self) -> None:
         """Takes up what waits."""
-        if self.waiting:
-            losses, predicted, labels = zip(*self.waiting, strict=True)
-            self.waiting = []
+        if self.buffer:
+            losses, predicted, labels = zip(*self.buffer, strict=True)
+            self.buffer = []
             self.update(losses, predicted, labels)
 
     def update(self, losses: Stack, predicted: Stack, labels: Stack) -> None:
@@ -77,13 +77,15 @@ class Tally(Metric):
         self.confusion.view(-1).index_add_(0, cells, torch.ones_like(cells))
         self.loss += torch.stack(losses).sum()
 
-    def result(self) -> dict[str, float]:
+    def scores(self) -> dict[str, float]:
         """`loss` (mean per example) and the `scores`, as plain numbers; over all processes."""
-        self.count()
+        self.flush()
         values: dict[str, float] = self.compute()
         return values
 
     def compute(self) -> dict[str, float]:
         """The same of what has been counted."""
-        self.total = self.confusion.cpu().clone()  # (K, K), over all processes; kept for pictures and reports
-        return {"loss": float(self.loss / self.confusion.sum().clamp(min=1)), **scores(self.confusion)}
+        self.confusion_matrix = (
+            self.confusion.cpu().clone()
+        )  # (K, K), over all processes; kept for pictures and reports
+        return {"loss": float(self.loss / self.confusion.sum().clamp(min=1)), **confusion_scores(self.confusion)}

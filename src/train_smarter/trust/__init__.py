@@ -6,23 +6,23 @@ study, `check_targets` for the classes that any config may build. docs/security.
 """
 
 from train_smarter.trust.checkpoint import rebase_names
-from train_smarter.trust.config import check_config, rebased
+from train_smarter.trust.config import check_config, rebase_paths
 from train_smarter.trust.folder import check_folder
-from train_smarter.trust.overrides import NAMING, choices, keys, name_data, split_overrides
-from train_smarter.trust.study import check_trials, fits
+from train_smarter.trust.overrides import RUN_KEYS, choices, keys, name_data, split_overrides
+from train_smarter.trust.study import check_trials, is_value_of
 from train_smarter.trust.targets import check_targets
 
 __all__ = [
-    "NAMING",
+    "RUN_KEYS",
     "check_config",
     "check_folder",
     "check_targets",
     "check_trials",
     "choices",
-    "fits",
+    "is_value_of",
     "keys",
     "name_data",
     "rebase_names",
-    "rebased",
+    "rebase_paths",
     "split_overrides",
 ]

@@ -9,16 +9,25 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from train_smarter.errors import UserError
-from train_smarter.run.run_dir import rank
+from train_smarter.run.run_dir import global_rank
 from train_smarter.trust.nodes import leaves, put, raw, raw_leaves, resolved
-from train_smarter.trust.overrides import NAMING
-from train_smarter.trust.values import ELSEWHERE, LOGGERS, STRATEGY, WRITING, is_path, leads_out, network, reads_more
+from train_smarter.trust.overrides import RUN_KEYS
+from train_smarter.trust.values import (
+    ELSEWHERE,
+    LOGGERS,
+    STRATEGY,
+    WRITING,
+    has_interpolation,
+    is_outside,
+    is_path,
+    is_remote,
+)
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class Check:
+class ConfigCheck:
     """Checks a saved config, in place.
 
     config: the saved one, with the user's overrides. today: what conf/ and the command line make of the same choices; a
@@ -38,7 +47,7 @@ class Check:
         for path, value in list(raw_leaves(self.config)):
             if not isinstance(value, str | int | float | None):  # bytes, for example, pass for no text
                 raise UserError(f"{self.folder}: its {'.'.join(path)} is refused: it is {type(value).__name__}")
-            if isinstance(value, str) and reads_more(value) and not self._is_trusted(path, look=raw):
+            if isinstance(value, str) and has_interpolation(value) and not self._is_trusted(path, look=raw):
                 raise self._refused(path, value, "reads the environment or another resolver")
             if "_args_" in path and not self._is_trusted(path, look=raw):  # arguments without a name escape the rest
                 raise UserError(f"{self.folder}: its {'.'.join(path)}={value} is refused: an argument without a name")
@@ -92,16 +101,16 @@ class Check:
     def _network_nodes(self) -> Iterator[tuple[str, ...]]:
         """Keys to each such value, or to the list that it is in."""
         for path, value in leaves(self.config):
-            if path[0] in (*NAMING, "paths", "tags") or path[-1] == "_target_":
+            if path[0] in (*RUN_KEYS, "paths", "tags") or path[-1] == "_target_":
                 continue
-            if (length := network(path, value)) and not self._is_trusted(path):
+            if (length := is_remote(path, value)) and not self._is_trusted(path):
                 yield tuple(path[:length])
 
     def _check_writing(self, group: str) -> None:
         for path, text in leaves(self.config, group):
             if not isinstance(text, str) or path[-1] == "_target_" or self._is_trusted(path):
                 continue
-            if leads_out(path, text, [self.home]):
+            if is_outside(path, text, [self.home]):
                 raise self._refused(path, text, "leads out of the run's folder")
         for name, entry in (self.config.get("callbacks") or {}).items():
             kind = str(entry.get("_target_")).rpartition(".")[2] if isinstance(entry, DictConfig) else ""
@@ -121,7 +130,7 @@ class Check:
 
     def _note_reading(self) -> None:
         """Files that are only read may be anywhere; there, nothing is downloaded to."""
-        others = [group for group in self.config if group not in (*WRITING, *NAMING, "paths")]
+        others = [group for group in self.config if group not in (*WRITING, *RUN_KEYS, "paths")]
         read = {
             ".".join(path): text
             for group in others
@@ -181,14 +190,14 @@ def check_config(
     """
     copy = config.copy()
     OmegaConf.set_struct(copy, False)
-    check = Check(copy, today, typed, folder, home)
+    check = ConfigCheck(copy, today, typed, folder, home)
     check.run()
-    for note in check.notes if rank() == 0 else []:
+    for note in check.notes if global_rank() == 0 else []:
         log.info("%s", note)
     return copy
 
 
-def rebased(config: DictConfig, folder: Path) -> DictConfig:
+def rebase_paths(config: DictConfig, folder: Path) -> DictConfig:
     """A saved config in which files and folders of the run are named relative to `paths.run`.
 
     Hydra keeps them so; `config.yaml` has them as they were, absolute, and another run would write to them.

@@ -16,7 +16,7 @@ def check_folder(folder: Path) -> None:
             pipe or a socket.
     """
     root, shared = folder.resolve(), dict[tuple[int, int], list[Path]]()
-    for path, status in _entries(root):
+    for path, status in _iter_entries(root):
         if stat.S_ISLNK(status.st_mode):
             _check_link(path, root)
         elif stat.S_ISREG(status.st_mode):
@@ -32,14 +32,14 @@ def check_folder(folder: Path) -> None:
             )
 
 
-def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+def _iter_entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """Everything below the folder, not following links."""
     try:
         with os.scandir(folder) as found:
             for entry in found:
                 yield Path(entry.path), os.lstat(entry.path)  # scandir's own has no link count on Windows
                 if entry.is_dir(follow_symlinks=False):
-                    yield from _entries(Path(entry.path))
+                    yield from _iter_entries(Path(entry.path))
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
 

@@ -14,19 +14,19 @@ from omegaconf import OmegaConf
 
 from train_smarter import paths
 from train_smarter.errors import UserError
-from train_smarter.trust.values import LOGGERS, WRITING, is_path, leads_out, network, reads_more
+from train_smarter.trust.values import LOGGERS, WRITING, has_interpolation, is_outside, is_path, is_remote
 
-NAMING = ("run", "resume", "rerun", "against")  # keys that name a past run; never taken from one
+RUN_KEYS = ("run", "resume", "rerun", "against")  # keys that name a past run; never taken from one
 
 
-class Words(NamedTuple):
+class SplitOverrides(NamedTuple):
     """Saved overrides. safe: may return to a command line. unsafe: may not, with the key of each."""
 
     safe: list[str]
     unsafe: list[tuple[str, str]]
 
 
-def split_overrides(words: Sequence[Any], file: Path) -> Words:
+def split_overrides(words: Sequence[Any], file: Path) -> SplitOverrides:
     """Sort saved overrides by whether they may return to a command line. Those that name a run are dropped.
 
     Args:
@@ -41,30 +41,30 @@ def split_overrides(words: Sequence[Any], file: Path) -> Words:
             override = parser.parse_override(word)
         except HydraException:
             override = None
-        if word.startswith("-") or override is None or not word.isprintable() or _is_hydras(override):
+        if word.startswith("-") or override is None or not word.isprintable() or _is_hydra_override(override):
             raise UserError(f"{file}: {word!r} is refused: a run's overrides set nothing but its own config")
         key = override.key_or_group
-        if key.partition(".")[0] in _commands_own():
+        if key.partition(".")[0] in _command_keys():
             raise UserError(f"{file}: {word!r} is refused: only you may set {key}, on the command line")
         chosen = _is_group(override) and override.type != OverrideType.DEL
-        if key in NAMING or (key.partition(".")[0] == "paths" and key != "paths.data" and not chosen):
+        if key in RUN_KEYS or (key.partition(".")[0] == "paths" and key != "paths.data" and not chosen):
             continue  # where runs are is the user's to say
         if _is_safe(override, [*_strings(override)]):
             safe.append(word)
         else:
             unsafe.append((key, word))
-    return Words(safe, unsafe)
+    return SplitOverrides(safe, unsafe)
 
 
 @cache
-def _commands_own() -> set[str]:
+def _command_keys() -> set[str]:
     """The arguments of the commands that read a run: `output`, for example."""
     train = OmegaConf.load(paths.CONF / "train.yaml")
     files = [OmegaConf.load(paths.CONF / f"{name}.yaml") for name in ("evaluate", "export", "predict", "report")]
-    return {str(key) for file in files for key in file} - {str(key) for key in train} - {*NAMING, "defaults", "hydra"}
+    return {str(key) for file in files for key in file} - {str(key) for key in train} - {*RUN_KEYS, "defaults", "hydra"}
 
 
-def _is_hydras(override: Override) -> bool:
+def _is_hydra_override(override: Override) -> bool:
     key, package = override.key_or_group, str(override.package or "")
     return re.match(r"_?hydra\b", key) is not None or re.search(r"\b(hydra|paths)\b|_global_", package) is not None
 
@@ -83,15 +83,15 @@ def _is_safe(override: Override, values: Sequence[tuple[tuple[str, ...], str]]) 
     if override.type == OverrideType.DEL:
         return True
     group = override.key_or_group.partition(".")[0]
-    if any(reads_more(text) for _, text in values):
+    if any(has_interpolation(text) for _, text in values):
         return False
-    if any(network(path, text) for path, text in values):
+    if any(is_remote(path, text) for path, text in values):
         return False
     if group == "logger" and any(path[-1] == "_target_" for path, _ in values):
         return False
     home = Path("/run")  # in place of the run's folder, wherever that is
     return group not in WRITING or not any(
-        leads_out(path, re.sub(r"^\$\{paths\.run\}(?=/|$)", str(home), text), [home])
+        is_outside(path, re.sub(r"^\$\{paths\.run\}(?=/|$)", str(home), text), [home])
         for path, text in values
         if path[-1] != "_target_"
     )
@@ -109,49 +109,49 @@ def _is_local_logger(choice: str) -> bool:
 
 def _strings(override: Override) -> Iterator[tuple[tuple[str, ...], str]]:
     """Keys to each text in an override's value, and the text."""
-    yield from _texts_in(override._value, tuple(override.key_or_group.split(".")))
+    yield from _iter_texts(override._value, tuple(override.key_or_group.split(".")))
 
 
-def _texts_in(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+def _iter_texts(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
     if isinstance(value, QuotedString):
         yield path, value.text
     elif isinstance(value, str):
         yield path, value
     elif isinstance(value, dict):
         for key, part in value.items():
-            yield from _texts_in(part, (*path, str(getattr(key, "text", key))))
+            yield from _iter_texts(part, (*path, str(getattr(key, "text", key))))
             if not isinstance(part, str | dict | list | QuotedString):  # the key alone may be a text to look at
                 yield (*path, str(getattr(key, "text", key))), str(part)
     elif isinstance(value, list | tuple):
         for part in value:
-            yield from _texts_in(part, path)
+            yield from _iter_texts(part, path)
     elif isinstance(value, ChoiceSweep):
-        yield from _texts_in(value.list, path)
+        yield from _iter_texts(value.list, path)
     elif value is not None and not isinstance(value, int | float):  # a range, an interval, a glob
         yield from ((path, str(part)) for part in vars(value).values() if isinstance(part, str))
 
 
 def choices(words: Sequence[str]) -> list[str]:
     """Those of the words that choose a file of conf/."""
-    return [word for word, override in _parsed(words) if _is_group(override)]
+    return [word for word, override in _parse_overrides(words) if _is_group(override)]
 
 
 def keys(words: Sequence[str]) -> list[str]:
     """The keys that words set, a group's choice left out."""
-    return [key for _, override in _parsed(words) if not _is_group(override) for key in _keys_in(override)]
+    return [key for _, override in _parse_overrides(words) if not _is_group(override) for key in _keys_in(override)]
 
 
 def name_data(words: Sequence[str]) -> bool:
     """Whether the words say in which files or folders data are."""
     return any(
         is_path(("data",) if path == ("paths", "data") else path, text)
-        for _, override in _parsed(words)
+        for _, override in _parse_overrides(words)
         for path, text in _strings(override)
         if path == ("paths", "data") or (path[0] == "data" and len(path) > 1)
     )
 
 
-def _parsed(words: Sequence[str]) -> Iterator[tuple[str, Override]]:
+def _parse_overrides(words: Sequence[str]) -> Iterator[tuple[str, Override]]:
     """Words that are overrides; Hydra answers the others."""
     for word in words:
         with suppress(HydraException):

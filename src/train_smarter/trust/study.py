@@ -32,14 +32,14 @@ def check_trials(
             known = drawn.get(key)
             if known is None and more and key in trial.distributions:
                 continue
-            if known is None or trial.distributions.get(key, known) != known or not fits(known, value):
+            if known is None or trial.distributions.get(key, known) != known or not is_value_of(known, value):
                 raise UserError(
                     f"study {study} is refused: its trial {trial.number} has {key}={value!r}, which is not a value of "
                     "what is searched; begin a new study, hydra.sweeper.study_name=..."
                 )
 
 
-def fits(distribution: "BaseDistribution", value: Any) -> bool:
+def is_value_of(distribution: "BaseDistribution", value: Any) -> bool:
     """Whether a value is one of a distribution."""
     if isinstance(value, str) and not hasattr(distribution, "choices"):
         return False

@@ -32,7 +32,7 @@ SLOTS: Mapping[str, Slot] = {
     "data.augment.*": Slot("train_smarter.data.augment.Augmentation"),
     "model": Slot("lightning.pytorch.LightningModule"),
     "optimizer": Slot("torch.optim.Optimizer", ["torch.optim"]),
-    "scheduler": Slot("train_smarter.fit.lr_schedule.Schedule"),
+    "scheduler": Slot("train_smarter.fit.lr_schedule.LRSchedule"),
     "scheduler.factory": Slot("torch.optim.lr_scheduler.LRScheduler", ["torch.optim"]),
     "callbacks.*": Slot("lightning.pytorch.Callback", ["lightning.pytorch.callbacks"]),
     "logger.*": Slot("lightning.pytorch.loggers.Logger", ["lightning.pytorch.loggers"]),
@@ -61,7 +61,7 @@ def check_targets(node: Any, path: str) -> list[str]:
     """
     names: list[str] = []
     for place, target in _targets(node, path):
-        found = _class_of(target, place)
+        found = _resolve_target(target, place)
         names += [target, f"{found.__module__}.{found.__qualname__}"]
     return names
 
@@ -81,7 +81,7 @@ def _targets(node: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from _targets(value, f"{path}.{place}")
 
 
-def _class_of(target: Any, path: str) -> type:
+def _resolve_target(target: Any, path: str) -> type:
     given = f"{path}._target_={target}"
     slots = [slot for pattern, slot in _slots().items() if _matches(pattern, path)]
     if not slots:
@@ -90,7 +90,7 @@ def _class_of(target: Any, path: str) -> type:
             f"{_allowlist()}:\n  {path}: [{target}]"
         )
     for slot in slots:
-        found = _public_class(target, slot)
+        found = _find_public_class(target, slot)
         if found is not None:
             return found
     packages = [*dict.fromkeys([*(name for slot in slots for name in slot.packages), *paths.OWN])]
@@ -103,7 +103,7 @@ def _class_of(target: Any, path: str) -> type:
     )
 
 
-def _public_class(target: Any, slot: Slot) -> type | None:
+def _find_public_class(target: Any, slot: Slot) -> type | None:
     """The class, or None. Nothing is imported but modules of the slot's packages."""
     if not isinstance(target, str) or not re.fullmatch(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+", target):
         return None

@@ -29,7 +29,7 @@ def _is_named(pattern: re.Pattern[str], key: str) -> bool:
     return any(pattern.fullmatch(part) for part in re.split(r"[_\W]", key)) or pattern.fullmatch(key) is not None
 
 
-def reads_more(text: str) -> bool:
+def has_interpolation(text: str) -> bool:
     """Whether an interpolation in a text reads anything but the config: the environment, say."""
     before = None
     while text != before:  # from the innermost outwards
@@ -37,7 +37,7 @@ def reads_more(text: str) -> bool:
     return "${" in text
 
 
-def network(path: Sequence[str], value: Any) -> int:
+def is_remote(path: Sequence[str], value: Any) -> int:
     """How many keys lead to an address or a checksum, which decides where data come from or go to; 0: it is none.
 
     The key itself counts, too: a data set that goes through a dict gets its keys.
@@ -54,7 +54,7 @@ def network(path: Sequence[str], value: Any) -> int:
     return listed if remote else 0
 
 
-def leads_out(path: Sequence[str], text: str, homes: Sequence[Path]) -> bool:
+def is_outside(path: Sequence[str], text: str, homes: Sequence[Path]) -> bool:
     """Whether a file that is written where a text says may be outside of the homes.
 
     Args:

@@ -7,14 +7,14 @@ from omegaconf import DictConfig
 from torch import nn
 
 from measure.plant import plant
-from train_smarter.config.build import Run, build
+from train_smarter.config.build import Components, build
 from train_smarter.data.examples import Examples
 
 Compose = Callable[..., DictConfig]
 
 
 @pytest.fixture
-def run(compose: Compose) -> Run:
+def run(compose: Compose) -> Components:
     words = ("model=mlp", "model.widths=[8,8]", "trainer=cpu", "logger=none", "callbacks=none")
     return build(compose(*words, "trainer.max_epochs=2", "trainer.limit_val_batches=1"))
 
@@ -23,7 +23,7 @@ def counts(examples: Examples) -> list[int]:
     return examples.labels.bincount(minlength=10).tolist()
 
 
-def test_examples_are_kept_thinned_out_and_mislabelled(run: Run) -> None:
+def test_examples_are_kept_thinned_out_and_mislabelled(run: Components) -> None:
     whole = build_examples(run, {})
     assert counts(whole["train"])[3] == 110
     planted = build_examples(run, {"keep": 500, "keep_val": 50, "thin": {3: 4, 7: 0}, "mislabel": 1.0})
@@ -37,7 +37,7 @@ def test_examples_are_kept_thinned_out_and_mislabelled(run: Run) -> None:
     assert torch.equal(noisy["test"].labels, whole["test"].labels)
 
 
-def build_examples(run: Run, plan: dict[str, Any]) -> Any:
+def build_examples(run: Components, plan: dict[str, Any]) -> Any:
     run.data.examples = {}
     loaded = run.data.load
     plant(run, plan)
@@ -47,7 +47,7 @@ def build_examples(run: Run, plan: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["invert", "noise"])
-def test_validation_alone_is_shifted(run: Run, kind: str) -> None:
+def test_validation_alone_is_shifted(run: Components, kind: str) -> None:
     whole = build_examples(run, {})
     shifted = build_examples(run, {"shift": kind})
     assert torch.equal(shifted["train"].inputs, whole["train"].inputs)
@@ -56,7 +56,7 @@ def test_validation_alone_is_shifted(run: Run, kind: str) -> None:
         assert torch.equal(255 - shifted["val"].inputs, whole["val"].inputs)
 
 
-def test_a_pixel_is_broken_in_one_batch_of_the_second_epoch(run: Run) -> None:
+def test_a_pixel_is_broken_in_one_batch_of_the_second_epoch(run: Components) -> None:
     seen: list[tuple[int, int]] = []
     forward = run.model.forward
 
@@ -72,7 +72,7 @@ def test_a_pixel_is_broken_in_one_batch_of_the_second_epoch(run: Run) -> None:
     assert seen[0][0] == 1
 
 
-def test_a_network_is_changed_in_its_activations_weights_and_biases(run: Run) -> None:
+def test_a_network_is_changed_in_its_activations_weights_and_biases(run: Components) -> None:
     weights = [p.detach().clone() for p in run.model.parameters() if p.ndim > 1]
     plant(run, {"activation": "Sigmoid", "weights": 3, "bias": -2})
     assert [type(module) for module in run.model.modules() if isinstance(module, nn.ReLU | nn.Sigmoid)] == [
@@ -84,6 +84,6 @@ def test_a_network_is_changed_in_its_activations_weights_and_biases(run: Run) ->
     assert [bool((bias == -2).all()) for bias in biases] == [True, True, False]
 
 
-def test_a_weight_that_is_no_number(run: Run) -> None:
+def test_a_weight_that_is_no_number(run: Components) -> None:
     plant(run, {"nan_weight": True})
     assert not all(p.isfinite().all() for p in run.model.parameters())

@@ -47,7 +47,7 @@ def test_every_point_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "prepare", lambda _: Parts())
     monkeypatch.setattr(trial, "loop_of", loop_of)
     threads: list[int] = []
-    monkeypatch.setattr(startup, "prepare", threads.append)
+    monkeypatch.setattr(startup, "configure_process", threads.append)
     points = [{"lr": 0.02, "batch_size": 32}, {"lr": 0.01, "batch_size": 128}]
     _, best = trial.study(points=points, epochs=2, way="tight")
     assert (tried, best) == (points, 0.02)

@@ -38,7 +38,7 @@ def test_all_grey_levels_are_used(data: Digits) -> None:
 
 
 def test_classes_are_named_by_their_digits(data: Digits) -> None:
-    assert data.names == list("0123456789")
+    assert data.class_names == list("0123456789")
 
 
 def test_at_its_own_size_an_image_is_the_original() -> None:

@@ -45,8 +45,8 @@ def test_reviews_become_words_and_validation_comes_from_train_alone(tmp_path: Pa
     data.setup()
     # a quarter of 4 in each of two classes is validation
     assert {name: len(examples) for name, examples in data.examples.items()} == {"train": 6, "val": 2, "test": 8}
-    assert data.text_of(data.examples["val"].inputs[0]).startswith("a film of train neg")
-    assert data.text_of(data.examples["test"].inputs[0]) == "a film of [UNK] neg number0"
+    assert data.decode(data.examples["val"].inputs[0]).startswith("a film of train neg")
+    assert data.decode(data.examples["test"].inputs[0]) == "a film of [UNK] neg number0"
 
 
 def test_the_cache_follows_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def test_the_splits_are_disjoint_and_every_phrase_is_distinct(phrases: Phrases) 
     assert [len(phrases.examples[name]) for name in SPLITS] == [3200, 400, 400]
     rows = torch.cat([phrases.examples[name].inputs for name in SPLITS])
     assert len(rows.unique(dim=0)) == 4000
-    assert phrases.left_out == {"in test": 0, "repeated": 0}
+    assert phrases.num_removed == {"in test": 0, "repeated": 0}
 
 
 def test_every_word_is_known_and_every_phrase_fits(phrases: Phrases) -> None:
@@ -89,5 +89,5 @@ def test_an_lstm_tells_the_sentiment_within_seconds(phrases: Phrases) -> None:
             loss.backward()
             optimizer.step()
     test = phrases.examples["test"]
-    predicted = model.eval().predicted(model(test.inputs.long()))
+    predicted = model.eval().predict_classes(model(test.inputs.long()))
     assert (predicted == test.labels).float().mean() > 0.95

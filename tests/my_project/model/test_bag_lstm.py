@@ -28,7 +28,7 @@ def bag_lstm(**switches: Any) -> BagLSTM:
     torch.manual_seed(0)
     model = BagLSTM(**SMALL | switches)
     model.bag.weight.data[1:].normal_()
-    model.evidence[1:].normal_()
+    model.log_count_ratio[1:].normal_()
     return model.eval()
 
 
@@ -77,7 +77,7 @@ def test_an_empty_text_has_a_finite_logit_and_gradient(shape: dict[str, Any]) ->
 
 def test_the_bag_adds_up_the_weighted_evidence_of_words_and_pairs_each_once() -> None:
     model = silent(bag_lstm(pairs=7), "lstm")
-    weighted = (model.bag.weight * model.evidence)[:, 0]
+    weighted = (model.bag.weight * model.log_count_ratio)[:, 0]
     # 1,000,003 is 4 and 7,919 is 2 modulo 7: the pair 5 3 is 20 + 6 = 26, 5 modulo 7; 3 5 is 12 + 10 = 22, or 1. They
     # stand behind the 10 words; of 5 3 5 3, both words and the pair 5 3 come twice.
     expected = weighted[[5, 3, 10 + 5, 10 + 1]].sum()
@@ -87,22 +87,22 @@ def test_the_bag_adds_up_the_weighted_evidence_of_words_and_pairs_each_once() ->
 def test_evidence_is_the_log_of_how_much_likelier_a_class_has_a_word() -> None:
     model = BagLSTM(**SMALL | {"pairs": 0})
     texts = torch.tensor([[2, 3, 2, 0], [2, 4, 0, 0], [4, 3, 0, 0]])
-    model.weigh(Examples(texts.short(), torch.tensor([1, 1, 0])))
+    model.fit_naive_bayes(Examples(texts.short(), torch.tensor([1, 1, 0])))
     # Of 10 words, each class starts with a count of 1 each; a text counts a word once.
     positive, negative = 10 + 4, 10 + 2
     expected = torch.tensor(
         [3 / positive / (1 / negative), 2 / positive / (2 / negative), 2 / positive / (2 / negative)]
     )
-    torch.testing.assert_close(model.evidence[2:5, 0], expected.log())
-    torch.testing.assert_close(model.evidence[9, 0], torch.tensor(negative / positive).log())
-    assert model.evidence[0] == 0
+    torch.testing.assert_close(model.log_count_ratio[2:5, 0], expected.log())
+    torch.testing.assert_close(model.log_count_ratio[9, 0], torch.tensor(negative / positive).log())
+    assert model.log_count_ratio[0] == 0
 
 
 def test_with_more_classes_evidence_is_for_one_against_the_rest() -> None:
     model = silent(BagLSTM(**SMALL | {"pairs": 0, "num_classes": 3}), "lstm").eval()
-    model.weigh(Examples(torch.tensor([[2], [3], [4]]), torch.tensor([0, 1, 2])))
-    assert model.evidence.shape == (10, 3)
-    assert model.evidence[2:5].argmax(1).tolist() == [0, 1, 2]
+    model.fit_naive_bayes(Examples(torch.tensor([[2], [3], [4]]), torch.tensor([0, 1, 2])))
+    assert model.log_count_ratio.shape == (10, 3)
+    assert model.log_count_ratio[2:5].argmax(1).tolist() == [0, 1, 2]
     assert model(padded([3])).argmax() == 1
 
 
@@ -111,9 +111,9 @@ def test_evidence_is_counted_in_train_before_training_and_kept_in_the_checkpoint
     train = Examples(torch.tensor([[2, 3], [4, 5]]), torch.tensor([0, 1]))
     model._trainer = SimpleNamespace(datamodule=SimpleNamespace(examples={"train": train}))  # type: ignore[assignment]
     model.setup("test")
-    assert not model.evidence.any()
+    assert not model.log_count_ratio.any()
     model.setup("fit")
-    assert model.evidence[4] > 0 > model.evidence[2]
+    assert model.log_count_ratio[4] > 0 > model.log_count_ratio[2]
     assert "evidence" in model.state_dict()
 
 
@@ -126,7 +126,7 @@ def test_without_a_datamodule_there_is_nothing_to_count() -> None:
 
 def test_before_training_the_bag_is_naive_bayes() -> None:
     model = silent(BagLSTM(**SMALL), "lstm").eval()
-    model.weigh(Examples(torch.tensor([[2, 3], [4, 5]]), torch.tensor([0, 1])))
+    model.fit_naive_bayes(Examples(torch.tensor([[2, 3], [4, 5]]), torch.tensor([0, 1])))
     assert model(padded([4, 5])) > 0 > model(padded([2, 3]))
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from my_project.model.lstm import LSTM, in_front
+from my_project.model.lstm import LSTM, left_align
 from train_smarter.errors import UserError
 
 SHAPES = [{"bidirectional": b, "num_layers": n} for b in (False, True) for n in (1, 2)]
@@ -41,7 +41,7 @@ def test_padding_does_not_reach_the_result(shape: dict[str, Any], pooling: str) 
 
 
 def test_words_come_to_the_front_in_their_order_from_wherever_they_stand() -> None:
-    tokens, lengths = in_front(torch.tensor([[0, 5, 0, 0, 3, 5], [4, 0, 2, 0, 0, 0], [0, 0, 0, 0, 0, 0]]))
+    tokens, lengths = left_align(torch.tensor([[0, 5, 0, 0, 3, 5], [4, 0, 2, 0, 0, 0], [0, 0, 0, 0, 0, 0]]))
     assert tokens.tolist() == [[5, 3, 5, 0, 0, 0], [4, 2, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]]
     assert lengths.tolist() == [3, 2, 1]
 

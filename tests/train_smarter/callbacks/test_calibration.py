@@ -8,7 +8,7 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from train_smarter.callbacks.calibration import BINS, Calibration, binned, calibration
+from train_smarter.callbacks.calibration import BINS, Calibration, bin_confidences, calibration
 from train_smarter.fit.module import Classifier
 from train_smarter.run.files import read_json
 
@@ -46,7 +46,7 @@ def evaluated(model: LightningModule, data: Splits, folder: Path) -> Calibration
 
 def test_examples_are_counted_in_the_bin_of_their_confidence() -> None:
     # fifteenths: 0.05 is in the first bin, 1/15 still is, 0.5 is the eighth's (7/15 to 8/15), 1 the last's
-    counts = binned(torch.tensor([0.05, 1 / 15, 0.5, 1.0]), torch.tensor([True, False, True, True]))
+    counts = bin_confidences(torch.tensor([0.05, 1 / 15, 0.5, 1.0]), torch.tensor([True, False, True, True]))
     assert counts.shape == (3, BINS)
     assert [int(count) for count in counts[0]] == [2, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1]
     assert counts[1, 0].item() == pytest.approx(0.05 + 1 / 15)
@@ -54,7 +54,7 @@ def test_examples_are_counted_in_the_bin_of_their_confidence() -> None:
 
 
 def test_what_is_no_number_is_no_confidence() -> None:
-    assert binned(torch.tensor([torch.nan]), torch.tensor([False]))[:2, 0].tolist() == [1, 0]
+    assert bin_confidences(torch.tensor([torch.nan]), torch.tensor([False]))[:2, 0].tolist() == [1, 0]
 
 
 def test_the_error_is_the_distance_of_confidence_and_accuracy_weighted_by_examples() -> None:
@@ -108,7 +108,7 @@ def test_a_second_test_run_starts_afresh(tmp_path: Path) -> None:
 def test_the_counts_of_all_processes_are_added_by_all_and_written_by_the_first(tmp_path: Path) -> None:
     """A process that has seen no example of a split takes part with zeros: else the others would wait for it."""
     model = Given(num_classes=3)
-    model.tested = dict.fromkeys(("val", "test"))  # type: ignore[assignment]
+    model.test_metrics = dict.fromkeys(("val", "test"))  # type: ignore[assignment]
     handed = []
 
     def reduce(own: Tensor, *, reduce_op: str) -> Tensor:

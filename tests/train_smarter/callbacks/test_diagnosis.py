@@ -14,14 +14,14 @@ from torch.optim import SGD
 
 from my_project.model.mlp import MLP
 from train_smarter.callbacks.diagnosis import Diagnosis
-from train_smarter.callbacks.epoch_logger import Journal
-from train_smarter.data.examples import Batch, Examples, Source
+from train_smarter.callbacks.epoch_logger import EpochLogger
+from train_smarter.data.examples import Batch, Examples, RawDataset
 from train_smarter.data.image_data import ImageData
 from train_smarter.diagnosis.findings import Finding
 from train_smarter.errors import UserError
 from train_smarter.paths import CONF
 from train_smarter.run import tensorboard
-from train_smarter.run.files import read_json, rows
+from train_smarter.run.files import read_csv, read_json
 
 LIMITS: Any = OmegaConf.to_container(OmegaConf.load(CONF / "callbacks" / "diagnosis.yaml").diagnosis.limits)
 RATE = 0.1
@@ -36,8 +36,8 @@ class Drawn(ImageData):
         super().__init__(num_classes=2, shape=[1, 4, 4], batch_size=10, eval_batch_size=5)
         self.broken, self.wait, self.slow_val, self.rare = broken, wait, slow_val, rare
 
-    def read(self) -> Source:
-        return Source(["no", "yes"], self.drawn(40, self.rare), self.drawn(20, 10), self.drawn(20, 10))
+    def read(self) -> RawDataset:
+        return RawDataset(["no", "yes"], self.drawn(40, self.rare), self.drawn(20, 10), self.drawn(20, 10))
 
     def drawn(self, count: int, positive: int) -> Examples:
         images = torch.randint(0, 256, (count, 1, 4, 4), generator=torch.Generator().manual_seed(count))
@@ -69,7 +69,7 @@ def trained(folder: Path, data: Drawn, own: Diagnosis, *, epochs: int = 2, more:
         use_distributed_sampler=False,
         default_root_dir=folder,
         max_epochs=epochs,
-        callbacks=[Journal(folder), own, *more],
+        callbacks=[EpochLogger(folder), own, *more],
         **{"enable_checkpointing": False, **words},
     )
     trainer.fit(model, datamodule=data)
@@ -99,7 +99,7 @@ def test_a_run_ends_with_what_was_found_and_what_was_measured(tmp_path: Path) ->
 
 def test_each_epoch_has_a_row_for_each_layer_and_each_relu(tmp_path: Path) -> None:
     trained(tmp_path, Drawn(), diagnosis(tmp_path))
-    found = rows(tmp_path / "layers.csv")
+    found = read_csv(tmp_path / "layers.csv")
     assert [(row["epoch"], row["layer"]) for row in found] == [
         (epoch, layer) for epoch in "01" for layer in ("layers.1", "layers.3", "layers.2")
     ]
@@ -118,12 +118,12 @@ class Spare(MLP):
 def test_a_layer_that_is_not_used_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "MLP", Spare)
     trained(tmp_path, Drawn(), diagnosis(tmp_path), epochs=1)
-    assert [row["layer"] for row in rows(tmp_path / "layers.csv")] == ["layers.1", "layers.3", "layers.2"]
+    assert [row["layer"] for row in read_csv(tmp_path / "layers.csv")] == ["layers.1", "layers.3", "layers.2"]
 
 
 def test_of_plain_descent_a_step_is_the_rate_times_the_gradient(tmp_path: Path) -> None:
     trained(tmp_path, Drawn(), diagnosis(tmp_path, samples=4), epochs=1, limit_train_batches=1)
-    row = rows(tmp_path / "layers.csv")[0]
+    row = read_csv(tmp_path / "layers.csv")[0]
     gradient, weight, update = (float(row[name]) for name in ("gradient_norm", "weight_norm", "update_ratio"))
     assert update == pytest.approx(RATE * gradient / weight, rel=2e-3)
     peak = read_json(tmp_path / "diagnosis.json")["measured"]["update_peak"]
@@ -149,7 +149,7 @@ def test_a_broken_batch_is_named_and_ends_the_training(tmp_path: Path) -> None:
 
 def test_a_run_goes_on_with_a_broken_loss_if_that_is_asked_for(tmp_path: Path) -> None:
     trained(tmp_path, Drawn(broken=(0, 2)), diagnosis(tmp_path, stop=False), epochs=3)
-    assert len(rows(tmp_path / "metrics.csv")) == 3
+    assert len(read_csv(tmp_path / "metrics.csv")) == 3
 
 
 def test_what_is_sure_is_told_once_while_the_run_trains(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -241,7 +241,7 @@ def test_a_loss_that_mixed_precision_has_scaled_is_told_as_it_was(tmp_path: Path
 @pytest.mark.parametrize("together", [2, 3])
 def test_steps_over_several_batches_are_measured_where_they_are_made(tmp_path: Path, together: int) -> None:
     trained(tmp_path, Drawn(), diagnosis(tmp_path), accumulate_grad_batches=together)
-    assert [row["epoch"] for row in rows(tmp_path / "layers.csv") if row["update_ratio"]] == ["0", "0", "1", "1"]
+    assert [row["epoch"] for row in read_csv(tmp_path / "layers.csv") if row["update_ratio"]] == ["0", "0", "1", "1"]
 
 
 def test_validations_are_counted_as_the_run_makes_them(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_validations_are_counted_as_the_run_makes_them(tmp_path: Path) -> None:
 
 def test_the_checkpoint_that_is_evaluated_takes_nothing_back(tmp_path: Path) -> None:
     own = diagnosis(tmp_path)
-    own.facts.over, own.facts.first_loss = True, 0.5
+    own.facts.training_done, own.facts.first_loss = True, 0.5
     own.load_state_dict({})
     assert own.facts.first_loss == 0.5
 
@@ -262,14 +262,14 @@ def test_of_several_processes_all_stop_at_the_first_broken_loss_of_any(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late, early = ({"epoch": 0, "step": step, "batch": step, "where": "loss"} for step in (9, 8))
-    monkeypatch.setattr(tensorboard, "gathered", lambda _, own: [own, late, early])
+    monkeypatch.setattr(tensorboard, "all_gather", lambda _, own: [own, late, early])
     own = diagnosis(tmp_path)
     trainer = SimpleNamespace(should_stop=False)
-    own._agree(trainer)  # type: ignore[arg-type]
-    assert (own.facts.broken, trainer.should_stop) == (early, True)
-    monkeypatch.setattr(tensorboard, "gathered", lambda _, own: [own, None])
-    trainer.should_stop, own.facts.broken = False, None
-    own._agree(trainer)  # type: ignore[arg-type]
+    own._sync_findings(trainer)  # type: ignore[arg-type]
+    assert (own.facts.nan_location, trainer.should_stop) == (early, True)
+    monkeypatch.setattr(tensorboard, "all_gather", lambda _, own: [own, None])
+    trainer.should_stop, own.facts.nan_location = False, None
+    own._sync_findings(trainer)  # type: ignore[arg-type]
     assert trainer.should_stop is False
 
 
@@ -300,13 +300,13 @@ def test_a_problem_is_told_when_it_has_stayed_for_three_epochs(
     own.findings = [Finding("vanishing_gradients", "problem", "small")]
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            own._tell()
+            own._log_findings()
         own.findings, problem = [], own.findings
-        own._tell()
+        own._log_findings()
         own.findings = problem
         for _ in range(2):
-            own._tell()
+            own._log_findings()
         assert not caplog.records
-        own._tell()
-        own._tell()
+        own._log_findings()
+        own._log_findings()
     assert [record.getMessage() for record in caplog.records] == ["problem: vanishing gradients: small"]

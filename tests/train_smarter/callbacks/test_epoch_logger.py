@@ -12,8 +12,8 @@ from lightning import Callback
 from torch.optim import Adam
 
 from my_project.model.mlp import MLP
-from train_smarter.callbacks.epoch_logger import Journal
-from train_smarter.data.examples import Examples, Source
+from train_smarter.callbacks.epoch_logger import EpochLogger
+from train_smarter.data.examples import Examples, RawDataset
 from train_smarter.data.image_data import ImageData
 
 BARE: dict[str, Any] = {
@@ -33,8 +33,8 @@ class Random(ImageData):
     def __init__(self, **data: Any) -> None:
         super().__init__(num_classes=3, shape=[1, 4, 4], **{"batch_size": 10, **data})
 
-    def read(self) -> Source:
-        return Source(["a", "b", "c"], self.drawn(40), self.drawn(9), self.drawn(9))
+    def read(self) -> RawDataset:
+        return RawDataset(["a", "b", "c"], self.drawn(40), self.drawn(9), self.drawn(9))
 
     def drawn(self, count: int) -> Examples:
         images = torch.randint(0, 256, (count, 1, 4, 4), generator=torch.Generator().manual_seed(count))
@@ -52,8 +52,11 @@ class Watch(Callback):
         self.scores.append({f"{split}/{k}": v for split, tally in tallies for k, v in tally.result().items()})
 
 
-def fit(folder: Path, *callbacks: Callback, resume: Path | None = None, **options: Any) -> Journal:
-    journal, model = Journal(folder), MLP(shape=[1, 4, 4], num_classes=3, widths=[8], optimizer=partial(Adam, lr=0.01))
+def fit(folder: Path, *callbacks: Callback, resume: Path | None = None, **options: Any) -> EpochLogger:
+    journal, model = (
+        EpochLogger(folder),
+        MLP(shape=[1, 4, 4], num_classes=3, widths=[8], optimizer=partial(Adam, lr=0.01)),
+    )
     trainer = lightning.Trainer(**{**BARE, "max_epochs": 3, **options}, callbacks=[journal, *callbacks])
     trainer.fit(model, datamodule=Random(), ckpt_path=resume, weights_only=True)
     if resume is None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -140,7 +143,7 @@ def test_an_epoch_cut_short_has_taken_time_too(tmp_path: Path) -> None:
     [([], None), ([9.0], 9.0), ([9.0, 1.0, 5.0, 3.0], 3.0)],  # the median of 1, 5 and 3
 )
 def test_the_first_epoch_warms_up(seconds: list[float], median: float | None) -> None:
-    journal = Journal(Path())
+    journal = EpochLogger(Path())
     journal.seconds = seconds
     assert journal.seconds_per_epoch == median
 
@@ -159,7 +162,7 @@ def test_what_a_run_has_kept_already_stays(tmp_path: Path) -> None:
 
 def test_a_test_run_writes_no_row(tmp_path: Path) -> None:
     model = MLP(shape=[1, 4, 4], num_classes=3)
-    lightning.Trainer(**BARE, callbacks=[Journal(tmp_path)]).test(model, datamodule=Random(), verbose=False)
+    lightning.Trainer(**BARE, callbacks=[EpochLogger(tmp_path)]).test(model, datamodule=Random(), verbose=False)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["preprocess.json"]
 
 

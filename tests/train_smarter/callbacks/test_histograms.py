@@ -26,7 +26,7 @@ class Linear(Classifier):
 
     def __init__(self, **classifier: Any) -> None:
         super().__init__(num_classes=3, **classifier)
-        self.layer = nn.Linear(4, self.outputs)
+        self.layer = nn.Linear(4, self.num_logits)
 
     def forward(self, inputs: Tensor) -> Tensor:
         logits: Tensor = self.layer(inputs)
@@ -124,7 +124,7 @@ def test_values_side_by_side_are_counted_too(tmp_path: Path) -> None:
 
 
 def test_epochs_may_be_left_out(tmp_path: Path) -> None:
-    events = fitted(tmp_path, model(), Histograms(every=2), max_epochs=4)
+    events = fitted(tmp_path, model(), Histograms(every_n_epochs=2), max_epochs=4)
     for kind in ("weights", "gradients"):
         assert [event.step for event in events.Histograms(f"{kind}/layer.bias")] == [3, 11]  # epochs 0 and 2
 
@@ -171,4 +171,4 @@ def test_without_tensorboard_nothing_happens(tmp_path: Path, options: dict[str, 
 
 def test_an_impossible_interval_is_refused_in_one_line() -> None:
     with pytest.raises(UserError, match=r"callbacks.histograms.every=0 counts epochs: 1 or more"):
-        Histograms(every=0)
+        Histograms(every_n_epochs=0)

@@ -15,7 +15,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from train_smarter.callbacks.prediction_samples import LONG, Pictures, Sieve, _gathered, example
+from train_smarter.callbacks.prediction_samples import (
+    MAX_TEXT,
+    PredictionSamples,
+    TopKSamples,
+    _gather_samples,
+    sample_entry,
+)
 from train_smarter.data.text_data import TextData
 from train_smarter.fit.module import Classifier
 from train_smarter.report.figures import (
@@ -69,7 +75,7 @@ class Words(Tiny):
         return " ".join(f"w{int(token)}" for token in tokens)
 
 
-def evaluated(folder: Path, data: Tiny, *callbacks: Pictures, **options: Any) -> EventAccumulator:
+def evaluated(folder: Path, data: Tiny, *callbacks: PredictionSamples, **options: Any) -> EventAccumulator:
     options = {"logger": TensorBoardLogger(folder, name="", version="")} | options
     trainer = Trainer(accelerator="cpu", callbacks=list(callbacks), enable_progress_bar=False, **options)
     trainer.test(Bright(), datamodule=data, verbose=False)
@@ -80,15 +86,15 @@ def evaluated(folder: Path, data: Tiny, *callbacks: Pictures, **options: Any) ->
 
 
 def test_each_split_has_its_confusion_matrix_and_the_last_its_sample_predictions(tmp_path: Path) -> None:
-    events = evaluated(tmp_path, Tiny(1, 2, 2, splits=("train", "val", "test")), Pictures(samples=4))
+    events = evaluated(tmp_path, Tiny(1, 2, 2, splits=("train", "val", "test")), PredictionSamples(samples=4))
     assert events.Tags()["images"] == ["confusion/train", "confusion/val", "confusion/test", "predictions/test"]
     assert len(events.Images("confusion/test")) == 1
 
 
 def test_the_samples_are_the_surest_mistakes_and_the_least_sure_hits_of_all_batches(tmp_path: Path) -> None:
-    pictures = Pictures(samples=4)
+    pictures = PredictionSamples(samples=4)
     evaluated(tmp_path, Tiny(1, 2, 2, splits=("val", "test")), pictures)
-    chosen = pictures.sieve.chosen(pictures.sieve.kept)
+    chosen = pictures.top_k.select(pictures.top_k.samples)
     # Examples 0, 1, 5, 6 are mistaken, 6 and 5 are the surest of them; of the right ones 2 and 3 are the least sure.
     assert [int(sample.input.max()) - 1 for sample in chosen] == [6, 5, 2, 3]
     assert [sample.right for sample in chosen] == [False, False, True, True]
@@ -97,7 +103,7 @@ def test_the_samples_are_the_surest_mistakes_and_the_least_sure_hits_of_all_batc
 
 
 def test_texts_are_shown_as_text(tmp_path: Path) -> None:
-    events = evaluated(tmp_path, Words(6), Pictures(samples=2))
+    events = evaluated(tmp_path, Words(6), PredictionSamples(samples=2))
     assert events.Tags()["images"] == ["confusion/test"]
     (event,) = events.Tensors("predictions/test/text_summary")
     lines = event.tensor_proto.string_val[0].decode().splitlines()
@@ -107,29 +113,29 @@ def test_texts_are_shown_as_text(tmp_path: Path) -> None:
 
 
 def test_text_data_can_be_read_back() -> None:
-    assert callable(TextData.text_of)  # the name that Pictures looks for
+    assert callable(TextData.decode)  # the name that Pictures looks for
 
 
 def test_inputs_that_are_neither_images_nor_texts_have_confusion_matrices_alone(tmp_path: Path) -> None:
-    assert evaluated(tmp_path, Tiny(6), Pictures()).Tags()["images"] == ["confusion/test"]
+    assert evaluated(tmp_path, Tiny(6), PredictionSamples()).Tags()["images"] == ["confusion/test"]
 
 
 def test_samples_may_be_left_out(tmp_path: Path) -> None:
-    assert evaluated(tmp_path, Tiny(1, 2, 2), Pictures(samples=0)).Tags()["images"] == ["confusion/test"]
+    assert evaluated(tmp_path, Tiny(1, 2, 2), PredictionSamples(samples=0)).Tags()["images"] == ["confusion/test"]
 
 
 def test_a_second_test_run_starts_afresh(tmp_path: Path) -> None:
-    pictures = Pictures(samples=20)
+    pictures = PredictionSamples(samples=20)
     for _ in range(2):
         evaluated(tmp_path, Tiny(1, 2, 2), pictures)
-    assert len(pictures.sieve.kept) == 10
+    assert len(pictures.top_k.samples) == 10
 
 
 @pytest.mark.parametrize("options", [{"logger": False}, {"fast_dev_run": True}])
 def test_without_tensorboard_nothing_is_kept_or_drawn(tmp_path: Path, options: dict[str, Any]) -> None:
-    pictures = Pictures()
+    pictures = PredictionSamples()
     assert evaluated(tmp_path, Tiny(1, 2, 2), pictures, **options).Tags()["images"] == []
-    assert pictures.sieve.kept == []
+    assert pictures.top_k.samples == []
 
 
 # ---- examples.json, for the report
@@ -137,7 +143,7 @@ def test_without_tensorboard_nothing_is_kept_or_drawn(tmp_path: Path, options: d
 
 @pytest.mark.parametrize("options", [{"logger": False}, {"fast_dev_run": True}, {}])
 def test_samples_are_kept_for_the_report_with_and_without_tensorboard(tmp_path: Path, options: dict[str, Any]) -> None:
-    pictures = Pictures(samples=4, folder=str(tmp_path))
+    pictures = PredictionSamples(samples=4, folder=str(tmp_path))
     evaluated(tmp_path, Tiny(1, 2, 2, splits=("val", "test")), pictures, **options)
     if options != {"fast_dev_run": True}:  # which sees the first batch alone
         first, *_, last = read_json(tmp_path / "examples.json")
@@ -152,15 +158,15 @@ def test_samples_are_kept_for_the_report_with_and_without_tensorboard(tmp_path: 
 def test_only_the_first_process_writes_them(tmp_path: Path) -> None:
     trainer: Any = type("Second", (), {"loggers": [], "world_size": 1, "is_global_zero": False, "datamodule": None})
     model = Bright()
-    model.tested = dict.fromkeys(("test",))  # type: ignore[assignment]
-    Pictures(folder=str(tmp_path)).on_test_end(trainer, model)
+    model.test_metrics = dict.fromkeys(("test",))  # type: ignore[assignment]
+    PredictionSamples(folder=str(tmp_path)).on_test_end(trainer, model)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_image_of_an_example_has_its_own_colours_back() -> None:
     image = torch.tensor([-1.0, 0.0, 5.0])[:, None, None].expand(3, 1, 2)  # (3, H 1, W 2)
     data: Any = type("Data", (), {"mean": [0.5, 0.4, 0.5], "std": [0.2] * 3})
-    entry = example(Sample(image, 0, 1, 0.5, (0, 0, 0)), NAMES, data)
+    entry = sample_entry(Sample(image, 0, 1, 0.5, (0, 0, 0)), NAMES, data)
     # -1 * 0.2 + 0.5 = 0.3; 0.4; 5 * 0.2 + 0.5 = 1.5, cut to 1; times 255
     assert unpacked(entry["image"]).getpixel((1, 0)) == (76, 102, 255)
 
@@ -175,10 +181,10 @@ def test_a_large_image_is_made_small() -> None:
 
 def test_the_text_of_an_example_is_cut_and_other_inputs_have_neither() -> None:
     data: Any = type("Data", (), {"text_of": lambda _: "word\n" * 9000})
-    text = example(sample(right=True), NAMES, data)["text"]
+    text = sample_entry(sample(right=True), NAMES, data)["text"]
     assert text[:10] == "word word "
-    assert LONG - 10 < len(text) <= LONG
-    assert set(example(sample(right=True), NAMES, object())) == {"true", "predicted", "probability", "right"}
+    assert MAX_TEXT - 10 < len(text) <= MAX_TEXT
+    assert set(sample_entry(sample(right=True), NAMES, object())) == {"true", "predicted", "probability", "right"}
 
 
 # ---- which examples
@@ -195,17 +201,17 @@ def shares(world: int) -> Iterator[tuple[int, int, list[Tensor]]]:
 
 
 def sieved(world: int, count: int) -> list[list[Sample]]:
-    sieves = [Sieve(count) for _ in range(world)]
+    sieves = [TopKSamples(count) for _ in range(world)]
     for rank, batch_idx, (inputs, labels, predicted, probabilities) in shares(world):
         sieves[rank].add(inputs, labels, predicted, probabilities, batch_idx=batch_idx, rank=rank)
-    return [sieve.kept for sieve in sieves]
+    return [sieve.samples for sieve in sieves]
 
 
 def test_the_choice_is_the_same_with_any_number_of_processes() -> None:
     (alone,), (first, second) = sieved(1, 6), sieved(2, 6)
-    expected = [int(sample.input) for sample in Sieve(6).chosen(alone)]
+    expected = [int(sample.input) for sample in TopKSamples(6).select(alone)]
     assert len(expected) == 6
-    assert [int(sample.input) for sample in Sieve(6).chosen(second + first)] == expected
+    assert [int(sample.input) for sample in TopKSamples(6).select(second + first)] == expected
 
 
 def test_no_more_is_kept_than_may_be_chosen() -> None:
@@ -224,7 +230,7 @@ def sample(*, right: bool, probability: float = 0.5, name: int = 0) -> Sample:
 def test_mistakes_and_hits_are_half_and_half_as_far_as_there_are_both(
     wrong: int, right: int, expected: tuple[int, int]
 ) -> None:
-    chosen = Sieve(8).chosen([sample(right=False)] * wrong + [sample(right=True)] * right)
+    chosen = TopKSamples(8).select([sample(right=False)] * wrong + [sample(right=True)] * right)
     assert (sum(not s.right for s in chosen), sum(s.right for s in chosen)) == expected
     assert [s.right for s in chosen] == sorted(s.right for s in chosen)  # mistakes first
 
@@ -235,7 +241,7 @@ def test_all_processes_hand_their_samples_over(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
     two: Any = type("Two", (), {"world_size": 2})
-    assert [int(s.input) for s in _gathered(two, [sample(right=False, name=3)])] == [3, 7]
+    assert [int(s.input) for s in _gather_samples(two, [sample(right=False, name=3)])] == [3, 7]
 
 
 # ---- what they look like
@@ -317,7 +323,7 @@ def test_a_model_of_another_task_has_no_pictures_and_nothing_breaks(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    callback = Pictures(folder=str(tmp_path))
+    callback = PredictionSamples(folder=str(tmp_path))
     trainer = Trainer(accelerator="cpu", callbacks=[callback], logger=False, enable_progress_bar=False)
     trainer.test(Sums(), datamodule=Tiny(3), verbose=False)
     assert not (tmp_path / "examples.json").exists()

@@ -13,11 +13,11 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch.optim import Adam
 
 from my_project.model.mlp import MLP
-from train_smarter.callbacks.resume_checkpoint import Last
-from train_smarter.data.examples import Examples, Source
+from train_smarter.callbacks.resume_checkpoint import ResumeCheckpoint
+from train_smarter.data.examples import Examples, RawDataset
 from train_smarter.data.image_data import ImageData
 from train_smarter.run.random_state import random_state, restore_random_state
-from train_smarter.run.signals import Interrupted, heeded, stop
+from train_smarter.run.signals import TerminatedBySignal, handle_signals, signals_state
 
 BARE: dict[str, Any] = {
     "accelerator": "cpu",
@@ -34,8 +34,8 @@ class Random(ImageData):
     def __init__(self) -> None:
         super().__init__(num_classes=3, shape=[1, 4, 4], batch_size=10)
 
-    def read(self) -> Source:
-        return Source(["a", "b", "c"], self.drawn(40), self.drawn(9), self.drawn(9))
+    def read(self) -> RawDataset:
+        return RawDataset(["a", "b", "c"], self.drawn(40), self.drawn(9), self.drawn(9))
 
     def drawn(self, count: int) -> Examples:
         images = torch.randint(0, 256, (count, 1, 4, 4), generator=torch.Generator().manual_seed(count))
@@ -76,7 +76,7 @@ def fit(*callbacks: Callback, resume: Path | None = None, **options: Any) -> lig
 
 def seen(folder: Path, *, options: dict[str, Any] | None = None, **last: Any) -> list[tuple[int, int] | None]:
     watch = Watch(folder / "last.ckpt")
-    fit(Last(dirpath=str(folder), **last), watch, **(options or {}))
+    fit(ResumeCheckpoint(dirpath=str(folder), **last), watch, **(options or {}))
     return watch.seen
 
 
@@ -104,24 +104,24 @@ def test_gradients_that_are_half_gathered_are_never_saved(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("step", "batch"), [(1, 2), (3, 0)])
 def test_a_signal_saves_before_the_next_batch_and_ends_the_training(tmp_path: Path, step: int, batch: int) -> None:
-    with heeded(), pytest.raises(Interrupted):
-        fit(Last(dirpath=str(tmp_path)), Ask(step))
+    with handle_signals(), pytest.raises(TerminatedBySignal):
+        fit(ResumeCheckpoint(dirpath=str(tmp_path)), Ask(step))
     content = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert (content["global_step"], content["resume"]["batch"]) == (step + 1, batch)
-    assert not stop.waits
+    assert not signals_state.deferred
 
 
 def test_a_signal_does_not_wait_for_the_end_of_a_long_validation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("train_smarter.callbacks.resume_checkpoint.PATIENCE", -1)
-    with heeded(), pytest.raises(Interrupted):
-        fit(Last(dirpath=str(tmp_path)), Ask(3))  # in the epoch's last step
+    monkeypatch.setattr("train_smarter.callbacks.resume_checkpoint.SYNC_SECONDS", -1)
+    with handle_signals(), pytest.raises(TerminatedBySignal):
+        fit(ResumeCheckpoint(dirpath=str(tmp_path)), Ask(3))  # in the epoch's last step
     assert not (tmp_path / "last.ckpt").exists()
 
 
 def test_a_trial_of_the_code_saves_nothing(tmp_path: Path) -> None:
-    fit(Last(dirpath=str(tmp_path)), fast_dev_run=True)
+    fit(ResumeCheckpoint(dirpath=str(tmp_path)), fast_dev_run=True)
     assert not list(tmp_path.iterdir())
 
 
@@ -152,10 +152,10 @@ def kept(folder: Path, **changed: Any) -> ModelCheckpoint:
 def test_a_run_that_has_moved_knows_its_best_checkpoint_where_it_lies_now(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     first = kept(old)
-    fit(Last(dirpath=str(old)), first, enable_checkpointing=True)
+    fit(ResumeCheckpoint(dirpath=str(old)), first, enable_checkpointing=True)
     old.rename(new)
     again = kept(new)
-    fit(Last(dirpath=str(new)), again, resume=new / "last.ckpt", enable_checkpointing=True)
+    fit(ResumeCheckpoint(dirpath=str(new)), again, resume=new / "last.ckpt", enable_checkpointing=True)
     assert again.best_model_path == str(new / "best.ckpt")
     assert again.best_model_score == first.best_model_score
 
@@ -163,7 +163,7 @@ def test_a_run_that_has_moved_knows_its_best_checkpoint_where_it_lies_now(tmp_pa
 def test_a_checkpoint_makes_nobody_delete_a_file_outside_of_its_folder(tmp_path: Path) -> None:
     home, mine = tmp_path / "run", tmp_path / "mine.txt"
     mine.write_text("dear to me")
-    fit(Last(dirpath=str(home)), kept(home), enable_checkpointing=True)
+    fit(ResumeCheckpoint(dirpath=str(home)), kept(home), enable_checkpointing=True)
     content = torch.load(home / "last.ckpt", weights_only=True)
     (state,) = [s for name, s in content["callbacks"].items() if name.startswith("ModelCheckpoint")]
     state |= {
@@ -173,7 +173,13 @@ def test_a_checkpoint_makes_nobody_delete_a_file_outside_of_its_folder(tmp_path:
     }
     state |= {"best_model_score": torch.tensor(0.0), "kth_value": torch.tensor(0.0), "last_model_path": str(mine)}
     torch.save(content, home / "last.ckpt")
-    fit(Last(dirpath=str(home)), kept(home), resume=home / "last.ckpt", max_epochs=4, enable_checkpointing=True)
+    fit(
+        ResumeCheckpoint(dirpath=str(home)),
+        kept(home),
+        resume=home / "last.ckpt",
+        max_epochs=4,
+        enable_checkpointing=True,
+    )
     assert mine.read_text() == "dear to me"
 
 
@@ -182,6 +188,6 @@ def test_patience_is_what_is_configured_now(tmp_path: Path) -> None:
         return EarlyStopping("val/loss", patience=patience, min_delta=9.0)  # nothing is an improvement
 
     last = str(tmp_path)
-    assert fit(Last(dirpath=last), patient(1), max_epochs=9).current_epoch == 2
-    again = fit(Last(dirpath=last), patient(4), resume=tmp_path / "last.ckpt", max_epochs=9)
+    assert fit(ResumeCheckpoint(dirpath=last), patient(1), max_epochs=9).current_epoch == 2
+    again = fit(ResumeCheckpoint(dirpath=last), patient(4), resume=tmp_path / "last.ckpt", max_epochs=9)
     assert again.current_epoch == 5  # the first epoch, and four without an improvement

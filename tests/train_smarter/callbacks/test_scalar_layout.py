@@ -13,7 +13,7 @@ from tensorboard.plugins.hparams import metadata
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from train_smarter.callbacks.scalar_layout import Charts
+from train_smarter.callbacks.scalar_layout import ScalarLayout
 from train_smarter.run.tensorboard import log_hparams
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*can be a significant slow")
@@ -41,7 +41,7 @@ def fitted(folder: Path, *, curves: Mapping[str, Sequence[str] | None] = LOSS, *
     trainer = Trainer(
         max_epochs=1,
         accelerator="cpu",
-        callbacks=[Charts(curves=curves)],
+        callbacks=[ScalarLayout(curves=curves)],
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,

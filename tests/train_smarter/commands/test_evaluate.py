@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from train_smarter.commands import evaluate
 from train_smarter.errors import UserError
-from train_smarter.history.arguments import reading
+from train_smarter.history.arguments import argv_for_reader
 from train_smarter.run.files import read_json
 
 Compose = Callable[..., DictConfig]
@@ -18,9 +18,11 @@ Compose = Callable[..., DictConfig]
 @pytest.fixture
 def evaluated(compose: Compose, tmp_path: Path, past_run: Path) -> Callable[..., Any]:
     def run(*words: str) -> Any:
-        typed = [word for word in reading([f"run={past_run}", *words], "evaluate", tmp_path) if "hydra." not in word]
+        typed = [
+            word for word in argv_for_reader([f"run={past_run}", *words], "evaluate", tmp_path) if "hydra." not in word
+        ]
         cfg = compose(*typed, verb="evaluate")
-        evaluate.act(cfg)
+        evaluate.run_evaluate(cfg)
         return read_json(past_run / "evaluate" / "results.json")
 
     return run

@@ -28,7 +28,14 @@ from train_smarter.data.examples import Examples
 from train_smarter.errors import UserError
 from train_smarter.fit.module import Classifier
 from train_smarter.inference import exporter
-from train_smarter.inference.exporter import compare, described, exported, loaded, raw_examples, whole
+from train_smarter.inference.exporter import (
+    compare_export,
+    end_to_end,
+    export_network,
+    load_export,
+    metadata,
+    raw_examples,
+)
 from train_smarter.paths import CONF, ROOT
 from train_smarter.run.files import write_json
 
@@ -109,17 +116,19 @@ def test_every_model_gives_the_same_probabilities_from_its_file_at_any_batch_siz
     compose: Compose, tmp_path: Path, model: str, kind: str
 ) -> None:
     data, network = fresh(compose, f"model={model}", *SMALL.get(model, []))
-    raw, module = raw_examples(data, None), whole(data, network)
+    raw, module = raw_examples(data, None), end_to_end(data, network)
     if raw.dtype == torch.int64:
         raw = torch.where(torch.rand(raw.shape) < 0.3, 0, raw)  # gaps between words
         raw[5] = 0  # a text of nothing else
     file = tmp_path / f"model.{kind}"
-    with exporter._quiet():
-        file.write_bytes(exported(module, raw, format=kind, about={}))
-        again = loaded(file, format=kind)
+    with exporter.silence_export():
+        file.write_bytes(export_network(module, raw, format=kind, about={}))
+        again = load_export(file, format=kind)
     for size in (1, 2, 7, 50):  # within the tolerance of conf/export.yaml
-        assert compare(again, module, raw[: 2 * size].split(size)).largest < 1e-4, f"{size} at once"
-    assert compare(again, lambda images: module(images.flip(0)), [raw]).largest > 1e-3, "it does not look at its input"
+        assert compare_export(again, module, raw[: 2 * size].split(size)).largest < 1e-4, f"{size} at once"
+    assert compare_export(again, lambda images: module(images.flip(0)), [raw]).largest > 1e-3, (
+        "it does not look at its input"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -127,13 +136,13 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A CNN's ONNX file, and what it was made of."""
     data = Digits(num_classes=10, shape=[1, 12, 12], size=12, mean=0.3, std=0.2)
     data.setup()
-    data.names[3] = "drei, „3“"
+    data.class_names[3] = "drei, „3“"
     torch.manual_seed(0)
     model = CNN(shape=[1, 12, 12], num_classes=10).eval()
     file = tmp_path_factory.mktemp("digits") / "model.onnx"
     raw = raw_examples(data, None)
-    with exporter._quiet():
-        file.write_bytes(exported(whole(data, model), raw, format="onnx", about=described(data, raw)))
+    with exporter.silence_export():
+        file.write_bytes(export_network(end_to_end(data, model), raw, format="onnx", about=metadata(data, raw)))
     return SimpleNamespace(data=data, model=model, file=file, raw=raw)
 
 
@@ -141,7 +150,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 def test_bytes_go_in_and_probabilities_come_out(digits: SimpleNamespace) -> None:
     by_hand = digits.model((digits.raw / 255 - 0.3) / 0.2).softmax(1)
     assert digits.raw.dtype == torch.uint8
-    torch.testing.assert_close(loaded(digits.file, format="onnx")(digits.raw), by_hand, atol=1e-6, rtol=0)
+    torch.testing.assert_close(load_export(digits.file, format="onnx")(digits.raw), by_hand, atol=1e-6, rtol=0)
 
 
 def test_the_file_says_what_goes_in_and_what_comes_out(digits: SimpleNamespace) -> None:
@@ -170,7 +179,7 @@ def test_the_readmes_recipe_classifies_an_image_without_this_package(
     Image.fromarray(digits.raw[0, 0].numpy()).convert("RGB").save("photo.png")
     exec(RECIPE, {})
     with torch.no_grad():
-        probabilities = whole(digits.data, digits.model)(digits.raw[:1])[0]
+        probabilities = end_to_end(digits.data, digits.model)(digits.raw[:1])[0]
     name, probability = capsys.readouterr().out.rsplit(maxsplit=1)
     assert name == digits.data.names[int(probabilities.argmax())]
     assert float(probability) == pytest.approx(float(probabilities.max()), abs=1e-6)
@@ -194,12 +203,12 @@ class Stubborn(MLP):
 
 def test_a_model_that_cannot_be_exported_is_answered_with_the_reason() -> None:
     data = Digits(num_classes=10, shape=[1, 12, 12], size=12)
-    module = whole(data, Stubborn(shape=[1, 12, 12], num_classes=10))
+    module = end_to_end(data, Stubborn(shape=[1, 12, 12], num_classes=10))
     with (
-        exporter._quiet(),
+        exporter.silence_export(),
         pytest.raises(UserError, match=r"Stubborn cannot be exported, format=torch: .*data-dependent"),
     ):
-        exported(module, torch.zeros(3, 1, 12, 12, dtype=torch.uint8), format="torch", about={})
+        export_network(module, torch.zeros(3, 1, 12, 12, dtype=torch.uint8), format="torch", about={})
 
 
 # ---- from a run's folder to the file
@@ -257,8 +266,8 @@ def off_by(difference: float, monkeypatch: pytest.MonkeyPatch) -> None:
         assert file.read_bytes() == b"a network"
         return lambda raw: networks[0](raw) + difference
 
-    monkeypatch.setattr(exporter, "exported", pretended)
-    monkeypatch.setattr(exporter, "loaded", wrong)
+    monkeypatch.setattr(exporter, "export_network", pretended)
+    monkeypatch.setattr(exporter, "load_export", wrong)
 
 
 def test_a_file_that_is_off_by_more_than_the_tolerance_is_refused_and_removed(
@@ -278,7 +287,7 @@ def test_a_file_that_is_off_by_more_than_the_tolerance_is_refused_and_removed(
 def test_a_predicted_class_that_differs_is_counted() -> None:
     given = torch.tensor([[0.6, 0.4], [0.5, 0.5], [0.2, 0.8]])
     wanted = torch.tensor([[0.3, 0.7], [0.75, 0.25], [0.2, 0.8]])
-    result = compare(lambda raw: given[raw], lambda raw: wanted[raw], [torch.tensor([0]), torch.tensor([1, 2])])
+    result = compare_export(lambda raw: given[raw], lambda raw: wanted[raw], [torch.tensor([0]), torch.tensor([1, 2])])
     # |0.6 - 0.3| = 0.3 and |0.5 - 0.75| = 0.25; of the two 0.5 the first counts, as class 0
     assert result.largest == pytest.approx(0.3)
     assert str(result) == "largest difference of a probability on 3 test examples: 3.0e-01; 1 get another class"

@@ -21,13 +21,13 @@ from torch import Tensor
 from my_project.model.mlp import MLP
 from train_smarter.commands import evaluate, predict
 from train_smarter.config.build import build_data, build_model
-from train_smarter.data.examples import Input
+from train_smarter.data.examples import RawInput
 from train_smarter.data.image_data import ImageData
 from train_smarter.errors import UserError
-from train_smarter.history.arguments import reading
+from train_smarter.history.arguments import argv_for_reader
 from train_smarter.inference import predictor, reader, writer
 from train_smarter.inference.predictor import Prediction
-from train_smarter.inference.reader import Inputs
+from train_smarter.inference.reader import InputReader
 from train_smarter.run.files import read_json, write_json
 
 Compose = Callable[..., DictConfig]
@@ -73,8 +73,8 @@ def predicted(compose: Compose) -> Callable[..., Rows]:
 
     def typed(folder: Path, *words: str) -> Rows:
         shutil.rmtree(folder / "predict", ignore_errors=True)
-        kept = [word for word in predict.words([f"run={folder}", *words]) if "hydra." not in word]
-        predict.act(compose(*kept, verb="predict"))
+        kept = [word for word in predict.rewrite_argv([f"run={folder}", *words]) if "hydra." not in word]
+        predict.run_predict(compose(*kept, verb="predict"))
         elsewhere = any(word.startswith("output=") for word in words)
         assert (folder / "predict").exists() != elsewhere
         return [] if elsewhere else rows(folder / "predict" / "predictions.csv")
@@ -100,8 +100,8 @@ def test_a_split_predicted_has_the_accuracy_that_it_is_evaluated_with(
     digits: Path, predicted: Callable[..., Rows], compose: Compose, tmp_path: Path
 ) -> None:
     table = predicted(digits, "split=test")
-    typed = [word for word in reading([f"run={digits}"], "evaluate", tmp_path) if "hydra." not in word]
-    evaluate.act(compose(*typed, "callbacks.progress=null", "split=[test]", verb="evaluate"))
+    typed = [word for word in argv_for_reader([f"run={digits}"], "evaluate", tmp_path) if "hydra." not in word]
+    evaluate.run_evaluate(compose(*typed, "callbacks.progress=null", "split=[test]", verb="evaluate"))
     results = read_json(digits / "evaluate" / "results.json")
     right = sum(row["label"] == row["prediction"] for row in table)
     assert right / len(table) == pytest.approx(results["test/accuracy"], abs=1e-7)
@@ -151,7 +151,7 @@ def test_own_images_are_predicted_where_neither_the_training_images_nor_the_logg
             paint(tmp_path / "photos" / name / f"{number}.png", colour, mode="RGB")
     words = ["data=images", f"data.dir={tmp_path}/photos", "data.size=8", "model=mlp", "trainer=cpu", "logger=wandb"]
     run = made(tmp_path / "run", compose, *words)
-    monkeypatch.setattr("train_smarter.config.check.EXTRAS", {"wandb": "a_package_that_is_not_installed"})
+    monkeypatch.setattr("train_smarter.config.check.OPTIONAL_LOGGERS", {"wandb": "a_package_that_is_not_installed"})
     (tmp_path / "photos").rename(tmp_path / "elsewhere")
     table = predicted(run, f"input={tmp_path}/elsewhere")
     assert len(table) == 20
@@ -220,11 +220,11 @@ def test_a_class_called_like_a_column_gets_a_column_of_its_own() -> None:
 
 def test_names_that_no_encoding_knows_are_written_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     name = os.fsdecode(b"\xff.png")
-    with writer.opened(tmp_path / "a.jsonl") as file:
+    with writer.open_output(tmp_path / "a.jsonl") as file:
         writer.JSONLines(file, ["cat"]).add([Prediction({"input": name}, "cat", 1.0, [1.0])])
     assert json.loads((tmp_path / "a.jsonl").read_text(encoding="utf8"))["input"] == name
     with caplog.at_level(logging.WARNING):
-        list(Inputs(Numbers(), iter([name])))
+        list(InputReader(Numbers(), iter([name])))
     caplog.text.encode("utf8")
     assert "\\udcff.png: could not convert" in caplog.text
 
@@ -254,7 +254,10 @@ def test_broken_files_are_named_left_out_and_counted_and_the_exit_code_says_so(
 def test_where_nothing_can_be_predicted_nothing_is_written(
     digits: Path, predicted: Callable[..., Rows], tmp_path: Path
 ) -> None:
-    assert reader.nothing("photos", Inputs(Numbers(), iter([]))) == "input=photos: nothing is there to predict"
+    assert (
+        reader.empty_input_message("photos", InputReader(Numbers(), iter([])))
+        == "input=photos: nothing is there to predict"
+    )
     for name in ("a.png", "b.png"):
         (tmp_path / name).touch()
     with pytest.raises(UserError, match=r"none of 2 images could be read; the last is .*b\.png: cannot identify"):
@@ -266,7 +269,7 @@ def test_what_fails_half_way_leaves_the_earlier_table_alone(tmp_path: Path) -> N
     (tmp_path / "a.csv").write_text("earlier")
 
     def interrupted() -> None:
-        with writer.opened(tmp_path / "a.csv") as file:
+        with writer.open_output(tmp_path / "a.csv") as file:
             file.write("half")
             raise KeyboardInterrupt
 
@@ -278,17 +281,19 @@ def test_what_fails_half_way_leaves_the_earlier_table_alone(tmp_path: Path) -> N
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with (
         pytest.raises(UserError, match=r"a.csv cannot be written: .*No space left"),
-        writer.opened(tmp_path / "a.csv"),
+        writer.open_output(tmp_path / "a.csv"),
     ):
         raise OSError(28, "No space left on device")
     (tmp_path / "b").touch()
-    with pytest.raises(UserError, match=r"b/a.csv cannot be written: "), writer.opened(tmp_path / "b" / "a.csv"):
+    with pytest.raises(UserError, match=r"b/a.csv cannot be written: "), writer.open_output(tmp_path / "b" / "a.csv"):
         pass
 
 
 def test_a_network_that_has_broken_down_is_told() -> None:
     with pytest.raises(UserError, match="outputs are no numbers"):
-        list(predictor.predict(Numbers(), Parity(), Inputs(Numbers(), iter([1, "nan"])), device=torch.device("cpu")))
+        list(
+            predictor.predict(Numbers(), Parity(), InputReader(Numbers(), iter([1, "nan"])), device=torch.device("cpu"))
+        )
 
 
 # ---- streaming
@@ -299,11 +304,11 @@ class Numbers(ImageData):
 
     def __init__(self, *, pause: Callable[[int], float] = lambda _: 0, **data: Any) -> None:
         super().__init__(**{"num_classes": 2, "shape": [1, 1, 1], "eval_batch_size": 8, **data})
-        self.names, self.pause = ["even", "odd"], pause
+        self.class_names, self.pause = ["even", "odd"], pause
 
-    def example(self, source: Any) -> Input:
+    def example(self, source: Any) -> RawInput:
         time.sleep(self.pause(source))
-        return Input({"input": source}, torch.full((1, 1, 1), float(source)))
+        return RawInput({"input": source}, torch.full((1, 1, 1), float(source)))
 
 
 class Parity(MLP):
@@ -327,7 +332,9 @@ def test_no_more_than_two_batches_are_read_ahead(monkeypatch: pytest.MonkeyPatch
 
     file, done = io.StringIO(), 0
     table = writer.CSVTable(file, ["even", "odd"])
-    batches = predictor.predict(Numbers(), Parity().eval(), Inputs(Numbers(), sources()), device=torch.device("cpu"))
+    batches = predictor.predict(
+        Numbers(), Parity().eval(), InputReader(Numbers(), sources()), device=torch.device("cpu")
+    )
     for batch in batches:
         table.add(batch)
         done += len(batch)
@@ -340,25 +347,25 @@ def test_no_more_than_two_batches_are_read_ahead(monkeypatch: pytest.MonkeyPatch
 def test_the_order_is_that_of_the_input_however_long_each_takes(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: threads)
     data = Numbers(pause=lambda number: 0.002 * (number % 3))
-    batches = predictor.predict(data, Parity().eval(), Inputs(data, iter(range(50))), device=torch.device("cpu"))
+    batches = predictor.predict(data, Parity().eval(), InputReader(data, iter(range(50))), device=torch.device("cpu"))
     predictions = list(batches)
     assert [len(batch) for batch in predictions] == [8, 8, 8, 8, 8, 8, 2]
     flat = [one for batch in predictions for one in batch]
-    assert [one.told["input"] for one in flat] == list(range(50))
+    assert [one.id_columns["input"] for one in flat] == list(range(50))
     assert [one.name for one in flat] == ["even", "odd"] * 25
 
 
 def test_images_are_read_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     began = time.perf_counter()
-    list(Inputs(Numbers(pause=lambda _: 0.05), iter(range(16))))
+    list(InputReader(Numbers(pause=lambda _: 0.05), iter(range(16))))
     assert time.perf_counter() - began < 0.5  # one after the other, it would be 16 x 0.05 = 0.8
 
 
 def test_broken_ones_leave_full_batches_behind() -> None:
-    inputs = Inputs(Numbers(), iter([0, 1, "x", *range(2, 20)]))
+    inputs = InputReader(Numbers(), iter([0, 1, "x", *range(2, 20)]))
     assert [len(told) for told, _ in inputs] == [8, 8, 4]
-    assert (inputs.whole, inputs.broken) == (20, 1)
+    assert (inputs.whole, inputs.unreadable) == (20, 1)
 
 
 # ---- what a user may type
@@ -394,8 +401,8 @@ def test_words_that_do_not_fit_are_answered_in_a_line(typed: dict[str, Any], mes
     cfg = OmegaConf.create(NULLS | typed)
 
     def answered() -> None:
-        predict.refuse(cfg)
-        predict.target(cfg)
+        predict.reject_bad_values(cfg)
+        predict.output_path(cfg)
 
     with pytest.raises(UserError, match=message) as refused:
         answered()
@@ -419,7 +426,7 @@ def test_words_that_do_not_fit_are_answered_in_a_line(typed: dict[str, Any], mes
 )
 def test_output_and_format_say_what_is_written(typed: dict[str, Any], file: str | None, form: str) -> None:
     cfg = OmegaConf.create(NULLS | {"input": "a.png"} | typed)
-    path, written = predict.target(cfg)
+    path, written = predict.output_path(cfg)
     assert written == form
     assert (path and path.absolute()) == (file and Path(file).absolute())
 
@@ -435,11 +442,11 @@ def test_output_and_format_say_what_is_written(typed: dict[str, Any], file: str 
 )
 def test_a_command_line_that_means_something_else_is_answered(typed: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        predict.words(["run=last", *typed])
+        predict.rewrite_argv(["run=last", *typed])
 
 
 def test_an_override_that_removes_something_is_no_text(digits: Path) -> None:
-    assert predict.words([f"run={digits}", "split=test", "~callbacks.pictures"])[-1] == "~callbacks.pictures"
+    assert predict.rewrite_argv([f"run={digits}", "split=test", "~callbacks.pictures"])[-1] == "~callbacks.pictures"
 
 
 @pytest.mark.usefixtures("there")

@@ -115,7 +115,7 @@ def job(made: Make) -> Make:
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Here nothing but the text is looked at: a page is not drawn."""
-    monkeypatch.setattr("train_smarter.report.page.write", lambda folder, target=None: target or folder / "report.html")
+    monkeypatch.setattr("train_smarter.report.page.write_page", lambda folder, target=None: target or folder / "report.html")
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def shown(compose: Compose, capsys: pytest.CaptureFixture[str]) -> Shown:
     """The lines that `report` prints, each as its cells; without the last two, that tell where the page is."""
 
     def show(*words: str) -> list[list[str]]:
-        report.act(compose(*report.words(words), verb="report"))
+        report.run_report(compose(*report.rewrite_argv(words), verb="report"))
         lines, _, _ = capsys.readouterr().out.partition("\n\npage: ")
         return [line.split("  ") for line in _single(lines)]
 
@@ -336,12 +336,12 @@ def test_a_strangers_folder_neither_steers_the_terminal_nor_reads_the_environmen
         OmegaConf.save({"tags": "${oc.env:SECRET}"} | CONFIG, kept)
     other = made("runs/two\x1b", without=("results.json",))
     for words in (["run=one"], ["run=one", f"against={other}"], []):
-        report.act(compose(*report.words(words), verb="report"))
+        report.run_report(compose(*report.rewrite_argv(words), verb="report"))
         out = capsys.readouterr().out
         assert "${oc.env:SECRET}" in out
         assert "password" not in out
         assert "\x1b" not in out
-    report.act(compose("run=one", verb="report"))
+    report.run_report(compose("run=one", verb="report"))
     assert r"train \x1b[2J\nx [red]" in capsys.readouterr().out
 
 
@@ -357,7 +357,7 @@ def test_choices_that_were_not_kept_are_the_modules(made: Make, shown: Shown) ->
 @pytest.fixture
 def told(compose: Compose, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     def tell(*words: str) -> str:
-        report.act(compose(*report.words(words), verb="report"))
+        report.run_report(compose(*report.rewrite_argv(words), verb="report"))
         return capsys.readouterr().out
 
     return tell
@@ -379,10 +379,10 @@ def test_a_page_that_cannot_be_written_costs_the_text_nothing(
     def full(*_: Path) -> None:
         raise UserError("the disk is full")
 
-    monkeypatch.setattr("train_smarter.report.page.write", full)
+    monkeypatch.setattr("train_smarter.report.page.write_page", full)
     made("runs/one")
     with pytest.raises(UserError, match="the disk is full"):
-        report.act(compose("run=one", verb="report"))
+        report.run_report(compose("run=one", verb="report"))
     assert "train model=mlp" in capsys.readouterr().out
 
 
@@ -546,7 +546,7 @@ def test_a_search_has_no_groups_of_one_nor_of_trials_that_are_the_same(
     for number in range(3):
         job(str(number), note={"overrides": [word.format(number) for word in words]})
     assert len(shown("run=grid")) == 8  # three lines of the multirun, one without words, three jobs and their head
-    report.act(compose("run=grid", "format=json", verb="report"))
+    report.run_report(compose("run=grid", "format=json", verb="report"))
     assert json.loads(capsys.readouterr().out)["groups"] == []
 
 
@@ -561,7 +561,7 @@ def test_a_program_reads_the_groups_as_numbers(
 ) -> None:
     seeds(0.5, 0.75, 0.625, words=["optimizer.lr=0.1"])
     seeds(0.25, words=["optimizer.lr=0.2"])
-    report.act(compose("run=grid", "format=json", verb="report"))
+    report.run_report(compose("run=grid", "format=json", verb="report"))
     (group,) = json.loads(capsys.readouterr().out)["groups"]
     assert group == {
         "overrides": ["optimizer.lr=0.1"],
@@ -645,7 +645,7 @@ def test_of_a_multirun_the_best_job_is_compared_and_that_is_said(
     made("runs/one")
     job("0", results={"best": 0.5})
     job("1", results={"best": 0.75})
-    report.act(compose("run=one", "against=grid", verb="report"))
+    report.run_report(compose("run=one", "against=grid", verb="report"))
     out, err = capsys.readouterr()
     assert "grid/1" in out
     assert "its best trial is 1" in err
@@ -668,7 +668,7 @@ def test_a_program_reads_the_same_as_json(
     job("0", note={"start": "2025-01-01T00:00:00+00:00"})
 
     def read(*words: str) -> Any:
-        report.act(compose("format=json", *words, verb="report"))
+        report.run_report(compose("format=json", *words, verb="report"))
         return json.loads(capsys.readouterr().out)
 
     assert [(run["name"], run["best"]) for run in read()] == [("one", 0.5), ("two", 0.75), ("grid/0", 0.97486)]
@@ -753,7 +753,7 @@ def test_two_runs_that_differ_by_less_than_their_standard_error_are_not_told_apa
 
 def test_luck_is_said_of_accuracies_alone() -> None:
     run = {"best": 0.5, "val_examples": 100, "monitor": "val/accuracy"}
-    assert runs.luck(run, run) == pytest.approx(0.05)  # sqrt(0.25 / 100)
-    assert runs.luck(run | {"monitor": "val/loss"}, run | {"monitor": "val/loss"}) is None
-    assert runs.luck(run, run | {"best": None}) is None
-    assert runs.luck(run, run | {"val_examples": None}) is None
+    assert runs.accuracy_noise(run, run) == pytest.approx(0.05)  # sqrt(0.25 / 100)
+    assert runs.accuracy_noise(run | {"monitor": "val/loss"}, run | {"monitor": "val/loss"}) is None
+    assert runs.accuracy_noise(run, run | {"best": None}) is None
+    assert runs.accuracy_noise(run, run | {"val_examples": None}) is None

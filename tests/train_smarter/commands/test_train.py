@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from train_smarter.commands.evaluate import evaluate
-from train_smarter.commands.train import act, train
+from train_smarter.commands.train import run_train, train
 from train_smarter.config.build import build
 from train_smarter.run.files import read_json
 
@@ -27,7 +27,7 @@ def weights(folder: Path, name: str = "last") -> dict[str, Tensor]:
 
 def test_a_run_leaves_a_complete_folder_and_returns_its_best_value(compose: Compose, tmp_path: Path) -> None:
     began = time.perf_counter()
-    best = act(compose(*SHORT))
+    best = run_train(compose(*SHORT))
     took = time.perf_counter() - began
     folder = tmp_path / "run"
     names = {
@@ -59,7 +59,7 @@ def test_a_run_leaves_a_complete_folder_and_returns_its_best_value(compose: Comp
 def test_a_run_that_was_tested_ends_with_its_page(
     compose: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    act(compose(*SHORT, "report=true"))
+    run_train(compose(*SHORT, "report=true"))
     text = (tmp_path / "run" / "report.html").read_text(encoding="utf8")
     assert f"report:      {tmp_path}/run/report.html" in capsys.readouterr().out
     assert '<span class="state done">done</span>' in text
@@ -72,7 +72,7 @@ def test_a_run_that_was_tested_ends_with_its_page(
 def test_a_run_that_was_not_tested_or_wants_none_has_no_page(
     compose: Compose, tmp_path: Path, words: list[str]
 ) -> None:
-    act(compose(*SHORT, "debug=limit", *words))
+    run_train(compose(*SHORT, "debug=limit", *words))
     assert not (tmp_path / "run" / "report.html").exists()
 
 
@@ -82,8 +82,8 @@ def test_a_page_that_cannot_be_drawn_costs_the_run_nothing(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("no ink")
 
-    monkeypatch.setattr("train_smarter.report.page.write", broken)
-    act(compose(*SHORT, "debug=limit", "report=true"))
+    monkeypatch.setattr("train_smarter.report.page.write_page", broken)
+    run_train(compose(*SHORT, "debug=limit", "report=true"))
     assert "report.html is not written: no ink" in caplog.text
     assert read_json(tmp_path / "run" / "record.json")["status"] == "done"
 
@@ -109,7 +109,7 @@ def test_a_run_that_ends_before_its_first_validation_is_evaluated_as_it_is(
     compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="train_smarter")
-    assert act(compose(*SHORT, "trainer.max_steps=2")) is None
+    assert run_train(compose(*SHORT, "trainer.max_steps=2")) is None
     assert "no checkpoint was kept: the weights of the last step are evaluated" in caplog.text
     results = read_json(tmp_path / "run" / "results.json")
     assert (results["best"], results["epochs"]) == (None, 1)
@@ -119,7 +119,7 @@ def test_a_run_that_ends_before_its_first_validation_is_evaluated_as_it_is(
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(compose: Compose, tmp_path: Path) -> None:
     found = []
     for number, seed in enumerate((7, 7, 8)):
-        act(compose(*SHORT, f"seed={seed}", f"paths.run={tmp_path}/{number}", "data.augment.crop.padding=2"))
+        run_train(compose(*SHORT, f"seed={seed}", f"paths.run={tmp_path}/{number}", "data.augment.crop.padding=2"))
         found.append(weights(tmp_path / str(number)))
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
     assert not all(torch.equal(found[0][name], found[2][name]) for name in found[0])
@@ -128,16 +128,16 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(compose: C
 def test_without_a_seed_each_run_has_one_of_its_own_and_notes_it(compose: Compose, tmp_path: Path) -> None:
     seeds = []
     for name in ("one", "two"):
-        act(compose(*SHORT, "debug=limit", "seed=null", f"paths.run={tmp_path}/{name}"))
+        run_train(compose(*SHORT, "debug=limit", "seed=null", f"paths.run={tmp_path}/{name}"))
         seeds.append(read_json(tmp_path / name / "record.json")["seed"])
     assert seeds[0] != seeds[1]
 
 
 def test_a_checkpoint_is_evaluated_without_training(compose: Compose, tmp_path: Path) -> None:
-    act(compose(*SHORT))
+    run_train(compose(*SHORT))
     first = read_json(tmp_path / "run" / "results.json")
     checkpoint = tmp_path / "run" / "checkpoints" / "best.ckpt"
-    act(compose(*SHORT, "train=false", f"ckpt_path={checkpoint}", f"paths.run={tmp_path}/again"))
+    run_train(compose(*SHORT, "train=false", f"ckpt_path={checkpoint}", f"paths.run={tmp_path}/again"))
     again = read_json(tmp_path / "again" / "results.json")
     assert {name: again[name] for name in first if name.startswith("test/")} == {
         name: first[name] for name in first if name.startswith("test/")
@@ -145,9 +145,9 @@ def test_a_checkpoint_is_evaluated_without_training(compose: Compose, tmp_path: 
 
 
 def test_training_goes_on_from_a_checkpoint(compose: Compose, tmp_path: Path) -> None:
-    act(compose(*SHORT))
+    run_train(compose(*SHORT))
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    act(compose(*SHORT, "trainer.max_epochs=3", f"ckpt_path={last}", f"paths.run={tmp_path}/more"))
+    run_train(compose(*SHORT, "trainer.max_epochs=3", f"ckpt_path={last}", f"paths.run={tmp_path}/more"))
     with (tmp_path / "more" / "metrics.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["2"]
 
@@ -177,5 +177,5 @@ def test_a_run_that_breaks_is_recorded_as_failed(
     cfg = compose(*SHORT)
     monkeypatch.setattr("my_project.model.mlp.MLP.forward", forward)
     with pytest.raises(ZeroDivisionError):
-        act(cfg)
+        run_train(cfg)
     assert read_json(tmp_path / "run" / "record.json")["status"] == "failed"

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from train_smarter.config.build import build
 from train_smarter.errors import UserError
-from train_smarter.speed.step import BATCH_HOOKS, Unprofiled, skip_idle_hooks
+from train_smarter.speed.step import BATCH_HOOKS, NoOpProfiler, skip_idle_hooks
 
 Compose = Callable[..., DictConfig]
 
@@ -76,7 +76,7 @@ def test_a_device_that_is_not_there_is_answered_with_the_choice_that_finds_one(c
         "builtins.eval",
         "torch.hub.load",
         "torch.utils.collect_env.run",
-        "train_smarter.commands.train.act",
+        "train_smarter.commands.train.run_train",
         "torch.nn.functional.torch.hub.load",  # by way of a module that is on the list
         "train_smarter.data.base.os.system",
         "train_smarter.data.download.fetch",  # on the list, and no class
@@ -147,7 +147,7 @@ def test_a_training_without_empty_hooks_ends_with_the_same_weights() -> None:
 
 
 def test_nothing_is_profiled_unless_it_is_asked_for(compose: Compose) -> None:
-    assert isinstance(build(compose()).trainer.profiler, Unprofiled)  # type: ignore[attr-defined]
+    assert isinstance(build(compose()).trainer.profiler, NoOpProfiler)  # type: ignore[attr-defined]
     assert isinstance(build(compose("debug=profiler")).trainer.profiler, SimpleProfiler)  # type: ignore[attr-defined]
 
 

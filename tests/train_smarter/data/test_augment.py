@@ -14,14 +14,14 @@ from train_smarter.data import augment as data_augment
 from train_smarter.data.augment import (
     Augmentation,
     ColorJitter,
+    CoordinateMap,
     Crop,
     Cutout,
     Flip,
-    Move,
     Rotation,
-    mirrored,
-    shifted,
-    turned,
+    hflip_map,
+    rotate_map,
+    shift_map,
 )
 from train_smarter.data.image_data import ImageData
 from train_smarter.errors import UserError
@@ -51,8 +51,8 @@ def grid(*rows: Sequence[float]) -> Tensor:
     return torch.tensor(rows)[None, None].float()
 
 
-def moved(images: Tensor, *moves: Move) -> Tensor:
-    return data_augment.moved(images, moves)
+def moved(images: Tensor, *moves: CoordinateMap) -> Tensor:
+    return data_augment.apply_maps(images, moves)
 
 
 def pixel(red: float, green: float, blue: float) -> Tensor:
@@ -61,35 +61,35 @@ def pixel(red: float, green: float, blue: float) -> Tensor:
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 1, 7, 7), (2, 5, 6, 9)])
 def test_a_rotation_by_0_changes_nothing(shape: tuple[int, ...]) -> None:
-    assert moved(images(*shape), turned(torch.zeros(2))).equal(images(*shape))
+    assert moved(images(*shape), rotate_map(torch.zeros(2))).equal(images(*shape))
 
 
 @pytest.mark.parametrize("side", [7, 8])
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_a_rotation_by_90_degrees_is_exact(side: int, quarters: int) -> None:
-    found = moved(images(2, 3, side, side), turned(torch.full((2,), quarters * math.pi / 2)))
+    found = moved(images(2, 3, side, side), rotate_map(torch.full((2,), quarters * math.pi / 2)))
     assert found.equal(images(2, 3, side, side).rot90(quarters, (2, 3)))
 
 
 def test_a_rotation_goes_counter_clockwise() -> None:
-    assert moved(grid([1, 2], [3, 4]), turned(torch.tensor([math.pi / 2]))).equal(grid([2, 4], [1, 3]))
+    assert moved(grid([1, 2], [3, 4]), rotate_map(torch.tensor([math.pi / 2]))).equal(grid([2, 4], [1, 3]))
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 32, 32), (1, 1, 28, 28), (1, 3, 20, 31)])
 @pytest.mark.parametrize("degrees", [-9.3, 4.7, 63.1])
 def test_a_rotation_is_that_of_torchvision(shape: tuple[int, ...], degrees: float) -> None:
     expected = torchvision_rotate(images(*shape), degrees, InterpolationMode.NEAREST)
-    assert moved(images(*shape), turned(torch.tensor([math.radians(degrees)]))).equal(expected)
+    assert moved(images(*shape), rotate_map(torch.tensor([math.radians(degrees)]))).equal(expected)
 
 
 def test_a_rotation_brings_zeros_in_from_outside() -> None:
-    found = moved(torch.ones(1, 1, 8, 8), turned(torch.tensor([math.pi / 4])))[0, 0]
+    found = moved(torch.ones(1, 1, 8, 8), rotate_map(torch.tensor([math.pi / 4])))[0, 0]
     assert [found[0, 0], found[0, 7], found[7, 0], found[7, 7], found[4, 4]] == [0, 0, 0, 0, 1]
 
 
 def test_angles_stay_within_the_degrees_and_fill_them(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Tensor] = []
-    monkeypatch.setattr(data_augment, "turned", drawn.append)
+    monkeypatch.setattr(data_augment, "rotate_map", drawn.append)
     Rotation(degrees=10).move(torch.zeros(1000, 1, 1, 1), generator())
     degrees = drawn[0].rad2deg()
     assert -10 <= degrees.min() < -9.5
@@ -98,7 +98,7 @@ def test_angles_stay_within_the_degrees_and_fill_them(monkeypatch: pytest.Monkey
 
 def test_a_flip_mirrors_left_to_right_where_it_is_chosen() -> None:
     pair = torch.cat([grid([1, 2], [3, 4])] * 2)
-    flipped = moved(pair, mirrored(torch.tensor([True, False])))
+    flipped = moved(pair, hflip_map(torch.tensor([True, False])))
     assert flipped.equal(torch.cat([grid([2, 1], [4, 3]), grid([1, 2], [3, 4])]))
 
 
@@ -117,13 +117,13 @@ def test_a_flip_happens_with_its_probability() -> None:
     ],
 )
 def test_a_shifted_window_is_filled_with_zeros(down: int, right: int, expected: Tensor) -> None:
-    found = moved(grid([1, 2], [3, 4]), shifted(torch.tensor([down]), torch.tensor([right])))
+    found = moved(grid([1, 2], [3, 4]), shift_map(torch.tensor([down]), torch.tensor([right])))
     assert found.equal(expected)
 
 
 def test_moves_follow_each_other_in_their_order() -> None:
     image = grid([1, 2], [3, 4])
-    quarter, mirror = turned(torch.tensor([math.pi / 2])), mirrored(torch.tensor([True]))
+    quarter, mirror = rotate_map(torch.tensor([math.pi / 2])), hflip_map(torch.tensor([True]))
     assert moved(image, quarter, mirror).equal(grid([4, 2], [3, 1]))  # [2, 4], [1, 3] and then mirrored
     assert moved(image, mirror, quarter).equal(grid([1, 3], [2, 4]))  # [2, 1], [4, 3] and then turned
 
@@ -133,9 +133,9 @@ def test_moves_follow_each_other_in_their_order() -> None:
 def test_bytes_in_any_layout_are_moved_as_floats_are(channels: int, layout: torch.memory_format) -> None:
     pixels = (images(4, channels, 9, 7) * 255).byte()
     moves = [motion.move(pixels, generator()) for motion in (Rotation(degrees=30), Flip(p=0.5), Crop(padding=2))]
-    found = data_augment.moved(pixels.contiguous(memory_format=layout), moves)
+    found = data_augment.apply_maps(pixels.contiguous(memory_format=layout), moves)
     assert found.dtype == torch.uint8
-    assert found.float().equal(data_augment.moved(pixels.float(), moves))
+    assert found.float().equal(data_augment.apply_maps(pixels.float(), moves))
 
 
 def test_a_crop_draws_every_window() -> None:
@@ -155,7 +155,7 @@ def test_a_crop_draws_every_window() -> None:
 def test_a_cutout_is_a_grey_square_that_may_reach_over_the_edge(
     row: int, column: int, size: int, expected: Tensor
 ) -> None:
-    cut = data_augment.cut_out(torch.ones(1, 1, 3, 3), torch.tensor([row]), torch.tensor([column]), size=size)
+    cut = data_augment.cutout(torch.ones(1, 1, 3, 3), torch.tensor([row]), torch.tensor([column]), size=size)
     assert cut.equal(expected)
 
 
@@ -183,11 +183,11 @@ def test_saturation_spreads_around_the_grey_of_each_pixel(colour: Tensor, expect
 
 
 def test_a_third_of_the_hue_circle_turns_red_into_green() -> None:
-    assert data_augment.turn_hue(pixel(1, 0, 0), torch.tensor([1 / 3])).allclose(pixel(0, 1, 0), atol=1e-6)
+    assert data_augment.rotate_hue(pixel(1, 0, 0), torch.tensor([1 / 3])).allclose(pixel(0, 1, 0), atol=1e-6)
 
 
 def test_hue_leaves_grey_alone() -> None:
-    assert data_augment.turn_hue(pixel(0.3, 0.3, 0.3), torch.tensor([0.2])).allclose(pixel(0.3, 0.3, 0.3))
+    assert data_augment.rotate_hue(pixel(0.3, 0.3, 0.3), torch.tensor([0.2])).allclose(pixel(0.3, 0.3, 0.3))
 
 
 @pytest.mark.parametrize(

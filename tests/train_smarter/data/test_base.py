@@ -19,9 +19,9 @@ from my_project.data.phrases import Phrases
 from train_smarter.config.build import build
 from train_smarter.data.augment import Flip
 from train_smarter.data.base import Data
-from train_smarter.data.examples import SPLITS, Examples, Source, SplitName, rows
-from train_smarter.data.loader import Batches, Loader, mix
-from train_smarter.data.split import stratified
+from train_smarter.data.examples import SPLITS, Examples, RawDataset, SplitName, index_rows
+from train_smarter.data.loader import Loader, ShardedBatchSampler, derive_seed
+from train_smarter.data.split import stratified_split
 from train_smarter.errors import UserError
 from train_smarter.paths import CONF
 
@@ -36,7 +36,7 @@ class Numbers(Data):
         super().__init__(**{"num_classes": len(counts), **data})
         self.counts, self.official, self.reads = counts, official, 0
 
-    def read(self) -> Source:
+    def read(self) -> RawDataset:
         self.reads += 1
         labels = torch.arange(len(self.counts)).repeat_interleave(torch.tensor(self.counts))
         parts = {
@@ -44,7 +44,7 @@ class Numbers(Data):
             for place, name in enumerate(SPLITS)
             if name == "train" or name in self.official
         }
-        return Source([f"class {label}" for label in range(len(self.counts))], **parts)
+        return RawDataset([f"class {label}" for label in range(len(self.counts))], **parts)
 
 
 def ready(*counts: int, **data: Any) -> Numbers:
@@ -64,7 +64,7 @@ def per_class(data: Data, name: SplitName) -> list[int]:
     return counts
 
 
-def epoch(batches: Batches, number: int = 0) -> list[list[int]]:
+def epoch(batches: ShardedBatchSampler, number: int = 0) -> list[list[int]]:
     batches.set_epoch(number)
     return [batch.tolist() for batch in batches]
 
@@ -134,7 +134,7 @@ def test_every_fold_has_its_share_of_every_class() -> None:
 @pytest.mark.parametrize("folds", [2, 3, 5, 7, 10])
 def test_the_pieces_of_any_number_of_folds_cover_any_number_of_examples(count: int, folds: int) -> None:
     pieces = [
-        stratified(torch.zeros(count, dtype=torch.long), 1 / folds, seed=3, fold=fold)[1] for fold in range(folds)
+        stratified_split(torch.zeros(count, dtype=torch.long), 1 / folds, seed=3, fold=fold)[1] for fold in range(folds)
     ]
     assert torch.cat(pieces).sort().values.tolist() == list(range(count))
 
@@ -191,7 +191,7 @@ def nothing_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def sharing(data: D) -> D:
     """The data, set up as those of a multirun's job."""
-    data.shared = True
+    data.reuse_across_jobs = True
     data.setup()
     return data
 
@@ -205,16 +205,16 @@ def same_tensors(one: Data, other: Data) -> bool:
 def test_data_with_the_settings_of_the_last_ones_are_not_read_again() -> None:
     first, second = (sharing(Numbers(30, 30)) for _ in range(2))
     assert same_tensors(first, second)
-    assert second.names == ["class 0", "class 1"]
+    assert second.class_names == ["class 0", "class 1"]
 
 
 @pytest.mark.parametrize("shared", [(False, False), (True, False), (False, True)])
 def test_data_are_shared_only_where_both_are_told_to(shared: tuple[bool, bool]) -> None:
     first, second = Numbers(30, 30), Numbers(30, 30)
     for data, share in zip((first, second), shared, strict=True):
-        data.shared = share
+        data.reuse_across_jobs = share
         data.setup()
-    assert not Data.shared
+    assert not Data.reuse_across_jobs
     assert not same_tensors(first, second)
 
 
@@ -271,7 +271,7 @@ def test_only_the_last_data_are_kept_and_not_while_others_are_read() -> None:
     class Slow(Numbers):
         alive: Callable[[], Any]
 
-        def read(self) -> Source:
+        def read(self) -> RawDataset:
             assert self.alive() is None
             return super().read()
 
@@ -283,18 +283,18 @@ def test_only_the_last_data_are_kept_and_not_while_others_are_read() -> None:
 
 def test_what_becomes_of_data_after_setup_does_not_show_in_the_next_ones() -> None:
     first = sharing(Numbers(30, 30, on_device=True))
-    first.on(torch.device("meta"), "train")
+    first.examples_on(torch.device("meta"), "train")
     first.trainer, first.skip, first.splits = SimpleNamespace(), 3, ("val",)  # type: ignore[assignment]
     before = {name: first.examples[name] for name in SPLITS}
     first.examples["train"] = first.examples["val"]
-    first.names.append("another")
+    first.class_names.append("another")
     second = sharing(Numbers(30, 30))
     assert all(second.examples[name].inputs is before[name].inputs for name in SPLITS)
-    assert second.names == ["class 0", "class 1"]
-    assert not second.belongs_on(torch.device("cpu"))
+    assert second.class_names == ["class 0", "class 1"]
+    assert not second.fits_on(torch.device("cpu"))
     assert (second._placed, second.trainer, second.skip, second.splits) == ({}, None, 0, ("test",))
-    second.names.append("another")
-    assert sharing(Numbers(30, 30)).names == ["class 0", "class 1"]
+    second.class_names.append("another")
+    assert sharing(Numbers(30, 30)).class_names == ["class 0", "class 1"]
 
 
 def test_data_that_are_refused_are_refused_the_second_time() -> None:
@@ -316,12 +316,12 @@ def test_normalisation_and_augmentation_stay_the_new_ones() -> None:
         return sharing(Digits(num_classes=10, size=8, shape=[1, 8, 8], **data))
 
     first, flip = digits(augment={"flip": Flip(p=0.25)}), Flip(p=0.75)
-    first.normalized(first.examples["val"].inputs)
+    first.normalize(first.examples["val"].inputs)
     second = digits(mean=0.25, std=0.125, augment={"flip": flip})
     assert same_tensors(first, second)
     assert (second.mean, second.std, second.augment) == ([0.25], [0.125], {"flip": flip})
     # (0.5 - 0.25) / 0.125
-    assert second.normalized(torch.full((1, 1, 8, 8), 0.5)).unique().tolist() == [2.0]
+    assert second.normalize(torch.full((1, 1, 8, 8), 0.5)).unique().tolist() == [2.0]
     assert not same_tensors(second, sharing(Digits(num_classes=10, size=9, shape=[1, 9, 9])))
 
 
@@ -333,8 +333,8 @@ def test_texts_come_with_their_tokenizer() -> None:
     first, second = sharing(phrases()), sharing(phrases(batch_size=7))
     assert same_tensors(first, second)
     assert second.preprocess() == first.preprocess()
-    assert second.tokens(["the plot was good"]).equal(first.tokens(["the plot was good"]))
-    assert second.left_out == first.left_out
+    assert second.encode_texts(["the plot was good"]).equal(first.encode_texts(["the plot was good"]))
+    assert second.num_removed == first.num_removed
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ def test_every_data_set_is_shared_and_no_run_writes_into_its_tensors(
     small = ["debug=limit", "trainer=cpu", "data.batch_size=8", "logger=none", "callbacks=none"]
     cfg = compose(f"data={name}", *own, *how, *small, f"trainer.default_root_dir={tmp_path}")
     first, second = build(cfg), build(cfg)
-    first.data.shared = second.data.shared = True
+    first.data.reuse_across_jobs = second.data.reuse_across_jobs = True
     first.trainer.fit(first.model, datamodule=first.data)
     before = {name: first.data.examples[name].inputs.clone() for name in SPLITS}
     second.data.splits = SPLITS
@@ -390,7 +390,7 @@ def test_inputs_become_a_batch_as_the_examples_did() -> None:
         def encode(self, splits: dict[SplitName, Examples]) -> dict[SplitName, Examples]:
             return {name: Examples(examples.inputs / 2, examples.labels) for name, examples in splits.items()}
 
-    inputs, labels = Halves(30, 30).batch([torch.tensor(3), torch.tensor(4)])
+    inputs, labels = Halves(30, 30).collate([torch.tensor(3), torch.tensor(4)])
     assert inputs.tolist() == [1.5, 2.0]
     assert labels.tolist() == [0, 0]
 
@@ -403,41 +403,47 @@ def test_texts_stay_a_list_until_they_are_encoded() -> None:
             seen.append(splits["test"].inputs)
             return splits
 
-    Words(30, 30).batch(["a", ""])
+    Words(30, 30).collate(["a", ""])
     assert seen == [["a", ""]]
 
 
 def test_a_data_set_that_reads_no_input_says_what_to_type_instead() -> None:
     with pytest.raises(UserError, match="input=photos: Numbers reads no input of your own; type split=test"):
-        Numbers(30, 30).sources("photos")
+        Numbers(30, 30).iter_inputs("photos")
 
 
 # ---- the order of the examples
 
 
 def test_an_epoch_shows_every_example_exactly_once() -> None:
-    assert sorted(flat(epoch(Batches(100, batch_size=7, shuffle_seed=1)))) == list(range(100))
+    assert sorted(flat(epoch(ShardedBatchSampler(100, batch_size=7, shuffle_seed=1)))) == list(range(100))
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
-    one, other = Batches(100, batch_size=7, shuffle_seed=1), Batches(100, batch_size=7, shuffle_seed=1)
+    one, other = (
+        ShardedBatchSampler(100, batch_size=7, shuffle_seed=1),
+        ShardedBatchSampler(100, batch_size=7, shuffle_seed=1),
+    )
     epoch(one, 1)
     torch.manual_seed(5)
     assert epoch(one, 2) == epoch(other, 2)
 
 
 def test_the_order_differs_from_epoch_to_epoch_and_from_seed_to_seed() -> None:
-    one, other = Batches(100, batch_size=7, shuffle_seed=1), Batches(100, batch_size=7, shuffle_seed=2)
+    one, other = (
+        ShardedBatchSampler(100, batch_size=7, shuffle_seed=1),
+        ShardedBatchSampler(100, batch_size=7, shuffle_seed=2),
+    )
     assert epoch(one, 0) != epoch(one, 1)
     assert epoch(one, 0) != epoch(other, 0)
     assert epoch(one, 1) != epoch(other, 0)
 
 
 def test_any_number_of_processes_sees_the_same_global_batches() -> None:
-    alone = [set(batch) for batch in epoch(Batches(121, batch_size=12, shuffle_seed=1), 3)]
+    alone = [set(batch) for batch in epoch(ShardedBatchSampler(121, batch_size=12, shuffle_seed=1), 3)]
     for world in (2, 3):
         shares = [
-            epoch(Batches(121, batch_size=12 // world, shuffle_seed=1, rank=rank, world=world), 3)
+            epoch(ShardedBatchSampler(121, batch_size=12 // world, shuffle_seed=1, rank=rank, world=world), 3)
             for rank in range(world)
         ]
         together = [set().union(*(share[step] for share in shares)) for step in range(len(shares[0]))]
@@ -450,77 +456,77 @@ def test_any_number_of_processes_sees_the_same_global_batches() -> None:
 def test_in_training_each_process_makes_the_same_number_of_steps(world: int, batch_size: int) -> None:
     for length in range(world, 40):
         counts = {
-            len(epoch(Batches(length, batch_size=batch_size, shuffle_seed=1, rank=rank, world=world)))
+            len(epoch(ShardedBatchSampler(length, batch_size=batch_size, shuffle_seed=1, rank=rank, world=world)))
             for rank in range(world)
         }
-        assert counts == {len(Batches(length, batch_size=batch_size, shuffle_seed=1, world=world))}
+        assert counts == {len(ShardedBatchSampler(length, batch_size=batch_size, shuffle_seed=1, world=world))}
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_in_training_no_process_has_a_batch_of_one_example(world: int) -> None:
     for length in range(2 * world, 60):
         for rank in range(world):
-            batches = epoch(Batches(length, batch_size=8, shuffle_seed=1, rank=rank, world=world))
+            batches = epoch(ShardedBatchSampler(length, batch_size=8, shuffle_seed=1, rank=rank, world=world))
             assert min(map(len, batches)) >= 2
 
 
 def test_a_last_training_batch_of_one_example_is_left_out() -> None:
-    batches = Batches(129, batch_size=64, shuffle_seed=1)  # 129 = 2 x 64 + 1
+    batches = ShardedBatchSampler(129, batch_size=64, shuffle_seed=1)  # 129 = 2 x 64 + 1
     assert [len(batch) for batch in epoch(batches)] == [64, 64]
     left_out = [set(range(129)) - set(flat(epoch(batches, number))) for number in range(5)]
     assert len(set.union(*left_out)) > 1  # another one each epoch
 
 
 def test_a_last_training_batch_of_two_examples_is_kept() -> None:
-    assert [len(batch) for batch in epoch(Batches(130, batch_size=64, shuffle_seed=1))] == [64, 64, 2]
+    assert [len(batch) for batch in epoch(ShardedBatchSampler(130, batch_size=64, shuffle_seed=1))] == [64, 64, 2]
 
 
 @pytest.mark.parametrize("length", [1, 2, 5])
 def test_a_training_set_smaller_than_a_batch_is_one_batch(length: int) -> None:
-    assert [len(batch) for batch in epoch(Batches(length, batch_size=64, shuffle_seed=1))] == [length]
+    assert [len(batch) for batch in epoch(ShardedBatchSampler(length, batch_size=64, shuffle_seed=1))] == [length]
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
 @pytest.mark.parametrize("length", [4, 257, 512, 513])
 def test_evaluation_counts_every_example_exactly_once(length: int, world: int) -> None:
-    shares = [flat(epoch(Batches(length, batch_size=128, rank=rank, world=world))) for rank in range(world)]
+    shares = [flat(epoch(ShardedBatchSampler(length, batch_size=128, rank=rank, world=world))) for rank in range(world)]
     assert sorted(flat(shares)) == list(range(length))
 
 
 def test_two_processes_share_257_examples_without_padding() -> None:
-    shares = [epoch(Batches(257, batch_size=128, rank=rank, world=2)) for rank in range(2)]
+    shares = [epoch(ShardedBatchSampler(257, batch_size=128, rank=rank, world=2)) for rank in range(2)]
     assert [[len(batch) for batch in share] for share in shares] == [[128, 1], [128]]  # 257 = 2 x 128 + 1
 
 
 def test_without_reshuffling_every_epoch_has_the_order_of_the_first() -> None:
-    batches = Batches(100, batch_size=7, shuffle_seed=1, reshuffle=False)
-    assert epoch(batches, 0) == epoch(batches, 1) == epoch(Batches(100, batch_size=7, shuffle_seed=1), 0)
+    batches = ShardedBatchSampler(100, batch_size=7, shuffle_seed=1, reshuffle=False)
+    assert epoch(batches, 0) == epoch(batches, 1) == epoch(ShardedBatchSampler(100, batch_size=7, shuffle_seed=1), 0)
 
 
 def test_evaluation_keeps_the_order_in_every_epoch() -> None:
-    batches = Batches(5, batch_size=2)
+    batches = ShardedBatchSampler(5, batch_size=2)
     assert epoch(batches, 0) == epoch(batches, 1) == [[0, 1], [2, 3], [4]]
 
 
 @pytest.mark.parametrize("shuffle_seed", [None, 1])
 def test_the_length_is_that_of_an_epoch(shuffle_seed: int | None) -> None:
     for length in range(1, 30):
-        batches = Batches(length, batch_size=4, shuffle_seed=shuffle_seed)
+        batches = ShardedBatchSampler(length, batch_size=4, shuffle_seed=shuffle_seed)
         assert len(batches) == len(epoch(batches))
 
 
 def test_mixed_numbers_make_a_seed_of_their_own() -> None:
-    seeds = [mix(first, second, third) for first in range(5) for second in range(5) for third in range(5)]
+    seeds = [derive_seed(first, second, third) for first in range(5) for second in range(5) for third in range(5)]
     assert len(set(seeds)) == 125
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert mix(1, 2) == mix(1, 2)
+    assert derive_seed(1, 2) == derive_seed(1, 2)
 
 
 # ---- batches
 
 
 def test_a_batch_is_inputs_and_labels_side_by_side() -> None:
-    loader = Loader(Examples(torch.arange(5) * 10, torch.arange(5)), Batches(5, batch_size=2))
+    loader = Loader(Examples(torch.arange(5) * 10, torch.arange(5)), ShardedBatchSampler(5, batch_size=2))
     assert [(inputs.tolist(), labels.tolist()) for inputs, labels in loader] == [
         ([0, 10], [0, 1]),
         ([20, 30], [2, 3]),
@@ -532,10 +538,10 @@ def test_a_batch_is_inputs_and_labels_side_by_side() -> None:
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_rows_are_those_that_indexing_gives_in_the_same_layout(layout: torch.memory_format) -> None:
     images, index = torch.rand(6, 3, 4, 5).contiguous(memory_format=layout), torch.tensor([4, 0, 4])
-    assert rows(images, index).equal(images[index])
-    assert rows(images.flatten(1), index).equal(images.flatten(1)[index])
+    assert index_rows(images, index).equal(images[index])
+    assert index_rows(images.flatten(1), index).equal(images.flatten(1)[index])
     if layout == torch.channels_last:
-        assert rows(images, index).is_contiguous(memory_format=layout)
+        assert index_rows(images, index).is_contiguous(memory_format=layout)
 
 
 def test_examples_know_the_memory_that_they_take() -> None:
@@ -547,7 +553,7 @@ def placed(on_device: bool | None, *, free: int, monkeypatch: pytest.MonkeyPatch
     """Whether 100 examples of 16 bytes would lie on a GPU with so many bytes free."""
     data = ready(50, 50, on_device=on_device)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 2 * free))
-    return data.belongs_on(torch.device("cuda"))
+    return data.fits_on(torch.device("cuda"))
 
 
 def test_examples_lie_on_a_gpu_if_they_take_at_most_half_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -555,14 +561,14 @@ def test_examples_lie_on_a_gpu_if_they_take_at_most_half_of_its_memory(monkeypat
     assert not placed(None, free=3199, monkeypatch=monkeypatch)
     assert placed(True, free=0, monkeypatch=monkeypatch)
     assert not placed(False, free=3200, monkeypatch=monkeypatch)
-    assert not ready(50, 50).belongs_on(torch.device("cpu"))
+    assert not ready(50, 50).fits_on(torch.device("cpu"))
 
 
 def test_examples_are_brought_to_a_device_once() -> None:
     data, meta = ready(50, 50, on_device=True), torch.device("meta")
-    first = data.on(meta, "train")
+    first = data.examples_on(meta, "train")
     assert first.labels.device == meta
-    assert data.on(meta, "train") is first
+    assert data.examples_on(meta, "train") is first
     assert data.examples["train"].labels.device.type == "cpu"
 
 
@@ -595,7 +601,7 @@ def test_a_test_run_goes_through_the_splits_it_is_asked_for() -> None:
 
 
 def test_an_epoch_that_goes_on_leaves_out_what_is_done_and_the_next_one_nothing() -> None:
-    sampler = Batches(20, batch_size=6, shuffle_seed=3)
+    sampler = ShardedBatchSampler(20, batch_size=6, shuffle_seed=3)
     loader = Loader(Examples(torch.arange(20), torch.arange(20)), sampler)
     whole = [batch[0].tolist() for batch in loader]
     loader.skip = 2
@@ -646,7 +652,7 @@ class Watcher(lightning.LightningModule):
 def test_a_trainer_sees_the_order_of_each_epoch() -> None:
     data, watcher = Numbers(20, 20, official=["val", "test"], batch_size=16, seed=7), Watcher()
     lightning.Trainer(**BARE, max_epochs=3).fit(watcher, datamodule=data)
-    batches = Batches(40, batch_size=16, shuffle_seed=7)
+    batches = ShardedBatchSampler(40, batch_size=16, shuffle_seed=7)
     assert watcher.seen == {number: epoch(batches, number) for number in range(3)}
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from train_smarter.data.class_folders import class_names, files_of, listing
+from train_smarter.data.class_folders import class_names, expand_input, list_folder
 from train_smarter.errors import UserError
 
 
@@ -24,7 +24,7 @@ def make(root: Path, *files: str) -> Path:
 
 
 def found(root: Path) -> dict[str, list[tuple[str, int]]]:
-    splits = listing(root).splits
+    splits = list_folder(root).splits
     return {
         split: [(file.relative_to(root).as_posix(), label) for file, label in files] for split, files in splits.items()
     }
@@ -69,7 +69,7 @@ def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
 
 def test_files_of_other_kinds_are_counted(tmp_path: Path) -> None:
     make(tmp_path, "cat/a.jpg", "cat/b.heic", "cat/c.HEIC", "dog/d.jpg", "dog/notes.txt")
-    assert listing(tmp_path).ignored == {".heic": 2, ".txt": 1}
+    assert list_folder(tmp_path).ignored == {".heic": 2, ".txt": 1}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_folder_that_cannot_be_learned_from_is_refused_in_one_line(
     tmp_path: Path, files: Sequence[str], message: str
 ) -> None:
     with pytest.raises(UserError) as refused:
-        listing(make(tmp_path, *files))
+        list_folder(make(tmp_path, *files))
     assert str(refused.value) == message.format(root=tmp_path, train=tmp_path / "train", val=tmp_path / "val")
 
 
@@ -133,7 +133,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def given(words: str) -> list[str]:
-    return [file.as_posix() for file in files_of(words)]
+    return [file.as_posix() for file in expand_input(words)]
 
 
 @pytest.mark.usefixtures("photos")
@@ -167,11 +167,11 @@ def test_files_of_a_folder_that_are_no_images_are_told(photos: Path, caplog: pyt
 def test_standard_input_is_a_path_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = b"photos/b.png\r\n\n a b.png\nphotos/\xff.png"
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(lines)))
-    assert list(files_of("-")) == [Path("photos/b.png"), Path(" a b.png"), Path(os.fsdecode(b"photos/\xff.png"))]
+    assert list(expand_input("-")) == [Path("photos/b.png"), Path(" a b.png"), Path(os.fsdecode(b"photos/\xff.png"))]
 
 
 def test_a_folder_is_listed_no_further_than_it_is_asked_for(photos: Path) -> None:
-    files = files_of(str(photos / "photos"))
+    files = expand_input(str(photos / "photos"))
     assert next(files).name == "a.JPG"
     make(photos / "photos", "z/new.png")
     assert [file.name for file in files] == ["b.png", "c.gif", "new.png", "[d].png"]
@@ -191,7 +191,7 @@ def test_a_folder_is_listed_no_further_than_it_is_asked_for(photos: Path) -> Non
 )
 def test_what_is_not_there_is_refused_at_once(words: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        files_of(words)
+        expand_input(words)
 
 
 def test_a_folder_that_may_not_be_read_is_named(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from train_smarter.data.examples import SPLITS, Examples, Source
+from train_smarter.data.examples import SPLITS, Examples, RawDataset
 from train_smarter.data.image_data import ImageData
 from train_smarter.errors import UserError
 
@@ -29,9 +29,9 @@ class Grey(ImageData):
     def __init__(self, **data: Any) -> None:
         super().__init__(**{"num_classes": 2, "shape": [1, 4, 4], "batch_size": 4, "eval_batch_size": 8, **data})
 
-    def read(self) -> Source:
+    def read(self) -> RawDataset:
         examples = Examples(torch.full((12, 1, 4, 4), 51, dtype=torch.uint8), torch.arange(12) % 2)
-        return Source(["even", "odd"], examples, examples, examples)
+        return RawDataset(["even", "odd"], examples, examples, examples)
 
 
 class Noise:
@@ -216,8 +216,8 @@ def test_a_file_is_treated_like_the_example_that_it_was_saved_from(tmp_path: Pat
 
     (file,) = data.sources(str(tmp_path / "a.png"))
     read = data.example(file)
-    images, labels = data.batch([read.content])
-    assert (read.told, read.changes) == ({"input": str(tmp_path / "a.png")}, ())
+    images, labels = data.collate([read.content])
+    assert (read.id_columns, read.conversions) == ({"input": str(tmp_path / "a.png")}, ())
     assert torch.equal(images, encoded.inputs)
     assert images.is_contiguous(memory_format=torch.channels_last)  # as the examples: the same to the last digit
     assert labels.shape == (1,)
@@ -227,7 +227,7 @@ def test_a_file_of_another_size_and_kind_is_converted_and_that_is_told(tmp_path:
     Image.new("RGB", (30, 20), "white").save(tmp_path / "a.png")
     read = Grey().example(tmp_path / "a.png")
     assert read.content.tolist() == [[[255] * 4] * 4]
-    assert read.changes == ("converted to grey", "scaled to 4x4")
+    assert read.conversions == ("converted to grey", "scaled to 4x4")
 
 
 def test_images_of_a_number_of_channels_that_no_file_has_are_refused() -> None:

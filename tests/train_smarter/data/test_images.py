@@ -10,15 +10,15 @@ from PIL import Image
 from torch import Tensor
 
 from train_smarter.config.build import build_data
-from train_smarter.data.images import Images
+from train_smarter.data.images import ImageFolder
 from train_smarter.errors import UserError
 
 Compose = Callable[..., DictConfig]
 RED = [255, 0, 0]
 
 
-def data(folder: Path, *, size: int = 8, **given: Any) -> Images:
-    return Images(dir=str(folder), size=size, shape=[3, size, size], **({"num_classes": 2} | given))
+def data(folder: Path, *, size: int = 8, **given: Any) -> ImageFolder:
+    return ImageFolder(dir=str(folder), size=size, shape=[3, size, size], **({"num_classes": 2} | given))
 
 
 def paint(file: Path, colour: str = "red", *, size: tuple[int, int] = (10, 10), mode: str = "RGB") -> Path:
@@ -113,7 +113,7 @@ def test_a_class_of_broken_files_is_refused(tmp_path: Path) -> None:
 def test_classes_and_shape_follow_from_the_folder_and_the_size(folder: Path, compose: Compose) -> None:
     paint(folder / "green" / "1.png", "green")
     images = build_data(compose("data=images", f"data.dir='{folder}'", "data.size=16", "seed=3"))
-    assert isinstance(images, Images)
+    assert isinstance(images, ImageFolder)
     assert (images.num_classes, images.shape, images.seed) == (3, (3, 16, 16), 3)
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from train_smarter.data.examples import Examples, Source
+from train_smarter.data.examples import Examples, RawDataset
 from train_smarter.data.text_data import TextData
-from train_smarter.data.tokenizer import wordless
+from train_smarter.data.tokenizer import build_tokenizer
 from train_smarter.errors import UserError
 
 # "the" is in five texts, "was" in four, "film" in three, "good" and "bad" in two, each other word in one.
@@ -31,12 +31,12 @@ class Notes(TextData):
 
     version: Any = 1
 
-    def __init__(self, source: Source, **data: Any) -> None:
+    def __init__(self, source: RawDataset, **data: Any) -> None:
         settings = {"vocab_size": 7, "length": 4, "num_classes": 2, "val_fraction": 0.5} | data
         super().__init__(**settings)
         self.source, self.reads = source, 0
 
-    def read(self) -> Source:
+    def read(self) -> RawDataset:
         self.reads += 1
         return self.source
 
@@ -44,10 +44,10 @@ class Notes(TextData):
         return self.version
 
 
-def split_source(train: Sequence[str] = TRAIN) -> Source:
+def split_source(train: Sequence[str] = TRAIN) -> RawDataset:
     """Official splits, so that training has exactly the given texts."""
     val, test = examples(["a good one", "never seen words"]), examples(["good plot", "bad plot"])
-    return Source(["negative", "positive"], examples(train), val, test)
+    return RawDataset(["negative", "positive"], examples(train), val, test)
 
 
 def notes(train: Sequence[str] = TRAIN, **data: Any) -> Notes:
@@ -79,7 +79,7 @@ def tokens_of(data: TextData) -> list[list[list[int]]]:
     ],
 )
 def test_cleaning_leaves_words(text: str, words: str) -> None:
-    tokenizer = wordless(length=4, keep="end")
+    tokenizer = build_tokenizer(length=4, keep="end")
     cleaned = tokenizer.normalizer.normalize_str(text)
     assert [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(cleaned)] == words.split()
 
@@ -89,13 +89,13 @@ def test_cleaning_leaves_words(text: str, words: str) -> None:
 
 def test_the_most_frequent_training_words_get_ids_and_ties_go_by_alphabet() -> None:
     data = notes()  # 7 ids: padding, unknown and five words
-    assert data.tokens(["the was film bad good", "ok plot"])[:, :4].tolist() == [[3, 4, 5, 6], [1, 1, 0, 0]]
-    assert data.tokens(["the"])[0, 0] == 2
+    assert data.encode_texts(["the was film bad good", "ok plot"])[:, :4].tolist() == [[3, 4, 5, 6], [1, 1, 0, 0]]
+    assert data.encode_texts(["the"])[0, 0] == 2
 
 
 def test_words_of_validation_and_test_alone_stay_unknown() -> None:
     data = notes(vocab_size=100)
-    assert data.tokens(["never seen words a"]).tolist() == [[1, 1, 1, 1]]
+    assert data.encode_texts(["never seen words a"]).tolist() == [[1, 1, 1, 1]]
     assert data.examples["val"].inputs[1].tolist() == [1, 1, 1, 0]
 
 
@@ -113,18 +113,18 @@ def test_learning_twice_gives_the_same_tokenizer() -> None:
 @pytest.mark.parametrize(("keep", "kept"), [("start", [2, 4, 3, 6]), ("end", [4, 3, 6, 5])])
 def test_the_end_that_is_kept_of_a_long_text_is_a_choice(keep: str, kept: list[int]) -> None:
     # the=2, was=3, film=4, bad=5, good=6
-    assert notes(keep=keep).tokens(["the film was good bad"]).tolist() == [kept]
+    assert notes(keep=keep).encode_texts(["the film was good bad"]).tolist() == [kept]
 
 
 def test_short_texts_are_padded_on_the_right_and_an_empty_one_is_all_padding() -> None:
     data = notes()
-    assert data.tokens(["the", ""]).tolist() == [[2, 0, 0, 0], [0, 0, 0, 0]]
-    assert data.tokens([]).shape == (0, 4)
+    assert data.encode_texts(["the", ""]).tolist() == [[2, 0, 0, 0], [0, 0, 0, 0]]
+    assert data.encode_texts([]).shape == (0, 4)
 
 
 def test_ids_read_back_as_words() -> None:
     data = notes()
-    assert data.text_of(data.tokens(["The FILM, unheard!"])[0]) == "the film [UNK]"
+    assert data.decode(data.encode_texts(["The FILM, unheard!"])[0]) == "the film [UNK]"
 
 
 @pytest.mark.parametrize(("vocab_size", "dtype"), [(32_768, torch.int16), (32_769, torch.int32)])
@@ -140,10 +140,10 @@ def test_ids_are_kept_small_and_delivered_as_int64(vocab_size: int, dtype: torch
 
 def test_texts_that_stand_in_test_or_stood_before_are_left_out_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     train = ["Good<br /><br />film", "a", "A", "b", "c", "d", "e"]
-    data = Notes(Source(["no", "yes"], examples(train), test=examples(["good film", "good film", "b"])), length=2)
+    data = Notes(RawDataset(["no", "yes"], examples(train), test=examples(["good film", "good film", "b"])), length=2)
     with caplog.at_level(logging.INFO):
         data.setup()
-    seen = {name: {data.text_of(tokens) for tokens in data.examples[name].inputs} for name in ("train", "val")}
+    seen = {name: {data.decode(tokens) for tokens in data.examples[name].inputs} for name in ("train", "val")}
     assert not seen["train"] & seen["val"]
     # "a", "c", "d" and "e" are left: labels 1, 0, 1, 0, half of each class is validation.
     assert (len(data.examples["train"]), len(data.examples["val"]), len(data.examples["test"])) == (2, 2, 3)
@@ -153,17 +153,17 @@ def test_texts_that_stand_in_test_or_stood_before_are_left_out_and_counted(caplo
 def test_an_official_validation_split_loses_what_stands_in_train_or_test() -> None:
     source = split_source()
     val = examples(["the bad one", "good plot", "new", "newer"])
-    data = Notes(Source(source.names, source.train, val, source.test))
+    data = Notes(RawDataset(source.names, source.train, val, source.test))
     data.setup()
     assert len(data.examples["train"]) == len(TRAIN)
     assert data.examples["val"].labels.tolist() == [0, 1]
-    assert data.left_out == {"in test": 1, "repeated": 1}
+    assert data.num_removed == {"in test": 1, "repeated": 1}
 
 
 def test_without_a_test_split_repetitions_cannot_fall_into_two_splits() -> None:
     texts = [f"text {i // 2}" for i in range(40)]  # each twice, with labels 0 and 1
     labels = torch.arange(40) // 2 % 2
-    data = Notes(Source(["no", "yes"], Examples(texts, labels)), vocab_size=30)
+    data = Notes(RawDataset(["no", "yes"], Examples(texts, labels)), vocab_size=30)
     kept = data.split(data.source)
     everything = [text for split in kept.values() for text in split.inputs]
     assert sorted(everything) == sorted(set(texts))
@@ -177,7 +177,7 @@ def test_a_later_setup_with_the_recorded_tokenizer_gives_the_same_tokens() -> No
     recorded = json.loads(json.dumps(first.preprocess()))
     later = Notes(split_source(["entirely other words", "stand here now"]), length=9, keep="start")
     later.load_preprocess(recorded)
-    assert torch.equal(later.tokens(TRAIN), first.examples["train"].inputs.long())
+    assert torch.equal(later.encode_texts(TRAIN), first.examples["train"].inputs.long())
     later.setup()
     assert later.examples["test"].inputs.tolist() == first.examples["test"].inputs.tolist()
     assert later.preprocess() == recorded
@@ -189,7 +189,7 @@ def test_the_recorded_json_alone_reproduces_the_tokens() -> None:
     data = notes()
     alone = Tokenizer.from_str(data.preprocess()["tokenizer"])
     text = "So<br />the FILM &amp; the good"
-    assert alone.encode(text).ids == data.tokens([text])[0].tolist()
+    assert alone.encode(text).ids == data.encode_texts([text])[0].tolist()
 
 
 def test_a_recorded_vocabulary_larger_than_the_embedding_is_refused() -> None:
@@ -204,8 +204,8 @@ def given(words: str) -> list[tuple[int, str]]:
     """Number and text of each line."""
     data = notes()
     read = [data.example(line) for line in data.sources(words)]
-    assert all(one.content == one.told["input"] for one in read)
-    return [(one.told["line"], one.content) for one in read]
+    assert all(one.content == one.id_columns["input"] for one in read)
+    return [(one.id_columns["line"], one.content) for one in read]
 
 
 @pytest.mark.parametrize(
@@ -237,10 +237,10 @@ def test_what_names_no_file_is_a_text(text: str) -> None:
 
 def test_texts_are_treated_like_the_examples() -> None:
     data = notes()
-    batch = data.batch([text for _, text in given("the film was bad")])
+    batch = data.collate([text for _, text in given("the film was bad")])
     tokens, _ = data.on_after_batch_transfer(batch, 0)
     assert batch[0].dtype == data.examples["train"].inputs.dtype
-    assert tokens.tolist() == data.tokens(["the film was bad"]).tolist() == [[2, 4, 3, 5]]
+    assert tokens.tolist() == data.encode_texts(["the film was bad"]).tolist() == [[2, 4, 3, 5]]
 
 
 @pytest.mark.parametrize("name", ["none.txt", "my texts.TXT", "reviews/*", "none/here"])

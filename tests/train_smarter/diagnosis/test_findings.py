@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from train_smarter.diagnosis.findings import Finding, Limits, guessing, standard_error
-from train_smarter.diagnosis.measurements import Evidence, Facts, Row
-from train_smarter.diagnosis.rules import EXPLAINS, RULES, contents, diagnose
+from train_smarter.diagnosis.findings import Finding, Limits, chance_level, standard_error
+from train_smarter.diagnosis.measurements import Evidence, Measurements, Row
+from train_smarter.diagnosis.rules import EXPLAINS, RULES, diagnose, to_json
 from train_smarter.paths import CONF
 
 LIMITS = Limits(**OmegaConf.load(CONF / "callbacks" / "diagnosis.yaml").diagnosis.limits)
@@ -30,7 +30,9 @@ def evidence(
     columns = {"train/loss": train, "val/loss": val, "train/accuracy": right[0], "val/accuracy": right[1]}
     curves = [{"epoch": float(i), **{name: values[i] for name, values in columns.items()}} for i in range(len(train))]
     usual = {"names": ["no", "yes"], "train_classes": [500, 500], "val_examples": 100_000, "first_loss": 0.7}
-    return Evidence(curves, layers or {}, Facts(**{**usual, "over": True, "validations": 20, "patience": 5, **facts}))
+    return Evidence(
+        curves, layers or {}, Measurements(**{**usual, "over": True, "validations": 20, "patience": 5, **facts})
+    )
 
 
 def layer(gradient: float = 0.1, *, update: float = 0.01, dead: float | None = None) -> list[Row]:
@@ -52,7 +54,7 @@ def test_a_healthy_run_is_told_no_more_than_how_exact_its_accuracy_is() -> None:
 
 
 def test_guessing_knows_how_frequent_the_classes_are() -> None:
-    loss, accuracy = guessing(Facts(train_classes=[75, 25, 0]))
+    loss, accuracy = chance_level(Measurements(train_classes=[75, 25, 0]))
     assert loss == pytest.approx(0.5623, abs=1e-4)  # -0.75 ln 0.75 - 0.25 ln 0.25
     assert accuracy == 0.75
 
@@ -280,8 +282,8 @@ def test_the_worst_comes_first() -> None:
 @pytest.mark.parametrize("curve", [[], [0.6], [float("nan")], [0.0, 0.0, 0.0, 0.0]])
 def test_no_rule_minds_a_run_that_is_short_or_strange(curve: list[float]) -> None:
     diagnose(evidence(curve), LIMITS)
-    diagnose(Evidence([], {}, Facts()), LIMITS)
-    diagnose(Evidence([], {}, Facts(over=True, stopped=True)), LIMITS)
+    diagnose(Evidence([], {}, Measurements()), LIMITS)
+    diagnose(Evidence([], {}, Measurements(training_done=True, stopped=True)), LIMITS)
 
 
 def test_what_explains_and_what_is_explained_are_findings() -> None:
@@ -292,7 +294,7 @@ def test_what_explains_and_what_is_explained_are_findings() -> None:
 
 def test_a_finding_is_a_json_value_with_its_advice() -> None:
     finding = Finding("dead_relus", "problem", "all of them", "layer a")
-    assert contents([finding], lambda _: ["optimizer.lr=0.001"]) == [
+    assert to_json([finding], lambda _: ["optimizer.lr=0.001"]) == [
         {
             "name": "dead_relus",
             "severity": "problem",

@@ -6,9 +6,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from train_smarter.config.check import check
 from train_smarter.diagnosis.findings import Finding
-from train_smarter.diagnosis.measurements import Facts
+from train_smarter.diagnosis.measurements import Measurements
 from train_smarter.diagnosis.rules import RULES
-from train_smarter.diagnosis.suggestions import PROPOSALS, advice
+from train_smarter.diagnosis.suggestions import PROPOSALS, suggest
 
 Compose = Callable[..., DictConfig]
 
@@ -22,13 +22,13 @@ CONFIG: dict[str, Any] = {
     "callbacks": {"early_stopping": {"patience": 2, "min_delta": 0.0}},
     "monitor": "val/accuracy",
 }
-FACTS = Facts(train_classes=[90, 10], patience=8, validations=2)
+FACTS = Measurements(train_classes=[90, 10], patience=8, validations=2)
 
 
-def of(name: str, config: dict[str, Any] | None = None, facts: Facts = FACTS, **optimizer: Any) -> list[str]:
+def of(name: str, config: dict[str, Any] | None = None, facts: Measurements = FACTS, **optimizer: Any) -> list[str]:
     config = CONFIG if config is None else config
     config = {**config, "optimizer": {**config.get("optimizer", {}), **optimizer}}
-    return advice(Finding(name, "warning", ""), config, facts)
+    return suggest(Finding(name, "warning", ""), config, facts)
 
 
 @pytest.mark.parametrize(
@@ -71,32 +71,36 @@ def test_dead_relus_under_a_high_rate_are_the_rates_fault() -> None:
 
 
 def test_broken_inputs_have_no_override_that_mends_them() -> None:
-    assert of("loss_not_finite", facts=Facts(broken={"where": "inputs of the batch (examples 1)"})) == []
-    assert of("loss_not_finite", facts=Facts(broken={"where": "weights of head"}))[0] == "optimizer.lr=0.0001"
+    assert of("loss_not_finite", facts=Measurements(nan_location={"where": "inputs of the batch (examples 1)"})) == []
+    assert (
+        of("loss_not_finite", facts=Measurements(nan_location={"where": "weights of head"}))[0] == "optimizer.lr=0.0001"
+    )
     half = {**CONFIG, "trainer": {**CONFIG["trainer"], "precision": "16-mixed"}}
-    assert of("loss_not_finite", half, Facts(broken={"where": "loss"}))[0] == "trainer.precision=bf16-mixed"
+    assert (
+        of("loss_not_finite", half, Measurements(nan_location={"where": "loss"}))[0] == "trainer.precision=bf16-mixed"
+    )
 
 
 def test_a_class_without_examples_has_no_weight() -> None:
-    assert of("class_never_predicted", facts=Facts(train_classes=[90, 0])) == []
+    assert of("class_never_predicted", facts=Measurements(train_classes=[90, 0])) == []
 
 
 def test_classes_that_are_nearly_alike_need_no_weights() -> None:
-    assert of("class_never_predicted", facts=Facts(train_classes=[90, 100])) == []
+    assert of("class_never_predicted", facts=Measurements(train_classes=[90, 100])) == []
 
 
 def test_patience_is_lowered_where_there_are_validations_enough() -> None:
-    never = of("early_stopping_never", facts=Facts(patience=8, validations=8))
+    never = of("early_stopping_never", facts=Measurements(patience=8, validations=8))
     # 4 epochs have 8 validations: 11 of them take 6 epochs
     assert never == ["trainer.max_epochs=6"]
     patient = {**CONFIG, "callbacks": {"early_stopping": {"patience": 8, "min_delta": 0.0}}}
-    assert of("early_stopping_never", patient, Facts(patience=8, validations=8))[1:] == [
+    assert of("early_stopping_never", patient, Measurements(patience=8, validations=8))[1:] == [
         "callbacks.early_stopping.patience=2"
     ]
 
 
 def test_weights_of_many_classes_are_not_spelled_out() -> None:
-    assert of("class_imbalance", facts=Facts(train_classes=[90] * 20 + [5])) == ["monitor=val/f1"]
+    assert of("class_imbalance", facts=Measurements(train_classes=[90] * 20 + [5])) == ["monitor=val/f1"]
 
 
 def test_a_strangers_config_gets_no_advice_that_it_could_not_take() -> None:
@@ -113,7 +117,9 @@ def test_every_advice_on_an_experiment_of_the_readme_composes_and_is_valid(compo
     config: Any = OmegaConf.to_container(compose(f"experiment={experiment}", "trainer=cpu"), resolve=True)
     classes = [90, *[10] * (config["data"]["num_classes"] - 1)]
     words = {
-        word for name in PROPOSALS for word in of(name, config, Facts(train_classes=classes, patience=8, validations=8))
+        word
+        for name in PROPOSALS
+        for word in of(name, config, Measurements(train_classes=classes, patience=8, validations=8))
     }
     assert len(words) > 10
     rounds: list[dict[str, str]] = []  # a key once in each

@@ -16,11 +16,11 @@ from torch.utils.data import DataLoader
 
 from my_project.model.cnn import CNN
 from my_project.model.mlp import MLP
-from train_smarter.data.examples import SPLITS, Examples, Source
+from train_smarter.data.examples import SPLITS, Examples, RawDataset
 from train_smarter.data.image_data import ImageData
 from train_smarter.errors import UserError
-from train_smarter.fit.lr_schedule import Schedule
-from train_smarter.fit.module import FACTORIES, Classifier
+from train_smarter.fit.lr_schedule import LRSchedule
+from train_smarter.fit.module import NOT_HPARAMS, Classifier
 
 BARE: dict[str, Any] = {
     "accelerator": "cpu",
@@ -40,8 +40,8 @@ class Stripes(ImageData):
     def __init__(self, num_classes: int = 3, **data: Any) -> None:
         super().__init__(num_classes=num_classes, shape=[1, 10, 10], **{"batch_size": 16, "eval_batch_size": 8, **data})
 
-    def read(self) -> Source:
-        return Source(list("abcdefg")[: self.num_classes], self.drawn(50), self.drawn(21), self.drawn(17))
+    def read(self) -> RawDataset:
+        return RawDataset(list("abcdefg")[: self.num_classes], self.drawn(50), self.drawn(21), self.drawn(17))
 
     def drawn(self, count: int) -> Examples:
         generator = torch.Generator().manual_seed(count)
@@ -56,7 +56,7 @@ class Logits(Classifier):
 
     def __init__(self, num_classes: int, **classifier: Any) -> None:
         super().__init__(num_classes=num_classes, **classifier)
-        self.save_hyperparameters(ignore=FACTORIES)
+        self.save_hyperparameters(ignore=NOT_HPARAMS)
 
     def forward(self, logits: Tensor) -> Tensor:
         return logits
@@ -104,10 +104,10 @@ def by_hand(model: Classifier, data: ImageData, split: Any) -> tuple[float, floa
     """Loss and accuracy of all examples of a split at once, without dropout."""
     model.eval()
     with torch.no_grad():
-        logits = model(data.normalized(data.examples[split].inputs.float() / 255))
+        logits = model(data.normalize(data.examples[split].inputs.float() / 255))
     labels = data.examples[split].labels
     model.train()
-    return float(model.loss(logits, labels)), float((model.predicted(logits) == labels).float().mean())
+    return float(model.loss(logits, labels)), float((model.predict_classes(logits) == labels).float().mean())
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -176,8 +176,8 @@ def test_the_wrong_number_of_class_weights_is_refused(num_classes: int) -> None:
 
 
 def test_the_most_probable_class_is_predicted() -> None:
-    assert Logits(3).predicted(torch.tensor([[0.0, 2, 1], [3, 2, 1]])).tolist() == [1, 0]
-    assert Logits(2).predicted(torch.tensor([[0.1], [-0.1], [0.0]])).tolist() == [1, 0, 0]
+    assert Logits(3).predict_classes(torch.tensor([[0.0, 2, 1], [3, 2, 1]])).tolist() == [1, 0]
+    assert Logits(2).predict_classes(torch.tensor([[0.1], [-0.1], [0.0]])).tolist() == [1, 0, 0]
 
 
 def test_probabilities_are_softmax_or_sigmoid() -> None:
@@ -228,7 +228,7 @@ def test_a_model_without_an_optimizer_says_so_when_it_is_to_train() -> None:
 
 
 def test_a_schedule_moves_the_learning_rate() -> None:
-    model = mlp(optimizer=partial(SGD, lr=1.0), scheduler=Schedule(factory=partial(StepLR, step_size=1, gamma=0.5)))
+    model = mlp(optimizer=partial(SGD, lr=1.0), scheduler=LRSchedule(factory=partial(StepLR, step_size=1, gamma=0.5)))
     trainer = fit(model, max_epochs=3)
     assert trainer.optimizers[0].param_groups[0]["lr"] == 0.125  # 1 x 0.5 x 0.5 x 0.5
 
@@ -368,7 +368,7 @@ def saved(tmp_path: Path) -> tuple[CNN, str]:
         class_weights=[1, 2, 3],
         label_smoothing=0.1,
         batch_norm=True,
-        scheduler=Schedule(factory=partial(StepLR, step_size=1), warmup=1),
+        scheduler=LRSchedule(factory=partial(StepLR, step_size=1), warmup=1),
     )
     path = str(tmp_path / "model.ckpt")
     fit(model).save_checkpoint(path)
@@ -499,7 +499,7 @@ def test_the_curves_count_every_example_of_the_epoch(options: dict[str, Any]) ->
         loss, accuracy = by_hand(model, data, split)
         assert float(metrics[f"{split}/loss"]) == pytest.approx(loss, abs=1e-6)
         assert float(metrics[f"{split}/accuracy"]) == pytest.approx(accuracy)
-    assert [int(model.running[split].confusion.sum()) for split in ("train", "val")] == [50, 21]
+    assert [int(model.epoch_metrics[split].confusion.sum()) for split in ("train", "val")] == [50, 21]
 
 
 def test_a_test_run_returns_clean_scores_of_every_split() -> None:
@@ -510,7 +510,7 @@ def test_a_test_run_returns_clean_scores_of_every_split() -> None:
         loss, accuracy = by_hand(model, data, split)
         assert found[f"{split}/loss"] == pytest.approx(loss, abs=1e-6)
         assert found[f"{split}/accuracy"] == pytest.approx(accuracy)
-    assert [int(tally.total.sum()) for tally in model.tested.values()] == [50, 21, 17]
+    assert [int(tally.confusion_matrix.sum()) for tally in model.test_metrics.values()] == [50, 21, 17]
 
 
 def test_the_size_of_a_batch_changes_no_score() -> None:
@@ -528,7 +528,7 @@ def test_a_test_run_leaves_the_curves_of_the_training_alone() -> None:
 def test_without_a_datamodule_a_test_run_is_of_the_test_split() -> None:
     data = Stripes()
     data.setup()
-    batches = [(data.normalized(images / 255), labels) for images, labels in data.loader("val")]
+    batches = [(data.normalize(images / 255), labels) for images, labels in data.loader("val")]
     trainer = lightning.Trainer(**BARE)
     trainer.test(mlp(), dataloaders=DataLoader(batches, batch_size=None), verbose=False)  # type: ignore[arg-type]
     assert set(trainer.callback_metrics) == {f"test/{name}" for name in SCORES}

@@ -10,7 +10,7 @@ from lightning import Callback, Trainer
 from omegaconf import DictConfig
 
 from train_smarter.commands import evaluate
-from train_smarter.commands.train import act
+from train_smarter.commands.train import run_train
 from train_smarter.errors import UserError
 from train_smarter.history import saved_config
 from train_smarter.run import files, record
@@ -49,8 +49,8 @@ def start(compose: Compose, tmp_path: Path) -> Start:
         if again:
             cfg.resume = str(folder)
         else:
-            record.keep(cfg, folder, overrides)
-        return act(cfg)
+            record.save_hydra_config(cfg, folder, overrides)
+        return run_train(cfg)
 
     return started
 
@@ -174,7 +174,7 @@ def test_a_finished_run_goes_on_for_more_epochs(start: Start, tmp_path: Path, eq
     assert equal(state(tmp_path / "a"), state(tmp_path / "b"))
     assert rows(tmp_path / "a") == rows(tmp_path / "b")
     assert read_json(tmp_path / "a" / "record.json")["status"] == "done"
-    assert saved_config.recorded(tmp_path / "a").trainer.max_epochs == 4
+    assert saved_config.load_saved_config(tmp_path / "a").trainer.max_epochs == 4
 
 
 def test_a_run_that_was_killed_while_it_was_evaluated_is_evaluated(start: Start, tmp_path: Path, equal: Equal) -> None:
@@ -202,7 +202,7 @@ def test_a_run_without_a_checkpoint_starts_again_in_its_folder(start: Start, pas
 def test_a_job_whose_turn_had_not_come_starts(start: Start, tmp_path: Path) -> None:
     start("a", *SHORT, again=True)
     assert read_json(tmp_path / "a" / "record.json")["status"] == "done"
-    assert saved_config.recorded(tmp_path / "a").trainer.max_epochs == 2
+    assert saved_config.load_saved_config(tmp_path / "a").trainer.max_epochs == 2
 
 
 def test_a_run_without_a_seed_goes_on_with_the_one_that_it_took(start: Start, tmp_path: Path) -> None:
@@ -274,10 +274,10 @@ def test_a_run_is_done_again_with_its_own_config_and_overrides_on_top(
     kept = tmp_path / "a" / ".hydra" / "config.yaml"
     kept.write_text(kept.read_text().replace("widths:\n  - 128", "widths:\n  - 16"))
     cfg = compose(*saved_config.past_overrides(tmp_path / "a"), "seed=2", f"paths.run={tmp_path}/b")
-    record.keep(cfg, tmp_path / "b", [])  # as Hydra keeps it
+    record.save_hydra_config(cfg, tmp_path / "b", [])  # as Hydra keeps it
     cfg.rerun = str(tmp_path / "a")
-    act(cfg)
-    again = saved_config.recorded(tmp_path / "b")
+    run_train(cfg)
+    again = saved_config.load_saved_config(tmp_path / "b")
     assert (again.seed, again.model.widths, again.trainer.max_epochs) == (2, [16], 2)
     assert state(tmp_path / "b")["state_dict"]["layers.1.weight"].shape[0] == 16
 
@@ -299,6 +299,6 @@ def test_compiling_leaves_no_trace_in_a_run(start: Start, compose: Compose, tmp_
                 "checkpoint=best",
                 f"model.compile={compiled}",
             ]
-            evaluate.act(compose(*words, f"paths.run={folder}/evaluate", verb="evaluate"))
+            evaluate.run_evaluate(compose(*words, f"paths.run={folder}/evaluate", verb="evaluate"))
             again = read_json(folder / "evaluate" / "results.json")
             assert again["confusion"] == read_json(folder / "results.json")["confusion"]

@@ -8,9 +8,9 @@ from omegaconf import OmegaConf
 
 import train_smarter
 from train_smarter.errors import UserError
-from train_smarter.history.arguments import reading, returning
+from train_smarter.history.arguments import argv_for_reader, argv_for_train
 from train_smarter.history.find import best_job, checkpoint, find, find_run, jobs
-from train_smarter.history.saved_config import as_recorded, past_overrides, recorded, updated
+from train_smarter.history.saved_config import load_saved_config, merge_saved_config, past_overrides, three_way_merge
 from train_smarter.run.files import read_json, write_json
 
 # ---- finding a past run
@@ -125,7 +125,7 @@ def test_without_any_run_there_is_no_last_one(tmp_path: Path) -> None:
 
 def test_a_run_that_ended_before_its_config_was_kept_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no config: the run ended before it began"):
-        recorded(tmp_path)
+        load_saved_config(tmp_path)
 
 
 # ---- commands that read a past run
@@ -133,7 +133,7 @@ def test_a_run_that_ended_before_its_config_was_kept_is_told(tmp_path: Path) -> 
 
 def test_a_reading_command_sees_the_past_overrides_first_and_the_users_last(tmp_path: Path) -> None:
     folder = made(tmp_path / "train" / "runs" / "a", "data=mnist", "+model.x=1")
-    assert reading(["model.x=2", "run=last", "split=[test]"], "evaluate", tmp_path) == [
+    assert argv_for_reader(["model.x=2", "run=last", "split=[test]"], "evaluate", tmp_path) == [
         "data=mnist",
         "+model.x=1",
         f"run='{folder}'",
@@ -150,27 +150,27 @@ def test_a_run_without_overrides_has_none() -> None:
 
 def test_the_users_own_logs_are_searched(tmp_path: Path) -> None:
     folder = made(tmp_path / "mine" / "train" / "runs" / "a")
-    words = reading(["run=last", f"paths.logs={tmp_path}/mine"], "evaluate", tmp_path / "other")
+    words = argv_for_reader(["run=last", f"paths.logs={tmp_path}/mine"], "evaluate", tmp_path / "other")
     assert words[0] == f"run='{folder}'"
     assert words[-1] == f"paths.logs={tmp_path}/mine"
 
 
 def test_a_question_to_hydra_about_a_run_reads_it(tmp_path: Path) -> None:
     folder = made(tmp_path / "train" / "runs" / "a", "data=mnist")
-    words = reading(["run=a", "--cfg", "job"], "evaluate", tmp_path)
+    words = argv_for_reader(["run=a", "--cfg", "job"], "evaluate", tmp_path)
     assert words[:2] == ["data=mnist", f"run='{folder}'"]
     assert words[-2:] == ["--cfg", "job"]
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["split=[test]", "--info"]])
 def test_a_question_to_hydra_needs_no_run(words: list[str], tmp_path: Path) -> None:
-    assert reading(words, "evaluate", tmp_path) == words
+    assert argv_for_reader(words, "evaluate", tmp_path) == words
 
 
 @pytest.mark.parametrize("words", [[], ["split=[test]"], ["run="], ["run=a", "run=b"]])
 def test_one_run_is_needed(words: list[str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="evaluate needs one run: type evaluate run=last"):
-        reading(words, "evaluate", tmp_path)
+        argv_for_reader(words, "evaluate", tmp_path)
 
 
 ODD = [
@@ -204,7 +204,7 @@ ODD = [
 @pytest.mark.parametrize("name", ODD)
 def test_a_folder_of_any_name_is_taken_literally(name: str, tmp_path: Path) -> None:
     folder = made(tmp_path / "train" / "runs" / name)
-    parsed = OverridesParser.create().parse_overrides(reading([f"run={name}"], "evaluate", tmp_path))
+    parsed = OverridesParser.create().parse_overrides(argv_for_reader([f"run={name}"], "evaluate", tmp_path))
     cfg = OmegaConf.create({override.key_or_group: override.value() for override in parsed})
     assert cfg["run"] == str(folder)
     assert cfg["hydra.run.dir"] == str(folder / "evaluate")
@@ -213,13 +213,13 @@ def test_a_folder_of_any_name_is_taken_literally(name: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ODD)
 def test_a_further_process_finds_the_folder_in_the_words_of_the_first(name: str, tmp_path: Path) -> None:
     made(tmp_path / "train" / "runs" / name)
-    words = reading([f"run={name}"], "evaluate", tmp_path)
-    assert set(reading(words, "evaluate", tmp_path / "elsewhere")) == set(words)
+    words = argv_for_reader([f"run={name}"], "evaluate", tmp_path)
+    assert set(argv_for_reader(words, "evaluate", tmp_path / "elsewhere")) == set(words)
 
 
 def test_hydra_composes_with_a_folder_of_any_name(tmp_path: Path, compose: Any) -> None:
     folder = made(tmp_path / "train" / "runs" / "a, [b]=${c} 'd\\e'")
-    cfg = compose(*reading([f"run={folder}"], "evaluate", tmp_path), verb="evaluate")
+    cfg = compose(*argv_for_reader([f"run={folder}"], "evaluate", tmp_path), verb="evaluate")
     assert cfg.run == str(folder)
 
 
@@ -228,7 +228,7 @@ def test_hydra_composes_with_a_folder_of_any_name(tmp_path: Path, compose: Any) 
 
 def test_a_run_goes_on_with_its_own_words_in_its_own_folder_where_hydra_writes_nothing(tmp_path: Path) -> None:
     folder = made(tmp_path / "train" / "runs" / "a, [b]", "data=mnist", "resume=x", "rerun='y'")
-    assert returning(["trainer.max_epochs=9", "resume=a, [b]"], tmp_path) == [
+    assert argv_for_train(["trainer.max_epochs=9", "resume=a, [b]"], tmp_path) == [
         "data=mnist",
         f"resume='{folder}'",
         f"hydra.run.dir='{folder}'",
@@ -239,7 +239,7 @@ def test_a_run_goes_on_with_its_own_words_in_its_own_folder_where_hydra_writes_n
 
 def test_a_run_is_done_again_in_a_folder_of_its_own(tmp_path: Path) -> None:
     folder = made(tmp_path / "train" / "runs" / "a", "data=mnist")
-    assert returning(["rerun=last", "-m", "seed=1,2"], tmp_path) == [
+    assert argv_for_train(["rerun=last", "-m", "seed=1,2"], tmp_path) == [
         "data=mnist",
         f"rerun='{folder}'",
         "-m",
@@ -250,7 +250,7 @@ def test_a_run_is_done_again_in_a_folder_of_its_own(tmp_path: Path) -> None:
 def test_a_multirun_goes_on_with_the_grid_that_it_began_with(tmp_path: Path) -> None:
     folder = multirun(tmp_path / "train" / "multiruns" / "a", 0.5)
     made(tmp_path / "train" / "runs" / "newer", start="2026-06-01")
-    assert returning(["-m", "resume=last"], tmp_path) == [
+    assert argv_for_train(["-m", "resume=last"], tmp_path) == [
         "model=cnn,mlp",
         "seed=0,1",
         f"resume='{folder}'",
@@ -277,13 +277,13 @@ def test_what_cannot_go_on_is_answered_with_what_can(tmp_path: Path, words: list
     multirun(tmp_path / "train" / "multiruns" / "a", 0.5)
     made(tmp_path / "train" / "runs" / "b")
     with pytest.raises(UserError, match=told):
-        returning(words, tmp_path)
+        argv_for_train(words, tmp_path)
 
 
 def test_without_any_run_nothing_can_go_on(tmp_path: Path) -> None:
     for words in (["resume=last"], ["-m", "resume=last"], ["rerun=last"]):
         with pytest.raises(UserError, match="yet: type train first"):
-            returning(words, tmp_path)
+            argv_for_train(words, tmp_path)
 
 
 def search(folder: Path, *hydra: str) -> None:
@@ -298,7 +298,7 @@ def test_a_search_goes_on_with_the_words_that_it_began_with(tmp_path: Path) -> N
     hydra = ["hydra/launcher=process", "hydra.sweeper.n_trials=9", "hydra/sweeper/pruner=none", "hydra.mode=MULTIRUN"]
     search(folder, *hydra)
     expected = ["search=digits_cnn", *hydra[:3], f"hydra.sweep.dir='{folder}'", "hydra.sweeper.n_trials=20", "-m"]
-    assert returning(["resume=a", "hydra.sweeper.n_trials=20", "-m"], tmp_path) == expected
+    assert argv_for_train(["resume=a", "hydra.sweeper.n_trials=20", "-m"], tmp_path) == expected
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_a_strangers_search_sets_nothing_else(tmp_path: Path, word: str) -> None
     folder = multirun(tmp_path / "train" / "multiruns" / "a", 0.5)
     search(folder, word)
     with pytest.raises(UserError, match="is not taken over"):
-        returning(["-m", "resume=a"], tmp_path)
+        argv_for_train(["-m", "resume=a"], tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -336,9 +336,9 @@ def test_a_strangers_multirun_names_no_place_and_no_address_unless_they_are_type
     hydra = {"overrides": {"task": ["model=mlp", word], "hydra": []}}
     OmegaConf.save(OmegaConf.create({"hydra": hydra}), folder / "multirun.yaml")
     with pytest.raises(UserError, match="is not taken over: it names a file"):
-        returning(["-m", "resume=a"], tmp_path)
+        argv_for_train(["-m", "resume=a"], tmp_path)
     typed = "logger=csv" if word == "logger=wandb" else f"{word.partition('=')[0]}=mine"
-    words = returning(["-m", "resume=a", typed], tmp_path)
+    words = argv_for_train(["-m", "resume=a", typed], tmp_path)
     assert typed in words
     assert word not in words
 
@@ -347,7 +347,7 @@ def test_data_that_only_a_multiruns_folder_names_are_not_downloaded_to(tmp_path:
     folder = multirun(tmp_path / "train" / "multiruns" / "a", 0.5)
     hydra = {"overrides": {"task": ["data.dir=/elsewhere"], "hydra": []}}
     OmegaConf.save(OmegaConf.create({"hydra": hydra}), folder / "multirun.yaml")
-    assert returning(["-m", "resume=a"], tmp_path)[:2] == ["data.dir=/elsewhere", "++data.download=false"]
+    assert argv_for_train(["-m", "resume=a"], tmp_path)[:2] == ["data.dir=/elsewhere", "++data.download=false"]
 
 
 @pytest.mark.parametrize(
@@ -357,7 +357,7 @@ def test_a_damaged_multirun_is_answered(tmp_path: Path, content: str) -> None:
     folder = multirun(tmp_path / "train" / "multiruns" / "a", 0.5)
     (folder / "multirun.yaml").write_text(content)
     with pytest.raises(UserError, match=r"multirun\.yaml"):
-        returning(["-m", "resume=a"], tmp_path)
+        argv_for_train(["-m", "resume=a"], tmp_path)
 
 
 def test_a_trial_is_one_run_again_with_what_its_search_had_chosen(tmp_path: Path) -> None:
@@ -371,14 +371,14 @@ def test_a_trial_is_one_run_again_with_what_its_search_had_chosen(tmp_path: Path
 
 
 def test_other_words_are_left_alone(tmp_path: Path) -> None:
-    assert returning(["-m", "seed=1,2", "--cfg"], tmp_path) == ["-m", "seed=1,2", "--cfg"]
+    assert argv_for_train(["-m", "seed=1,2", "--cfg"], tmp_path) == ["-m", "seed=1,2", "--cfg"]
 
 
 @pytest.mark.parametrize("name", ODD)
 def test_a_further_process_of_a_run_that_goes_on_leaves_its_words_alone(name: str, tmp_path: Path) -> None:
     made(tmp_path / "train" / "runs" / name)
-    words = returning([f"resume={name}"], tmp_path)
-    assert returning(words, tmp_path / "elsewhere") == words
+    words = argv_for_train([f"resume={name}"], tmp_path)
+    assert argv_for_train(words, tmp_path / "elsewhere") == words
 
 
 # ---- nothing in a folder is trusted
@@ -407,7 +407,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
     folder = made(tmp_path / "a")
     (folder / ".hydra" / "config.yaml").write_text(content)
     with pytest.raises(UserError, match=r"\.hydra/config\.yaml"):
-        recorded(folder)
+        load_saved_config(folder)
 
 
 @pytest.mark.parametrize(
@@ -428,10 +428,10 @@ def test_a_recorded_path_that_leads_out_of_the_folder_is_refused_unless_it_is_ty
     OmegaConf.update(planted, key, value)
     OmegaConf.save(planted, folder / ".hydra" / "config.yaml")
     with pytest.raises(UserError, match=f"its {key}=.* leads out of the run's folder"):
-        as_recorded(cfg, folder, "train")
+        merge_saved_config(cfg, folder, "train")
     again = compose(f"paths.run={folder}", f"{key}=elsewhere")
     OmegaConf.update(again, key, value)
-    assert OmegaConf.select(as_recorded(again, folder, "train"), key)
+    assert OmegaConf.select(merge_saved_config(again, folder, "train"), key)
 
 
 def test_the_newest_start_is_the_one_gone_back_to(tmp_path: Path) -> None:
@@ -441,7 +441,7 @@ def test_the_newest_start_is_the_one_gone_back_to(tmp_path: Path) -> None:
         (folder / f".hydra_{number}" / "config.yaml").write_text(f"seed: {number}\n")
         (folder / f".hydra_{number}" / "overrides.yaml").write_text(f"- seed={number}\n- resume='x'\n")
     (folder / ".hydra_11.part").mkdir()
-    assert recorded(folder).seed == 10
+    assert load_saved_config(folder).seed == 10
     assert past_overrides(folder) == ["seed=10"]
 
 
@@ -462,47 +462,47 @@ def test_a_checkpoint_is_a_name_or_a_file(tmp_path: Path) -> None:
 
 def test_without_overrides_the_recorded_config_stays() -> None:
     composed = {"model": {"dropout": 0.9, "new": 1}}  # conf/ has been edited since the run
-    assert updated({"model": {"dropout": 0.2}}, composed, composed) == {"model": {"dropout": 0.2}}
+    assert three_way_merge({"model": {"dropout": 0.2}}, composed, composed) == {"model": {"dropout": 0.2}}
 
 
 def test_an_override_changes_the_recorded_config_and_nothing_else_does() -> None:
     past = {"model": {"dropout": 0.2, "hidden": 8}, "seed": 1}
     before = {"model": {"dropout": 0.9, "hidden": 64}, "seed": 5}
     after = {"model": {"dropout": 0.9, "hidden": 32}, "seed": 5}
-    assert updated(past, before, after) == {"model": {"dropout": 0.2, "hidden": 32}, "seed": 1}
+    assert three_way_merge(past, before, after) == {"model": {"dropout": 0.2, "hidden": 32}, "seed": 1}
 
 
 def test_an_override_that_asks_for_what_conf_says_now_changes_nothing() -> None:
-    assert updated({"a": 1}, {"a": 2}, {"a": 2}) == {"a": 1}
+    assert three_way_merge({"a": 1}, {"a": 2}, {"a": 2}) == {"a": 1}
 
 
 def test_an_override_may_add_and_remove_keys() -> None:
     past, before = {"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 2, "d": 3}}
-    assert updated(past, before, {"a": 1, "b": {"c": 2, "e": 4}}) == {"a": 1, "b": {"c": 2, "e": 4}}
-    assert updated(past, before, {"b": {"c": 2, "d": 3}}) == {"b": {"c": 2, "d": 3}}
+    assert three_way_merge(past, before, {"a": 1, "b": {"c": 2, "e": 4}}) == {"a": 1, "b": {"c": 2, "e": 4}}
+    assert three_way_merge(past, before, {"b": {"c": 2, "d": 3}}) == {"b": {"c": 2, "d": 3}}
 
 
 def test_an_override_of_a_key_that_is_newer_than_the_run_is_kept() -> None:
-    assert updated({"a": 1}, {"a": 1, "new": 2}, {"a": 1, "new": 3}) == {"a": 1, "new": 3}
-    assert updated({"a": 1}, {"a": 1, "new": {"x": 2}}, {"a": 1, "new": {"x": 3}}) == {"a": 1, "new": {"x": 3}}
+    assert three_way_merge({"a": 1}, {"a": 1, "new": 2}, {"a": 1, "new": 3}) == {"a": 1, "new": 3}
+    assert three_way_merge({"a": 1}, {"a": 1, "new": {"x": 2}}, {"a": 1, "new": {"x": 3}}) == {"a": 1, "new": {"x": 3}}
 
 
 def test_an_override_may_turn_a_value_into_a_group_and_back() -> None:
-    assert updated({"s": None}, {"s": None}, {"s": {"lr": 1}}) == {"s": {"lr": 1}}
-    assert updated({"s": {"lr": 1}}, {"s": {"lr": 1}}, {"s": None}) == {"s": None}
-    assert updated({"s": [1, 2]}, {"s": [1, 2]}, {"s": [3]}) == {"s": [3]}
+    assert three_way_merge({"s": None}, {"s": None}, {"s": {"lr": 1}}) == {"s": {"lr": 1}}
+    assert three_way_merge({"s": {"lr": 1}}, {"s": {"lr": 1}}, {"s": None}) == {"s": None}
+    assert three_way_merge({"s": [1, 2]}, {"s": [1, 2]}, {"s": [3]}) == {"s": [3]}
 
 
 def test_another_choice_of_a_group_replaces_what_differs() -> None:
     past = {"optimizer": {"_target_": "Adam", "lr": 0.01, "betas": [0.9, 0.99]}}
     before = {"optimizer": {"_target_": "Adam", "lr": 0.001, "betas": [0.9, 0.99]}}
     after = {"optimizer": {"_target_": "SGD", "lr": 0.1, "momentum": 0.9}}
-    assert updated(past, before, after) == after
+    assert three_way_merge(past, before, after) == after
 
 
 def test_the_recorded_config_itself_is_left_alone() -> None:
     past = {"a": {"b": 1}}
-    updated(past, {"a": {"b": 1}}, {"a": {"b": 2}})
+    three_way_merge(past, {"a": {"b": 1}}, {"a": {"b": 2}})
     assert past == json.loads('{"a": {"b": 1}}')
 
 
@@ -510,7 +510,7 @@ def test_from_python_a_run_gives_its_model_and_data(past_run: Path) -> None:
     model, data = train_smarter.load(past_run)
     data.setup()
     images, labels = data.examples["test"].inputs, data.examples["test"].labels
-    right = model.predicted(model(data.normalized(images))) == labels  # type: ignore[attr-defined]
+    right = model.predict_classes(model(data.normalized(images))) == labels  # type: ignore[attr-defined]
     assert right.double().mean().item() == read_json(past_run / "results.json")["test/accuracy"]
     assert not model.training
     with pytest.raises(UserError, match="no run folder"):

@@ -254,7 +254,7 @@ def test_texts_are_shown_as_texts_and_cut(ran: Make) -> None:
     text = "word " * 2000  # 10,000 characters
     found = sections(run_page.run_page(ran(examples_json=[sample(False, text=text)] * 16)))["examples"]
     assert "dog 93.8% true: cat word word" in found
-    assert len(found) < 16 * (report_html.TEXT + 100)
+    assert len(found) < 16 * (report_html.MAX_TEXT + 100)
 
 
 def test_inputs_without_a_picture_have_no_samples(ran: Make) -> None:
@@ -290,14 +290,14 @@ def test_many_classes_and_large_images_stay_under_two_megabytes(ran: Make, class
         preprocess_json={"names": [f"class {'long ' * 50} {place}" for place in range(classes)]},
         examples_json=[sample(False, image=png(128))] * 40,
     )
-    path = page.write(folder)
+    path = page.write_page(folder)
     assert path.stat().st_size < 2_000_000
     # An image of noise takes 66,000 characters, the examples 800,000 in all.
     assert path.read_text(encoding="utf8").count(f'<img src="data:image/png;base64,{png(128)}"') == 12
 
 
 def test_of_too_many_classes_the_worst_are_shown(ran: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report_html, "ROWS", (1,))
+    monkeypatch.setattr(report_html, "ROW_LIMITS", (1,))
     found = sections(run_page.run_page(ran()))["classes"]
     assert "dog 0.6667" in found
     assert found.endswith("The 1 of 2 classes with the least F1.")
@@ -433,15 +433,15 @@ def test_a_winner_that_was_tested_later_is_told(search: Path) -> None:
 
 def test_of_too_many_trials_the_best_are_shown(search: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = multirun_page.multirun_page(search)
-    monkeypatch.setattr(report_html, "ROWS", (8, 2))
-    monkeypatch.setattr(report_html, "LIMIT", len(whole.encode()) - 1)
+    monkeypatch.setattr(report_html, "ROW_LIMITS", (8, 2))
+    monkeypatch.setattr(report_html, "MAX_BYTES", len(whole.encode()) - 1)
     text = multirun_page.multirun_page(search)
     assert re.findall(r'<tr data-trial="(\d)"', text) == ["5", "4"]
     assert "The best 2 of 8 trials, here and in the plots." in text
 
 
 def test_a_thousand_trials_stay_under_two_megabytes(tmp_path: Path) -> None:
-    path = page.write(searched(tmp_path / "train" / "multiruns" / "large", 1000))
+    path = page.write_page(searched(tmp_path / "train" / "multiruns" / "large", 1000))
     assert path.stat().st_size < 2_000_000
     assert "998 complete" in readable(path.read_text(encoding="utf8"))
 
@@ -451,8 +451,8 @@ def test_a_thousand_trials_stay_under_two_megabytes(tmp_path: Path) -> None:
 
 def test_it_is_written_whole_into_the_folder_or_elsewhere(ran: Make, tmp_path: Path) -> None:
     folder = ran()
-    assert page.write(folder) == folder / "report.html"
-    assert page.write(folder, tmp_path / "new" / "a.html") == tmp_path / "new" / "a.html"
+    assert page.write_page(folder) == folder / "report.html"
+    assert page.write_page(folder, tmp_path / "new" / "a.html") == tmp_path / "new" / "a.html"
     assert (folder / "report.html").read_bytes() == (tmp_path / "new" / "a.html").read_bytes()
     assert not list(folder.glob("*.part"))
 
@@ -460,7 +460,7 @@ def test_it_is_written_whole_into_the_folder_or_elsewhere(ran: Make, tmp_path: P
 def test_where_it_cannot_be_written_is_answered_in_a_line(ran: Make, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"file/a\.html cannot be written \(.*\): output=<file> puts it elsewhere"):
-        page.write(ran(), tmp_path / "file" / "a.html")
+        page.write_page(ran(), tmp_path / "file" / "a.html")
 
 
 # ---- in a browser
@@ -512,7 +512,7 @@ def test_a_browser_draws_all_of_it_without_a_complaint_at_any_width(
     request: pytest.FixtureRequest, kind: str, width: int
 ) -> None:
     folder = request.getfixturevalue("ran")() if kind == "run" else request.getfixturevalue(kind)
-    told = shown(page.write(folder), width=width)
+    told = shown(page.write_page(folder), width=width)
     assert told["console"] == []
     assert told["width"] == width
     assert told["overflow"] <= 0
@@ -533,7 +533,7 @@ SORTED = """
 
 @in_a_browser
 def test_a_table_is_sorted_by_a_click_and_a_trial_is_found_in_every_plot(search: Path) -> None:
-    told = shown(page.write(search), width=1280, act=SORTED)
+    told = shown(page.write_page(search), width=1280, act=SORTED)
     assert told["up"] == list("01234567")
     assert told["down"] == list("76543210")
     assert sorted(told["on"]) == ["g", "tr", "use"]

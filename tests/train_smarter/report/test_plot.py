@@ -45,7 +45,7 @@ DRAWN: dict[str, Any] = {
     "history": lambda **kw: trial_plots.history("val/loss", [("0", 0, 0.5, "complete", "0: 0.5")], mode="min", **kw),
     "scatter": lambda **kw: trial_plots.scatter(("a", "b"), [("0", 1, 2, True, "0"), ("1", 2, 1, False, "1")], **kw),
     "parallel": lambda **kw: trial_plots.parallel(CHOICES, ["0", "1"], [0.5, 1.0], ["zero", "one"], **kw),
-    "spreads": lambda **kw: trial_plots.spreads("val/loss", {"a": SPREAD, "b": SPREAD | {"std": None}}, **kw),
+    "spreads": lambda **kw: trial_plots.error_bars("val/loss", {"a": SPREAD, "b": SPREAD | {"std": None}}, **kw),
 }
 
 
@@ -56,7 +56,7 @@ def test_a_plot_is_svg_in_the_pages_colours_that_asks_for_nothing(draw: Any) -> 
     assert root.get("aria-label") == "a plot"
     assert len(list(root.iter(f"{SVG}path"))) > 1
     assert "currentColor" in drawn
-    assert plot.INK not in drawn
+    assert plot.FOREGROUND not in drawn
     assert not re.findall(r'(?:href|src)="(?!#|data:)[^"]*"', drawn)
     assert draw(**NAME) == drawn  # the same to the letter
 
@@ -143,10 +143,10 @@ def test_the_best_so_far_counts_complete_trials_alone() -> None:
 
 def test_what_is_far_worse_than_the_others_stands_at_the_edge() -> None:
     # the fourth of five is 0.6 or the like: 0.2 from the best, so the edge is 0.4 from it
-    assert trial_plots.bounded([0.8, 0.7, 0.6, 0.7, 0.1], "max") == pytest.approx([0.8, 0.7, 0.6, 0.7, 0.4])
-    assert trial_plots.bounded([0.2, 0.3, 0.4, 0.3, 9.0], "min") == pytest.approx([0.2, 0.3, 0.4, 0.3, 0.6])
-    assert trial_plots.bounded([0.5, 0.5, 0.5, 0.5, 0.1], "max") == [0.5, 0.5, 0.5, 0.5, 0.1]
-    assert trial_plots.bounded([], "max") == []
+    assert trial_plots.clip_outliers([0.8, 0.7, 0.6, 0.7, 0.1], "max") == pytest.approx([0.8, 0.7, 0.6, 0.7, 0.4])
+    assert trial_plots.clip_outliers([0.2, 0.3, 0.4, 0.3, 9.0], "min") == pytest.approx([0.2, 0.3, 0.4, 0.3, 0.6])
+    assert trial_plots.clip_outliers([0.5, 0.5, 0.5, 0.5, 0.1], "max") == [0.5, 0.5, 0.5, 0.5, 0.1]
+    assert trial_plots.clip_outliers([], "max") == []
 
 
 def test_each_trial_can_be_found_in_every_plot() -> None:
@@ -173,26 +173,26 @@ def test_the_points_of_a_front_are_joined_from_left_to_right_and_keep_their_tria
 
 
 def test_numbers_stand_at_their_height_and_few_are_marked_each() -> None:
-    heights, marks = trial_plots.scaled([16, 64, None, 32])
+    heights, marks = trial_plots.scale_to_unit([16, 64, None, 32])
     assert heights == [0.0, 1.0, None, pytest.approx(1 / 3)]
     assert marks == [(0.0, "16"), (pytest.approx(1 / 3), "32"), (1.0, "64")]
 
 
 def test_marks_that_would_stand_on_each_other_are_left_out() -> None:
-    assert trial_plots.scaled([0, 1, 50, 100])[1] == [(0.0, "0"), (0.5, "50"), (1.0, "100")]
+    assert trial_plots.scale_to_unit([0, 1, 50, 100])[1] == [(0.0, "0"), (0.5, "50"), (1.0, "100")]
 
 
 def test_logarithms_and_many_numbers_have_five_marks() -> None:
-    heights, marks = trial_plots.scaled([10.0**-power for power in range(7)], log=True)
+    heights, marks = trial_plots.scale_to_unit([10.0**-power for power in range(7)], log=True)
     assert heights == pytest.approx([1 - power / 6 for power in range(7)])
     assert [text for _, text in marks] == ["1e-06", "3.162e-05", "0.001", "0.03162", "1"]
 
 
 def test_texts_are_spread_evenly_and_one_value_is_in_the_middle() -> None:
-    assert trial_plots.scaled(["cnn", True, "cnn"])[0] == [0.75, 0.25, 0.75]
-    assert trial_plots.scaled([3, 3])[0] == [0.5, 0.5]
-    assert trial_plots.scaled([0.0, 1.0], log=True)[0] == [0.0, 1.0]  # 0 has no logarithm
-    assert trial_plots.scaled([None]) == ([None], [])
+    assert trial_plots.scale_to_unit(["cnn", True, "cnn"])[0] == [0.75, 0.25, 0.75]
+    assert trial_plots.scale_to_unit([3, 3])[0] == [0.5, 0.5]
+    assert trial_plots.scale_to_unit([0.0, 1.0], log=True)[0] == [0.0, 1.0]  # 0 has no logarithm
+    assert trial_plots.scale_to_unit([None]) == ([None], [])
 
 
 def test_a_thousand_trials_are_drawn_small_enough() -> None:

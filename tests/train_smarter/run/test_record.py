@@ -16,16 +16,16 @@ from omegaconf import OmegaConf
 from train_smarter.errors import UserError
 from train_smarter.run import files, record, results, run_dir
 from train_smarter.run.environment import commit
-from train_smarter.run.files import append_row, cut_rows, read_json, rows, write_json
-from train_smarter.run.record import Record, keep, status
-from train_smarter.run.run_dir import agreed, exclusive
+from train_smarter.run.files import append_row, read_csv, read_json, truncate_csv, write_json
+from train_smarter.run.record import Record, save_hydra_config, status
+from train_smarter.run.run_dir import make_unique_dir, shared_run_dir
 
 # ---- a new run's folder
 
 
 def test_a_folder_that_exists_gets_a_neighbour(tmp_path: Path) -> None:
     wanted = tmp_path / "runs" / "a.b"
-    assert [exclusive(wanted).name for _ in range(3)] == ["a.b", "a.b_2", "a.b_3"]
+    assert [make_unique_dir(wanted).name for _ in range(3)] == ["a.b", "a.b_2", "a.b_3"]
     assert sorted(path.name for path in wanted.parent.iterdir()) == ["a.b", "a.b_2", "a.b_3"]
 
 
@@ -34,7 +34,7 @@ def test_runs_that_start_at_once_never_share_a_folder(tmp_path: Path) -> None:
 
     def start(_: int) -> Path:
         barrier.wait()
-        return exclusive(tmp_path / "runs" / "now")
+        return make_unique_dir(tmp_path / "runs" / "now")
 
     with ThreadPoolExecutor(8) as pool:
         folders = list(pool.map(start, range(8)))
@@ -47,7 +47,7 @@ def new_run(*hydra_overrides: str, folder: Path) -> str:
     overrides = {"hydra": list(hydra_overrides), "task": []}
     config = OmegaConf.create({"hydra": {"run": {"dir": str(folder)}, "overrides": overrides}})
     OmegaConf.set_readonly(config, True)
-    run_dir.NewRun().on_run_start(config)
+    run_dir.CreateRunDir().on_run_start(config)
     return str(config.hydra.run.dir)
 
 
@@ -96,7 +96,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Processes:
 def test_all_processes_of_slurm_take_the_folder_of_rank_0(tmp_path: Path, processes: Processes) -> None:
     shared = {"SLURM_NTASKS": "3", "SLURM_JOB_ID": "17", "SLURM_STEP_ID": "0", "SLURM_JOB_NAME": "train"}
     ranks: list[Mapping[str, str]] = [{"SLURM_PROCID": str(rank)} for rank in range(3)]
-    folders = processes(shared, ranks, lambda rank: agreed(tmp_path / "runs" / f"12:00:0{rank}"))
+    folders = processes(shared, ranks, lambda rank: shared_run_dir(tmp_path / "runs" / f"12:00:0{rank}"))
     assert folders == [tmp_path / "runs" / "12:00:00"] * 3
     assert [path.name for path in (tmp_path / "runs").iterdir() if path.is_dir()] == ["12:00:00"]
 
@@ -105,19 +105,19 @@ def test_a_restarted_job_of_slurm_gets_a_folder_of_its_own(tmp_path: Path, proce
     ranks: list[Mapping[str, str]] = [{"SLURM_PROCID": str(rank)} for rank in range(2)]
     for count in ("0", "1"):
         shared = {"SLURM_NTASKS": "2", "SLURM_JOB_ID": "17", "SLURM_STEP_ID": "0", "SLURM_RESTART_COUNT": count}
-        folders = processes(shared, ranks, lambda rank, count=count: agreed(tmp_path / f"{count}{rank}"))  # type: ignore[misc]
+        folders = processes(shared, ranks, lambda rank, count=count: shared_run_dir(tmp_path / f"{count}{rank}"))  # type: ignore[misc]
         assert folders == [tmp_path / f"{count}0"] * 2
 
 
 @pytest.mark.parametrize("variables", [{"SLURM_NTASKS": "1"}, {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "bash"}, {}])
 def test_a_process_on_its_own_asks_nobody(tmp_path: Path, processes: Processes, variables: dict[str, str]) -> None:
-    assert processes({}, [variables], lambda _: agreed(tmp_path / "a")) == [tmp_path / "a"]
+    assert processes({}, [variables], lambda _: shared_run_dir(tmp_path / "a")) == [tmp_path / "a"]
 
 
 def test_a_rank_0_that_never_comes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_PROCID", "1")
     with pytest.raises(UserError, match=r"no run folder within 0 s: is .* on a shared disk\?"):
-        run_dir._agreed_by_slurm(tmp_path / "a", patience=0.05)
+        run_dir._shared_by_slurm(tmp_path / "a", patience=0.05)
 
 
 def test_all_processes_of_torchrun_take_the_folder_of_rank_0(tmp_path: Path, processes: Processes) -> None:
@@ -127,7 +127,7 @@ def test_all_processes_of_torchrun_take_the_folder_of_rank_0(tmp_path: Path, pro
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     shared = {"TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
     ranks: list[Mapping[str, str]] = [{"RANK": str(rank)} for rank in range(3)]
-    folders = processes(shared, ranks, lambda rank: agreed(tmp_path / "runs" / f"12:00:0{rank}"))
+    folders = processes(shared, ranks, lambda rank: shared_run_dir(tmp_path / "runs" / f"12:00:0{rank}"))
     assert folders == [tmp_path / "runs" / "12:00:00"] * 3
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["12:00:00"]
 
@@ -277,8 +277,8 @@ def test_a_run_whose_process_is_gone_or_another_one_was_killed(tmp_path: Path) -
 def test_a_process_that_nobody_has_waited_for_is_gone_too() -> None:
     with subprocess.Popen(["true"]) as process:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert record.process_start(process.pid) is None
-    assert record.process_start(os.getpid()) is not None
+        assert record.process_start_time(process.pid) is None
+    assert record.process_start_time(os.getpid()) is not None
 
 
 @pytest.mark.parametrize(("minutes", "seen"), [(1, "running"), (60, "unknown")])
@@ -308,7 +308,7 @@ def test_of_a_run_without_a_readable_record_nothing_is_known(tmp_path: Path, con
 
 def test_each_start_of_a_run_is_kept_beside_the_others(tmp_path: Path) -> None:
     for number in (1, 2):
-        keep(OmegaConf.create({"a": number, "b": "${a}"}), tmp_path, [f"a={number}"])
+        save_hydra_config(OmegaConf.create({"a": number, "b": "${a}"}), tmp_path, [f"a={number}"])
     assert sorted(path.name for path in tmp_path.iterdir()) == [".hydra", ".hydra_2"]
     assert (tmp_path / ".hydra_2" / "config.yaml").read_text() == "a: 2\nb: ${a}\n"
     assert (tmp_path / ".hydra" / "overrides.yaml").read_text() == "- a=1\n"
@@ -320,17 +320,17 @@ def test_each_start_of_a_run_is_kept_beside_the_others(tmp_path: Path) -> None:
 def test_the_rows_that_are_done_again_are_cut(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text("epoch,val/loss\n0,0.5\n1,0.25\n2,0.1\n3,0.")  # killed in the middle of a row
-    cut_rows(path, 2)
+    truncate_csv(path, 2)
     assert path.read_text() == "epoch,val/loss\n0,0.5\n1,0.25\n"
-    cut_rows(path, 0)
+    truncate_csv(path, 0)
     assert not path.exists()
-    cut_rows(path, 0)
+    truncate_csv(path, 0)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_half_a_row_is_none(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("epoch,step,val/loss\n0,17,0.5\n1,3")
-    assert [row["epoch"] for row in rows(tmp_path / "metrics.csv")] == ["0"]
+    assert [row["epoch"] for row in read_csv(tmp_path / "metrics.csv")] == ["0"]
 
 
 def test_the_config_is_kept_with_its_values_filled_in(tmp_path: Path) -> None:
@@ -368,20 +368,20 @@ def test_an_objective_is_a_value_of_the_results_or_of_the_best_epoch(
     ended: Path, settings: dict[str, Any], value: float | tuple[float, ...]
 ) -> None:
     cfg = OmegaConf.create({"monitor": "val/accuracy", "mode": "max"} | settings)
-    assert results.objective(ended, cfg) == value
+    assert results.read_objective(ended, cfg) == value
 
 
 def test_without_a_curve_the_results_are_enough(ended: Path) -> None:
     (ended / "metrics.csv").unlink()
     cfg = OmegaConf.create({"monitor": "val/accuracy", "mode": "max", "objective": ["val/accuracy", "seconds"]})
-    assert results.objective(ended, cfg) == (0.75, 12.5)
+    assert results.read_objective(ended, cfg) == (0.75, 12.5)
 
 
 @pytest.mark.parametrize("name", ["val/acuracy", "val/f1", "test/f1"])  # unknown, or known without a value
 def test_an_objective_that_the_run_has_no_value_of_is_named(ended: Path, name: str) -> None:
     cfg = OmegaConf.create({"monitor": "val/accuracy", "mode": "max", "objective": ["val/loss", name]})
     with pytest.raises(UserError, match=f"^objective={name}: the run has no such value$"):
-        results.objective(ended, cfg)
+        results.read_objective(ended, cfg)
 
 
 # ---- which code it ran
@@ -444,7 +444,7 @@ def test_what_tells_runs_apart_is_flat() -> None:
             "trainer": {"_target_": "x.Trainer", "max_epochs": 3, "precision": "32-true"},
         }
     )
-    flat = record.flat_choices(cfg)
+    flat = record.hparams(cfg)
     assert {name: value for name, value in flat.items() if not name.startswith("trainer")} == {
         "seed": 1,
         "data.shape": "[1, 8, 8]",
@@ -457,19 +457,19 @@ def test_what_tells_runs_apart_is_flat() -> None:
 
 
 def test_findings_are_those_of_the_diagnosis_and_none_where_it_is_missing_or_damaged(tmp_path: Path) -> None:
-    assert results.findings(tmp_path) == []
+    assert results.read_findings(tmp_path) == []
     (tmp_path / "diagnosis.json").write_text('{"findings": [{"name": "luck"}]}')
-    assert results.findings(tmp_path) == [{"name": "luck"}]
+    assert results.read_findings(tmp_path) == [{"name": "luck"}]
     for damaged in ("", "{", "[]", '{"findings": null}'):
         (tmp_path / "diagnosis.json").write_text(damaged)
-        assert results.findings(tmp_path) == []
+        assert results.read_findings(tmp_path) == []
 
 
 def test_troubles_are_findings_above_a_note_and_validation_examples_are_counted(tmp_path: Path) -> None:
-    assert (results.troubles(tmp_path), results.val_examples(tmp_path)) == ([], None)
+    assert (results.problem_names(tmp_path), results.val_examples(tmp_path)) == ([], None)
     findings = [{"name": name, "severity": severity} for name, severity in (("a", "problem"), ("b", "note"))]
     write_json(tmp_path / "diagnosis.json", {"findings": findings, "measured": {"val_examples": 7}})
-    assert (results.troubles(tmp_path), results.val_examples(tmp_path)) == (["a"], 7)
+    assert (results.problem_names(tmp_path), results.val_examples(tmp_path)) == (["a"], 7)
     strange: Any
     for strange in ({}, {"val_examples": 0}, {"val_examples": "many"}, {"val_examples": None}, None):
         write_json(tmp_path / "diagnosis.json", {"findings": [], "measured": strange})

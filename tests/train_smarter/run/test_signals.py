@@ -8,47 +8,54 @@ from types import SimpleNamespace
 import pytest
 
 from train_smarter.run import signals
-from train_smarter.run.signals import LEASH, SIGNALS, Interrupted, heeded, leash, stop
+from train_smarter.run.signals import (
+    PARENT_VARIABLE,
+    SIGNALS,
+    TerminatedBySignal,
+    exit_with_parent,
+    handle_signals,
+    signals_state,
+)
 
 
 @pytest.fixture
 def heeding() -> Iterator[None]:
-    with heeded():
+    with handle_signals():
         yield
 
 
 @pytest.mark.usefixtures("heeding")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_while_nobody_waits_for_it_a_signal_ends_the_command_at_once(number: signal.Signals, code: int) -> None:
-    with pytest.raises(Interrupted) as caught:
+    with pytest.raises(TerminatedBySignal) as caught:
         os.kill(os.getpid(), number)
     assert caught.value.code == code
 
 
 @pytest.mark.usefixtures("heeding")
 def test_while_somebody_waits_the_first_signal_is_noted_and_the_second_ends_the_command() -> None:
-    stop.waits = True
+    signals_state.deferred = True
     os.kill(os.getpid(), signal.SIGTERM)
-    assert stop.asked == signal.SIGTERM
-    with pytest.raises(Interrupted):
+    assert signals_state.received == signal.SIGTERM
+    with pytest.raises(TerminatedBySignal):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.mark.usefixtures("heeding")
 def test_a_signal_that_was_taken_over_is_taken_back() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as Lightning does, or nearly
-    stop.listen()
-    with pytest.raises(Interrupted):
+    signals_state.install()
+    with pytest.raises(TerminatedBySignal):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_afterwards_the_signals_are_whose_they_were_and_nothing_is_asked_any_more() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
-    with heeded():
-        stop.waits = True
+    with handle_signals():
+        signals_state.deferred = True
         os.kill(os.getpid(), signal.SIGINT)
     assert [signal.getsignal(number) for number in SIGNALS] == before
-    assert (stop.asked, stop.waits) == (None, False)
+    assert (signals_state.received, signals_state.deferred) == (None, False)
 
 
 def test_in_a_thread_of_its_own_a_run_leaves_the_signals_alone() -> None:
@@ -56,7 +63,7 @@ def test_in_a_thread_of_its_own_a_run_leaves_the_signals_alone() -> None:
 
     def heed() -> None:
         try:
-            with heeded():
+            with handle_signals():
                 pass
         except ValueError as error:  # what Python answers there
             failed.append(error)
@@ -83,18 +90,18 @@ def other_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 def asked_within(seconds: float) -> int | None:
     end = time.monotonic() + seconds
-    while stop.asked is None and time.monotonic() < end:
+    while signals_state.received is None and time.monotonic() < end:
         time.sleep(0.01)
-    return stop.asked
+    return signals_state.received
 
 
 @pytest.mark.usefixtures("heeding")
 def test_a_job_is_asked_to_end_when_its_multirun_is_gone_and_not_before(
     monkeypatch: pytest.MonkeyPatch, other_end: list[int]
 ) -> None:
-    monkeypatch.setenv(LEASH, "1")
-    stop.waits = True
-    leash()
+    monkeypatch.setenv(PARENT_VARIABLE, "1")
+    signals_state.deferred = True
+    exit_with_parent()
     assert asked_within(0.2) is None
     os.write(other_end[0], b"what is typed\n\n")
     assert asked_within(0.2) is None
@@ -106,8 +113,8 @@ def test_a_job_is_asked_to_end_when_its_multirun_is_gone_and_not_before(
 def test_a_run_of_its_own_goes_on_whatever_becomes_of_its_input(
     monkeypatch: pytest.MonkeyPatch, other_end: list[int]
 ) -> None:
-    monkeypatch.delenv(LEASH, raising=False)
-    stop.waits = True
-    leash()
+    monkeypatch.delenv(PARENT_VARIABLE, raising=False)
+    signals_state.deferred = True
+    exit_with_parent()
     os.close(other_end.pop())
     assert asked_within(0.2) is None

@@ -16,20 +16,20 @@ def trainer_with(*loggers: Logger) -> Trainer:
 def test_every_tensorboard_logger_is_written_to_and_no_other(tmp_path: Path) -> None:
     first, second = TensorBoardLogger(tmp_path / "a", name=""), TensorBoardLogger(tmp_path / "b", name="")
     trainer = trainer_with(first, CSVLogger(tmp_path / "c"), second)
-    assert tensorboard.wanted(trainer)
-    assert tensorboard.writers(trainer) == [first.experiment, second.experiment]
+    assert tensorboard.has_tensorboard(trainer)
+    assert tensorboard.tensorboard_writers(trainer) == [first.experiment, second.experiment]
 
 
 def test_without_tensorboard_nothing_is_wanted(tmp_path: Path) -> None:
     for trainer in (trainer_with(), trainer_with(CSVLogger(tmp_path))):
-        assert not tensorboard.wanted(trainer)
-        assert tensorboard.writers(trainer) == []
+        assert not tensorboard.has_tensorboard(trainer)
+        assert tensorboard.tensorboard_writers(trainer) == []
 
 
 def test_other_processes_than_the_first_write_nothing_but_know_that_it_is_wanted(tmp_path: Path) -> None:
     second_process: Any = SimpleNamespace(is_global_zero=False, loggers=[TensorBoardLogger(tmp_path)])
-    assert tensorboard.wanted(second_process)
-    assert tensorboard.writers(second_process) == []
+    assert tensorboard.has_tensorboard(second_process)
+    assert tensorboard.tensorboard_writers(second_process) == []
     assert not list(tmp_path.iterdir())
 
 
@@ -40,7 +40,7 @@ def test_steps_are_counted_from_zero_as_the_scalars_are(steps: int, latest: int)
 
 
 def test_a_process_on_its_own_gathers_what_it_has() -> None:
-    assert tensorboard.gathered(trainer_with(), {"a": 1}) == [{"a": 1}]
+    assert tensorboard.all_gather(trainer_with(), {"a": 1}) == [{"a": 1}]
 
 
 def test_metrics_stand_in_an_event_file_of_their_own(tmp_path: Path) -> None:

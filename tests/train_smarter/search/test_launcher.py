@@ -26,12 +26,12 @@ from omegaconf import OmegaConf
 from train_smarter import paths
 from train_smarter.errors import UserError
 from train_smarter.paths import CONF, ROOT
-from train_smarter.quoting import quoted
+from train_smarter.quoting import quote
 from train_smarter.run.files import read_json
-from train_smarter.run.record import process_start
-from train_smarter.run.signals import LEASH
+from train_smarter.run.record import process_start_time
+from train_smarter.run.signals import PARENT_VARIABLE
 from train_smarter.search import launcher
-from train_smarter.search.launcher import JobFailedError, JobKilledError, ProcessLauncher, gpus, places
+from train_smarter.search.launcher import JobFailedError, JobKilledError, ProcessLauncher, visible_gpus, worker_envs
 
 CONFIG = """
 x: 0
@@ -101,7 +101,7 @@ def launching(tmp_path: Path, notes: Path, monkeypatch: pytest.MonkeyPatch) -> I
         with hydra.initialize_config_dir(str(conf), job_name="job"):
             app = GlobalHydra.instance().hydra
             assert app is not None
-            sweep = [f"hydra.sweep.dir={quoted(folder)}", "hydra.mode=MULTIRUN", "hydra/launcher=process", *words]
+            sweep = [f"hydra.sweep.dir={quote(folder)}", "hydra.mode=MULTIRUN", "hydra/launcher=process", *words]
             config = app.compose_config("job", sweep, run_mode=RunMode.MULTIRUN)
             context = HydraContext(config_loader=app.config_loader, callbacks=Callbacks())
         jobs = ProcessLauncher(n_jobs=n_jobs)
@@ -134,7 +134,7 @@ def appears(path: Path) -> None:
 def gone(process: int) -> bool:
     """Whether a process ends within a time in which it would not by itself."""
     end = time.monotonic() + 10
-    while process_start(process) is not None:
+    while process_start_time(process) is not None:
         if time.monotonic() > end:
             os.kill(process, signal.SIGKILL)
             return False
@@ -228,7 +228,7 @@ def test_a_job_without_a_subfolder_of_its_own_has_its_number_and_knows_whom_it_b
     jobs = launching()
     assert [job.working_dir for job in jobs.launch([["x=1"]], 7)] == [str(tmp_path / "jobs" / "7")]
     assert noted(notes, "begun")[7]["environment"]["TRAIN_SMARTER_LEASH"] == "1"
-    assert LEASH == "TRAIN_SMARTER_LEASH"
+    assert PARENT_VARIABLE == "TRAIN_SMARTER_LEASH"
 
 
 def test_the_config_of_the_multirun_is_hydras_own_again_after_a_job(launching: Launching) -> None:
@@ -252,7 +252,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., No
     monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=":")
 
     def made(cores: int = 8, smi: str = "exit 9") -> None:
-        monkeypatch.setattr(launcher, "_cores", lambda: cores)
+        monkeypatch.setattr(launcher, "_available_cores", lambda: cores)
         program = tmp_path / "bin" / "nvidia-smi"
         program.write_text(f"#!/bin/sh\n{smi}\n")
         program.chmod(0o755)
@@ -269,22 +269,22 @@ def cards(count: int) -> str:
 
 def test_threads_are_shared_among_jobs_and_their_processes(machine: Machine) -> None:
     machine(cores=8)
-    assert places(2) == [{"OMP_NUM_THREADS": "4"}] * 2
-    assert places(3) == [{"OMP_NUM_THREADS": "2"}] * 3  # 8 // 3
-    assert places(2, ranks=2) == [{"OMP_NUM_THREADS": "2"}] * 2  # 8 // (2 * 2)
-    assert places(16) == [{"OMP_NUM_THREADS": "1"}] * 16
+    assert worker_envs(2) == [{"OMP_NUM_THREADS": "4"}] * 2
+    assert worker_envs(3) == [{"OMP_NUM_THREADS": "2"}] * 3  # 8 // 3
+    assert worker_envs(2, ranks=2) == [{"OMP_NUM_THREADS": "2"}] * 2  # 8 // (2 * 2)
+    assert worker_envs(16) == [{"OMP_NUM_THREADS": "1"}] * 16
 
 
 def test_threads_that_the_user_has_set_stay(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(cores=8)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert places(2) == [{}, {}]
+    assert worker_envs(2) == [{}, {}]
 
 
 def test_a_job_that_is_alone_has_the_whole_machine(machine: Machine) -> None:
     machine(cores=8, smi=cards(4))
-    assert places(1) == [{}]
-    assert places(1, ranks=4) == [{}]
+    assert worker_envs(1) == [{}]
+    assert worker_envs(1, ranks=4) == [{}]
 
 
 @pytest.mark.parametrize(
@@ -300,28 +300,28 @@ def test_a_job_that_is_alone_has_the_whole_machine(machine: Machine) -> None:
 )
 def test_gpus_are_shared_among_jobs(machine: Machine, there: int, jobs: int, each: list[str | None]) -> None:
     machine(smi=cards(there) or "exit 0")
-    assert [place.get("CUDA_VISIBLE_DEVICES") for place in places(jobs)] == each
+    assert [place.get("CUDA_VISIBLE_DEVICES") for place in worker_envs(jobs)] == each
 
 
 def test_only_the_gpus_that_the_user_has_named_are_shared(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(smi=cards(8))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, 3,GPU-8f2e,1")
-    assert gpus() == ["5", "3", "GPU-8f2e", "1"]
-    assert [place["CUDA_VISIBLE_DEVICES"] for place in places(2)] == ["5,3", "GPU-8f2e,1"]
+    assert visible_gpus() == ["5", "3", "GPU-8f2e", "1"]
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in worker_envs(2)] == ["5,3", "GPU-8f2e,1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert gpus() == []
+    assert visible_gpus() == []
 
 
 @pytest.mark.parametrize("smi", ["exit 9", "echo 'No devices were found'", "echo 0; exit 1"])
 def test_where_nvidia_smi_knows_no_gpu_there_is_none(machine: Machine, smi: str) -> None:
     machine(smi=smi)
-    assert gpus() == []
+    assert visible_gpus() == []
 
 
 def test_without_nvidia_smi_there_is_no_gpu(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(smi=cards(2))
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    assert gpus() == []
+    assert visible_gpus() == []
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, "2"])
@@ -430,13 +430,13 @@ with heeded():
 def test_a_job_is_asked_once_and_has_the_time_to_save(
     launching: Launching, notes: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    at_once = launcher._signal
+    at_once = launcher._send_signal
 
     def slowly(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
         time.sleep(0.2)  # the end of its input, if that came first, would be heeded meanwhile
         at_once(process, number)
 
-    monkeypatch.setattr(launcher, "_signal", slowly)
+    monkeypatch.setattr(launcher, "_send_signal", slowly)
     jobs = launching(HEEDS)
     with interrupting(notes / "waits_0.json"), pytest.raises(KeyboardInterrupt):
         jobs.launch([["x=1"]] * count, 0)
@@ -446,7 +446,7 @@ def test_a_job_is_asked_once_and_has_the_time_to_save(
 def test_a_job_that_does_not_end_when_asked_is_killed(
     launching: Launching, notes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launcher, "PATIENCE", 0.3)
+    monkeypatch.setattr(launcher, "GRACE_SECONDS", 0.3)
     jobs = launching("signal.signal(signal.SIGTERM, signal.SIG_IGN); note('waits', os.getpid()); time.sleep(8)")
     returned: list[JobReturn] = []
     thread = threading.Thread(target=lambda: returned.append(launched(jobs)))
@@ -500,6 +500,6 @@ ProcessLauncher()._process([sys.executable, "-c", {job!r}], Path({str(tmp_path /
         while not (told := (tmp_path / "console").read_text()).endswith("\n"):
             assert time.monotonic() < end
             time.sleep(0.01)
-        assert process_start(int(told)) is not None
+        assert process_start_time(int(told)) is not None
         process.kill()
     assert gone(int(told))

@@ -11,7 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, ThresholdPruner
 from optuna.trial import FrozenTrial, TrialState
 
-from train_smarter.run.trial import Ticket
+from train_smarter.run.trial import TrialRef
 from train_smarter.search.pruning import Pruning
 from train_smarter.search.storage import load_trial, open_storage
 
@@ -27,25 +27,25 @@ def _nothing_is_open() -> Iterator[None]:
 
 
 @pytest.fixture
-def ticket(tmp_path: Path) -> Ticket:
+def ticket(tmp_path: Path) -> TrialRef:
     """That of the only trial of a study, which runs."""
     return claimed(tmp_path)
 
 
-def claimed(folder: Path, directions: Sequence[Any] = ("maximize",)) -> Ticket:
+def claimed(folder: Path, directions: Sequence[Any] = ("maximize",)) -> TrialRef:
     url = f"journal://{folder}/study.log"
     optuna.create_study(study_name="s", storage=open_storage(url), directions=list(directions)).ask()
     open_storage.cache_clear()
-    return Ticket(url, "s", 0)
+    return TrialRef(url, "s", 0)
 
 
-def stored(ticket: Ticket) -> FrozenTrial:
+def stored(ticket: TrialRef) -> FrozenTrial:
     """The trial as another process sees it."""
     open_storage.cache_clear()
     return optuna.load_study(study_name="s", storage=open_storage(ticket.storage)).trials[ticket.number]
 
 
-def callback(ticket: Ticket, pruner: BasePruner = BELOW_HALF) -> Pruning:
+def callback(ticket: TrialRef, pruner: BasePruner = BELOW_HALF) -> Pruning:
     """With this pruner instead of the config's."""
     made = Pruning(ticket, monitor=MONITOR)
     made.__dict__["trial"] = load_trial(ticket, pruner)
@@ -78,12 +78,12 @@ def validated(pruning: Pruning, trainer: Any, *values: float, name: str = MONITO
     return len(values)
 
 
-def test_each_validation_is_reported_under_its_number_from_1_on(ticket: Ticket) -> None:
+def test_each_validation_is_reported_under_its_number_from_1_on(ticket: TrialRef) -> None:
     assert validated(callback(ticket, NopPruner()), fitting(), 0.25, 0.75, 0.5) == 3
     assert stored(ticket).intermediate_values == {1: 0.25, 2: 0.75, 3: 0.5}
 
 
-def test_a_run_is_stopped_where_the_studys_pruner_says_so_and_it_is_noted(ticket: Ticket) -> None:
+def test_a_run_is_stopped_where_the_studys_pruner_says_so_and_it_is_noted(ticket: TrialRef) -> None:
     pruning, trainer = callback(ticket), fitting()
     assert validated(pruning, trainer, 0.75, 0.5, 0.25, 0.75) == 3
     assert (trainer.should_stop, pruning.pruned) == (True, 3)
@@ -93,7 +93,7 @@ def test_a_run_is_stopped_where_the_studys_pruner_says_so_and_it_is_noted(ticket
     assert trial.state == TrialState.RUNNING  # its search closes it
 
 
-def test_a_run_that_is_good_enough_is_not_stopped_and_nothing_is_noted(ticket: Ticket) -> None:
+def test_a_run_that_is_good_enough_is_not_stopped_and_nothing_is_noted(ticket: TrialRef) -> None:
     pruning, trainer = callback(ticket), fitting()
     assert validated(pruning, trainer, 0.75, 0.5) == 2
     assert (trainer.should_stop, pruning.pruned, stored(ticket).user_attrs) == (False, None, {})
@@ -109,14 +109,16 @@ def test_it_is_the_pruner_of_the_config_and_the_studys_other_trials_are_what_it_
     study.tell(earlier, 0.5)
     study.ask()
     compose("search=default", "hydra.sweeper.pruner.n_startup_trials=1", "hydra.sweeper.pruner.n_warmup_steps=2")
-    pruning, trainer = Pruning(Ticket(first.storage, "s", 1), monitor=MONITOR), fitting()
+    pruning, trainer = Pruning(TrialRef(first.storage, "s", 1), monitor=MONITOR), fitting()
     # Below the median, 0.5, from the first validation on; two are waited for.
     assert validated(pruning, trainer, 0.25, 0.25, 0.25) == 2
     assert type(pruning.trial.study.pruner) is MedianPruner
 
 
 @pytest.mark.parametrize(("max_epochs", "stopped"), [(1, False), (2, True), (-1, True), (None, True)])
-def test_in_its_last_epoch_a_run_is_let_come_to_its_end(ticket: Ticket, max_epochs: int | None, stopped: bool) -> None:
+def test_in_its_last_epoch_a_run_is_let_come_to_its_end(
+    ticket: TrialRef, max_epochs: int | None, stopped: bool
+) -> None:
     pruning, trainer = callback(ticket), fitting(max_epochs=max_epochs)
     validated(pruning, trainer, 0.25)
     assert (trainer.should_stop, pruning.pruned is not None, "pruned" in stored(ticket).user_attrs) == (stopped,) * 3
@@ -131,7 +133,7 @@ def test_in_its_last_epoch_a_run_is_let_come_to_its_end(ticket: Ticket, max_epoc
         {"state": SimpleNamespace(fn=TrainerFn.TESTING)},
     ],
 )
-def test_the_first_check_and_an_evaluation_are_not_reported(ticket: Ticket, state: dict[str, Any]) -> None:
+def test_the_first_check_and_an_evaluation_are_not_reported(ticket: TrialRef, state: dict[str, Any]) -> None:
     pruning, trainer = callback(ticket), fitting(**state)
     assert validated(pruning, trainer, 0.25, float("nan")) == 2
     assert validated(pruning, trainer, float("nan"), name="val/loss") == 1
@@ -140,7 +142,7 @@ def test_the_first_check_and_an_evaluation_are_not_reported(ticket: Ticket, stat
     assert stored(ticket).intermediate_values == {1: 0.75}
 
 
-def test_a_validation_without_the_monitored_metric_is_counted_and_not_reported(ticket: Ticket) -> None:
+def test_a_validation_without_the_monitored_metric_is_counted_and_not_reported(ticket: TrialRef) -> None:
     pruning, trainer = callback(ticket), fitting()
     validated(pruning, trainer, 0.25, name="val/loss")
     validated(pruning, trainer, 0.75)
@@ -158,7 +160,7 @@ class Told:
         return self.words.pop(0) if self.words else word
 
 
-def test_the_other_processes_of_a_run_follow_the_first_one_and_report_nothing(ticket: Ticket) -> None:
+def test_the_other_processes_of_a_run_follow_the_first_one_and_report_nothing(ticket: TrialRef) -> None:
     pruning = callback(ticket)
     trainer = fitting(is_global_zero=False, world_size=2, strategy=Told(False, True))
     assert validated(pruning, trainer, 0.25, 0.75, 0.75) == 2
@@ -167,7 +169,7 @@ def test_the_other_processes_of_a_run_follow_the_first_one_and_report_nothing(ti
     assert (trial.intermediate_values, trial.user_attrs) == ({}, {})
 
 
-def test_the_first_process_of_a_run_tells_the_others_each_time(ticket: Ticket) -> None:
+def test_the_first_process_of_a_run_tells_the_others_each_time(ticket: TrialRef) -> None:
     strategy = Told()
     trainer = fitting(world_size=2, strategy=strategy)
     assert validated(callback(ticket), trainer, 0.75, 0.25) == 2
@@ -182,7 +184,9 @@ def test_with_several_objectives_nothing_is_reported_and_nothing_stopped(tmp_pat
     assert stored(ticket).intermediate_values == {}
 
 
-def test_a_trial_that_was_closed_meanwhile_stops_and_says_so(ticket: Ticket, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_trial_that_was_closed_meanwhile_stops_and_says_so(
+    ticket: TrialRef, caplog: pytest.LogCaptureFixture
+) -> None:
     pruning, trainer = callback(ticket), fitting()
     assert validated(pruning, trainer, 0.75) == 1
     open_storage.cache_clear()
@@ -197,7 +201,7 @@ def test_a_trial_that_was_closed_meanwhile_stops_and_says_so(ticket: Ticket, cap
 @pytest.mark.parametrize("name", ["train/loss", "val/loss"])
 @pytest.mark.parametrize(("value", "told"), [(float("nan"), "nan"), (float("inf"), "inf"), (float("-inf"), "-inf")])
 def test_a_loss_that_is_no_number_fails_the_trial_and_is_named(
-    ticket: Ticket, name: str, value: float, told: str
+    ticket: TrialRef, name: str, value: float, told: str
 ) -> None:
     pruning, trainer = callback(ticket, NopPruner()), fitting()
     assert validated(pruning, trainer, 1e30, name=name) == 1

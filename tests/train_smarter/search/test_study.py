@@ -20,13 +20,13 @@ from optuna.storages.journal import JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 
 from train_smarter.errors import UserError
-from train_smarter.history.trials import gist, state_of
+from train_smarter.history.trials import last_error_line, state_of
 from train_smarter.run import record
 from train_smarter.run.files import read_json, write_json
-from train_smarter.run.trial import Ticket, ticket
+from train_smarter.run.trial import TrialRef, current_trial
 from train_smarter.search import study
 from train_smarter.search.storage import load_trial, open_storage
-from train_smarter.search.study import Direction, Study, fingerprints
+from train_smarter.search.study import Direction, SharedStudy, fingerprints
 
 SAMPLER: Callable[[int], BaseSampler] = RandomSampler  # its seed is the trial's number
 
@@ -57,10 +57,10 @@ def opened(
     sampler: Callable[[int], BaseSampler] = SAMPLER,
     suggest: Callable[[Trial], None] = draw,
     values: Callable[[Path], Sequence[float]] = best_of,
-) -> Study:
+) -> SharedStudy:
     """A study as another process would open it."""
     open_storage.cache_clear()
-    return Study(
+    return SharedStudy(
         name,
         url or f"journal://{folder}/study.log",
         folder,
@@ -73,13 +73,13 @@ def opened(
     )
 
 
-def claimed(mine: Study) -> Trial:
+def claimed(mine: SharedStudy) -> Trial:
     trial = mine.claim()
     assert trial is not None
     return trial
 
 
-def numbered(mine: Study, number: int) -> FrozenTrial:
+def numbered(mine: SharedStudy, number: int) -> FrozenTrial:
     return mine.trials[number]
 
 
@@ -87,7 +87,7 @@ def numbered(mine: Study, number: int) -> FrozenTrial:
 def dead(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is claimed here was claimed by a process that is gone: another one has its number today."""
     with monkeypatch.context() as patch:
-        patch.setattr(study, "_start", lambda: "long ago")
+        patch.setattr(study, "_own_start_time", lambda: "long ago")
         yield
 
 
@@ -107,22 +107,22 @@ def dead(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_ticket_comes_through_hydras_grammar_and_the_environment_as_it_was(
     compose: Callable[..., Any], storage: str
 ) -> None:
-    given = Ticket(storage, "it's mine, ${really}", 17)
+    given = TrialRef(storage, "it's mine, ${really}", 17)
     compose(given.override())
     with env_override(HydraConfig.get().job.env_set):
-        assert ticket() == given
-    assert ticket() is None
+        assert current_trial() == given
+    assert current_trial() is None
 
 
 def test_a_line_that_a_killed_process_left_half_written_is_cut_and_nothing_else_is_lost(tmp_path: Path) -> None:
     mine = opened(tmp_path)
     for value in (0.25, 0.5):
-        mine.tell(claimed(mine), [value])
+        mine.report_result(claimed(mine), [value])
     journal = tmp_path / "study.log"
     whole = journal.read_bytes()
     journal.write_bytes(whole + b'{"op_code":4,"worker_id":"a-1","stu')
     again = opened(tmp_path)
-    again.tell(claimed(again), [0.75])
+    again.report_result(claimed(again), [0.75])
     assert [trial.value for trial in opened(tmp_path).trials] == [0.25, 0.5, 0.75]
     assert journal.read_bytes().startswith(whole)
     assert b'"stu{' not in journal.read_bytes()
@@ -130,7 +130,7 @@ def test_a_line_that_a_killed_process_left_half_written_is_cut_and_nothing_else_
 
 def test_a_journal_that_is_whole_is_left_as_it_is(tmp_path: Path) -> None:
     mine = opened(tmp_path)
-    mine.tell(claimed(mine), [0.25])
+    mine.report_result(claimed(mine), [0.25])
     before = (tmp_path / "study.log").read_bytes()
     open_storage.cache_clear()
     open_storage(mine.url)
@@ -175,7 +175,7 @@ def test_a_database_whose_driver_is_missing_is_answered_with_what_installs_it() 
 def test_a_database_keeps_a_study_too(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     mine = opened(tmp_path / "s", url=url)
-    mine.tell(claimed(mine), [0.5])
+    mine.report_result(claimed(mine), [0.5])
     assert [trial.value for trial in opened(tmp_path / "s", url=url).trials] == [0.5]
 
 
@@ -184,13 +184,13 @@ def test_a_database_keeps_a_study_too(tmp_path: Path) -> None:
 
 def test_complete_pruned_and_failed_trials_count_and_those_that_were_cut_off_do_not(tmp_path: Path) -> None:
     mine = opened(tmp_path, total=9)
-    mine.tell(claimed(mine), [0.5])
+    mine.report_result(claimed(mine), [0.5])
     pruned = claimed(mine)
     pruned.report(0.1, 1)
     pruned.set_user_attr("pruned", 1)
-    mine.tell(pruned, [0.9])
-    mine.tell(claimed(mine), None, error="Traceback (most recent call last):\n  ...\nValueError: no")
-    assert mine.again(claimed(mine))
+    mine.report_result(pruned, [0.9])
+    mine.report_result(claimed(mine), None, error="Traceback (most recent call last):\n  ...\nValueError: no")
+    assert mine.requeue(claimed(mine))
     claimed(mine)  # takes the point of the one that was cut off
     assert mine.counts() == {"complete": 1, "pruned": 1, "failed": 1}
     assert [trial.number for trial in mine.ended()] == [0, 1, 2]
@@ -203,7 +203,7 @@ def test_complete_pruned_and_failed_trials_count_and_those_that_were_cut_off_do_
 def test_of_a_long_error_its_beginning_and_its_end_are_kept(tmp_path: Path) -> None:
     mine = opened(tmp_path)
     error = "Traceback (most recent call last):\n" + '  File "a/long/path.py", line 1, in f\n' * 2000 + "ValueError: no"
-    mine.tell(claimed(mine), None, error=error)
+    mine.report_result(claimed(mine), None, error=error)
     kept = numbered(mine, 0).user_attrs["error"]
     assert kept.startswith("Traceback (most recent call last):\n")
     assert kept.endswith("ValueError: no")
@@ -216,7 +216,7 @@ def test_no_more_are_claimed_than_are_wanted_and_those_that_run_count(tmp_path: 
     assert [trial.number for trial in trials] == [0, 1, 2]
     assert mine.claim() is None
     assert opened(tmp_path, total=3).claim() is None
-    assert mine.again(trials[1])
+    assert mine.requeue(trials[1])
     assert claimed(mine).number == 3
     assert mine.claim() is None
     assert claimed(opened(tmp_path, total=4)).number == 4
@@ -318,11 +318,11 @@ def test_a_trial_runs_while_its_process_lives_and_is_asked_again_when_it_was_kil
     assert answer(other) == "ready"
     ask(other, "one")
     number, value = answer(other).split()
-    assert (number, mine.close_cut_off()) == ("0", 0)
+    assert (number, mine.close_interrupted()) == ("0", 0)
     assert [trial.number for trial in mine.running()] == [0]
     other.kill()
     other.wait()
-    assert mine.close_cut_off() == 1
+    assert mine.close_interrupted() == 1
     assert (mine.running(), mine.ended()) == ([], [])
     again = claimed(mine)
     assert (again.number, str(again.params["x"])) == (1, value)
@@ -342,7 +342,7 @@ def test_a_point_is_asked_again_twice_and_then_has_failed(tmp_path: Path, monkey
             trial = claimed(mine)
         points.append(trial.params)
         killed(tmp_path / str(trial.number))
-        assert mine.close_cut_off() == 1
+        assert mine.close_interrupted() == 1
         assert [trial.number for trial in mine.ended()] == ended
     assert points == [points[0]] * 3
     assert mine.counts() == {"complete": 0, "pruned": 0, "failed": 1}
@@ -357,7 +357,7 @@ def test_a_trial_that_was_killed_while_it_was_drawn_is_closed_and_its_half_of_a_
     with monkeypatch.context() as patch:
         patch.setattr(Trial, "set_user_attr", lambda *_: None)  # no owner
         half = claimed(mine).params
-    assert mine.close_cut_off() == 1
+    assert mine.close_interrupted() == 1
     assert (mine.running(), mine.ended()) == ([], [])
     whole = claimed(mine)
     assert "repeats" not in whole.user_attrs
@@ -372,7 +372,7 @@ def test_a_point_that_was_put_into_the_study_is_not_lost_when_its_trial_is_kille
     with monkeypatch.context() as patch:
         patch.setattr(Trial, "set_user_attr", lambda *_: None)
         claimed(mine)
-    assert mine.close_cut_off() == 1
+    assert mine.close_interrupted() == 1
     assert claimed(mine).params == {"x": 0.125}
 
 
@@ -411,7 +411,7 @@ def test_of_another_machine_a_trial_lives_while_it_is_young_or_its_record_is_tou
     mine = opened(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(platform, "node", lambda: "elsewhere")
-        patch.setattr(study, "_start", lambda: "long ago")  # no process of this machine is asked
+        patch.setattr(study, "_own_start_time", lambda: "long ago")  # no process of this machine is asked
         claimed(mine)
     if beat is not None:
         heard_of(tmp_path / "0", minutes_ago=beat)
@@ -422,7 +422,7 @@ def test_of_another_machine_a_trial_lives_while_it_is_young_or_its_record_is_tou
             return datetime.now(tz) + timedelta(minutes=age)
 
     monkeypatch.setattr(study, "datetime", Later)
-    assert mine.close_cut_off() == cut_off
+    assert mine.close_interrupted() == cut_off
 
 
 def test_a_run_that_outlived_its_search_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -430,10 +430,10 @@ def test_a_run_that_outlived_its_search_is_waited_for(tmp_path: Path, monkeypatc
     with dead(monkeypatch):
         claimed(mine)
     orphan = subprocess.Popen(["sleep", "0.5"])
-    start = record.process_start(orphan.pid)
+    start = record.process_start_time(orphan.pid)
     content = {"status": "running", "host": platform.node(), "process": orphan.pid, "process_start": start}
     write_json(tmp_path / "0" / "record.json", content)
-    assert mine.close_cut_off() == 1
+    assert mine.close_interrupted() == 1
     assert orphan.poll() == 0
 
 
@@ -442,8 +442,8 @@ def test_a_run_that_does_not_end_is_not_waited_for_for_ever(tmp_path: Path, monk
     with dead(monkeypatch):
         claimed(mine)
     heard_of(tmp_path / "0", minutes_ago=0)
-    monkeypatch.setattr(study, "PATIENCE", 0.3)
-    assert mine.close_cut_off() == 1
+    monkeypatch.setattr(study, "ORPHAN_SECONDS", 0.3)
+    assert mine.close_interrupted() == 1
 
 
 def test_a_trial_that_another_process_has_closed_meanwhile_stays_as_it_is(tmp_path: Path) -> None:
@@ -454,9 +454,9 @@ def test_a_trial_that_another_process_has_closed_meanwhile_stays_as_it_is(tmp_pa
     for number in range(3):
         other.optuna.tell(number, state=TrialState.FAIL)
     trials = [Trial(mine.optuna, trial._trial_id) for trial in other.trials]
-    mine.tell(trials[0], [0.5])
-    mine.tell(trials[1], None, error="ValueError: no")
-    mine.again(trials[2])
+    mine.report_result(trials[0], [0.5])
+    mine.report_result(trials[1], None, error="ValueError: no")
+    mine.requeue(trials[2])
     assert [trial.state for trial in opened(tmp_path).trials] == [TrialState.FAIL] * 3  # and none is asked again
 
 
@@ -475,7 +475,7 @@ def test_a_run_that_came_to_its_end_after_its_search_was_killed_is_told_for_it(
     trials[1].report(0.25, 1)
     for trial, status in zip(trials, ("done", "pruned", "failed", "interrupted"), strict=True):
         begun(tmp_path / str(trial.number), status, best=0.5)
-    assert mine.close_cut_off() == 4
+    assert mine.close_interrupted() == 4
     assert mine.counts() == {"complete": 1, "pruned": 1, "failed": 0}
     assert [trial.value for trial in mine.ended()] == [0.5, 0.25]
     assert [claimed(mine).params for _ in range(2)] == [trials[2].params, trials[3].params]
@@ -489,7 +489,7 @@ def test_an_orphan_that_came_to_no_value_has_failed_and_the_study_goes_on(
         claimed(mine)
     begun(tmp_path / "0", "done")
     (tmp_path / "0" / "results.json").unlink()
-    assert mine.close_cut_off() == 1
+    assert mine.close_interrupted() == 1
     assert mine.counts()["failed"] == 1
     assert "holds no results.json" in numbered(mine, 0).user_attrs["error"]
 
@@ -501,19 +501,19 @@ def test_a_search_may_end_any_number_of_times_and_asks_its_point_again_each_time
     mine, points = opened(tmp_path), []
     for _ in range(3):
         points.append((trial := claimed(mine)).params)
-        assert mine.again(trial, died=False)
+        assert mine.requeue(trial, died=False)
         with dead(monkeypatch):
             points.append((trial := claimed(mine)).params)
         if status:
             begun(tmp_path / str(trial.number), status)
-        assert mine.close_cut_off() == 1
+        assert mine.close_interrupted() == 1
     assert points == [points[0]] * 6
     assert mine.ended() == []
 
 
 def test_a_job_that_dies_again_and_again_while_its_search_lives_has_failed(tmp_path: Path) -> None:
     mine = opened(tmp_path)
-    assert [mine.again(claimed(mine)) for _ in range(3)] == [True, True, False]
+    assert [mine.requeue(claimed(mine)) for _ in range(3)] == [True, True, False]
     assert [trial.number for trial in mine.running()] == [2]  # which the search tells of as failed
 
 
@@ -527,9 +527,9 @@ SEARCH = {
 
 
 def test_what_a_study_searches_is_noted_once_and_the_same_is_accepted(tmp_path: Path) -> None:
-    opened(tmp_path).begin(SEARCH, {"conf/train.yaml": 1})
+    opened(tmp_path).verify_or_record(SEARCH, {"conf/train.yaml": 1})
     again = opened(tmp_path)
-    again.begin(SEARCH, {"conf/train.yaml": 2})
+    again.verify_or_record(SEARCH, {"conf/train.yaml": 2})
     assert again.optuna.user_attrs == {"search": SEARCH, "files": {"conf/train.yaml": 1}}
 
 
@@ -554,10 +554,10 @@ def test_another_search_is_refused_with_each_difference_and_a_way_out(
     tmp_path: Path, part: str, content: dict[str, str], told: list[str]
 ) -> None:
     mine = opened(tmp_path)
-    mine.begin(SEARCH, {})
-    mine.tell(claimed(mine), [0.5])
+    mine.verify_or_record(SEARCH, {})
+    mine.report_result(claimed(mine), [0.5])
     with pytest.raises(UserError) as caught:
-        opened(tmp_path).begin({**SEARCH, part: content}, {})
+        opened(tmp_path).verify_or_record({**SEARCH, part: content}, {})
     assert str(caught.value).splitlines() == [
         "study s has 1 trials of another search:",
         *(f"  {line}" for line in told),
@@ -580,18 +580,18 @@ def test_a_search_that_was_killed_between_its_two_notes_has_no_changed_files(
     with monkeypatch.context() as patch:
         patch.setattr(optuna.Study, "set_user_attr", killed_at_the_second)
         with pytest.raises(KeyboardInterrupt):
-            opened(tmp_path).begin(SEARCH, {"a.py": 1})
+            opened(tmp_path).verify_or_record(SEARCH, {"a.py": 1})
     again = opened(tmp_path)
-    again.begin(SEARCH, {"a.py": 1})
-    assert again.drift({"a.py": 1}) == []
+    again.verify_or_record(SEARCH, {"a.py": 1})
+    assert again.changed_files({"a.py": 1}) == []
 
 
 def test_files_that_changed_are_named_once(tmp_path: Path) -> None:
     mine = opened(tmp_path)
-    mine.begin(SEARCH, {"a.py": 1, "b.yaml": 1, "c.py": 1})
-    assert mine.drift({"a.py": 1, "b.yaml": 1, "c.py": 1}) == []
-    assert mine.drift({"a.py": 2, "b.yaml": 1, "new.py": 1}) == ["a.py", "c.py", "new.py"]
-    assert mine.drift({"a.py": 3, "b.yaml": 2, "new.py": 1}) == ["b.yaml"]
+    mine.verify_or_record(SEARCH, {"a.py": 1, "b.yaml": 1, "c.py": 1})
+    assert mine.changed_files({"a.py": 1, "b.yaml": 1, "c.py": 1}) == []
+    assert mine.changed_files({"a.py": 2, "b.yaml": 1, "new.py": 1}) == ["a.py", "c.py", "new.py"]
+    assert mine.changed_files({"a.py": 3, "b.yaml": 2, "new.py": 1}) == ["b.yaml"]
 
 
 def test_a_fingerprint_tells_whether_a_python_or_yaml_file_has_changed(tmp_path: Path) -> None:
@@ -613,12 +613,12 @@ def learning(number: int) -> BaseSampler:
     return TPESampler(seed=100 + number, n_startup_trials=2)
 
 
-def run(mine: Study, count: int) -> list[float]:
+def run(mine: SharedStudy, count: int) -> list[float]:
     values = []
     for _ in range(count):
         trial = claimed(mine)
         values.append(trial.params["x"])
-        mine.tell(trial, [-((trial.params["x"] - 0.3) ** 2)])
+        mine.report_result(trial, [-((trial.params["x"] - 0.3) ** 2)])
     return values
 
 
@@ -650,12 +650,12 @@ def test_the_best_trial_is_a_complete_one(tmp_path: Path) -> None:
     pruned = claimed(mine)
     pruned.report(0.99, 1)
     pruned.set_user_attr("pruned", 1)
-    mine.tell(pruned, None)
+    mine.report_result(pruned, None)
     assert numbered(mine, 0).value == 0.99
     assert mine.best() is None
     assert mine.results() == {"name": "optuna"}
     for value in (0.25, 0.75, 0.5):
-        mine.tell(claimed(mine), [value])
+        mine.report_result(claimed(mine), [value])
     best = mine.best()
     assert best is not None
     assert (best.number, best.value) == (2, 0.75)
@@ -665,7 +665,7 @@ def test_the_best_trial_is_a_complete_one(tmp_path: Path) -> None:
 def test_less_is_better_where_it_is_said_so(tmp_path: Path) -> None:
     mine = opened(tmp_path, directions=["minimize"])
     for value in (0.5, 0.25, 0.75):
-        mine.tell(claimed(mine), [value])
+        mine.report_result(claimed(mine), [value])
     best = mine.best()
     assert best is not None
     assert best.number == 1
@@ -675,7 +675,7 @@ def test_of_several_objectives_the_results_are_those_that_none_beats(tmp_path: P
     mine = opened(tmp_path, directions=["maximize", "minimize"])
     # (0.8, 9) is beaten by (0.9, 9); neither of the others is by any.
     for values in ([0.9, 9.0], [0.5, 1.0], [0.8, 9.0]):
-        mine.tell(claimed(mine), values)
+        mine.report_result(claimed(mine), values)
     assert mine.best() is None
     points = [trial.params for trial in mine.trials]
     solutions = mine.results()["solutions"]
@@ -688,11 +688,11 @@ def test_of_several_objectives_the_results_are_those_that_none_beats(tmp_path: P
 def test_what_was_begun_is_forgotten_without_a_trace(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     mine = opened(tmp_path / "s", url=url)
-    mine.begin(SEARCH, {})
+    mine.verify_or_record(SEARCH, {})
     claimed(mine)
     (tmp_path / "s" / "0").mkdir()
     opened(tmp_path / "other", name="other", url=url)
-    mine.forget()
+    mine.delete()
     assert not (tmp_path / "s").exists()
     assert optuna.get_all_study_names(url) == ["other"]
     assert opened(tmp_path / "s", url=url).trials == []
@@ -704,7 +704,7 @@ def test_a_job_finds_its_trial_and_reports_to_it(tmp_path: Path) -> None:
     value = claimed(mine).params["x"]
     open_storage.cache_clear()
     pruner = optuna.pruners.ThresholdPruner(lower=0.5)
-    trial = load_trial(Ticket(mine.url, "s", 1), pruner)
+    trial = load_trial(TrialRef(mine.url, "s", 1), pruner)
     assert (trial.number, trial.params) == (1, {"x": value})
     trial.report(0.25, 1)
     assert trial.should_prune()
@@ -713,7 +713,8 @@ def test_a_job_finds_its_trial_and_reports_to_it(tmp_path: Path) -> None:
 
 def test_the_gist_of_a_traceback_is_the_line_that_says_what_happened() -> None:
     assert (
-        gist("Traceback\n  there\nlib.CudaError: no memory\n\nSet HYDRA_FULL_ERROR=1\n") == "lib.CudaError: no memory"
+        last_error_line("Traceback\n  there\nlib.CudaError: no memory\n\nSet HYDRA_FULL_ERROR=1\n")
+        == "lib.CudaError: no memory"
     )
-    assert gist("killed\nby 9 ") == "by 9"
-    assert gist(" \n") == "no reason known"
+    assert last_error_line("killed\nby 9 ") == "by 9"
+    assert last_error_line(" \n") == "no reason known"

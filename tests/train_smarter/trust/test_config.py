@@ -9,7 +9,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from train_smarter.errors import UserError
-from train_smarter.trust import check_config, rebased
+from train_smarter.trust import check_config, rebase_paths
 from train_smarter.trust.nodes import raw
 
 PL = "lightning.pytorch."
@@ -180,7 +180,7 @@ def test_files_of_the_old_run_are_named_relative_to_the_new_one(tmp_path: Path) 
             "data": {"dir": f"{old}/photos"},
         }
     )
-    moved = OmegaConf.to_container(rebased(saved, old), resolve=False)
+    moved = OmegaConf.to_container(rebase_paths(saved, old), resolve=False)
     assert isinstance(moved, dict)
     assert moved["callbacks"]["a"] == {"dirpath": "${paths.run}/checkpoints"}
     assert moved["callbacks"]["b"] == {"folder": "${paths.run}"}

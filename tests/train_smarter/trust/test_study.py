@@ -6,7 +6,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState, create_trial
 
 from train_smarter.errors import UserError
-from train_smarter.trust import check_trials, fits
+from train_smarter.trust import check_trials, is_value_of
 
 LR = FloatDistribution(0.001, 0.1, log=True)
 MODEL = CategoricalDistribution(["cnn", "mlp"])
@@ -116,4 +116,4 @@ def test_a_search_space_of_the_users_own_function_may_have_further_keys(study: o
     ],
 )
 def test_a_value_is_one_of_a_distribution_or_not(distribution: BaseDistribution, value: Any, inside: bool) -> None:
-    assert fits(distribution, value) == inside
+    assert is_value_of(distribution, value) == inside

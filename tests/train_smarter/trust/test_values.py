@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from train_smarter.trust.values import is_path, leads_out, network, reads_more
+from train_smarter.trust.values import has_interpolation, is_outside, is_path, is_remote
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from train_smarter.trust.values import is_path, leads_out, network, reads_more
     ],
 )
 def test_an_interpolation_reads_the_config_alone_or_more(text: str, more: bool) -> None:
-    assert reads_more(text) == more
+    assert has_interpolation(text) == more
 
 
 RUN = Path("/runs/a")
@@ -72,12 +72,12 @@ RUN = Path("/runs/a")
     ],
 )
 def test_a_file_is_written_in_the_runs_folder_or_may_be_elsewhere(key: str, text: str, out: bool) -> None:
-    assert leads_out(("callbacks", "c", key), text, [RUN]) == out
+    assert is_outside(("callbacks", "c", key), text, [RUN]) == out
 
 
 def test_the_last_name_counts_in_a_list() -> None:
-    assert leads_out(("callbacks", "c", "dirs", "0"), "x", [RUN])
-    assert not leads_out(("callbacks", "charts", "curves", "0"), "val/loss", [RUN])
+    assert is_outside(("callbacks", "c", "dirs", "0"), "x", [RUN])
+    assert not is_outside(("callbacks", "charts", "curves", "0"), "val/loss", [RUN])
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_the_last_name_counts_in_a_list() -> None:
 def test_an_address_or_a_checksum_is_known_by_its_key_or_by_its_scheme(
     path: tuple[str, ...], value: object, remote: bool
 ) -> None:
-    assert bool(network(path, value)) == remote
+    assert bool(is_remote(path, value)) == remote
 
 
 @pytest.mark.parametrize(
