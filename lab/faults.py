@@ -74,7 +74,7 @@ def run(case: Case, folder: Path, extra: Sequence[str] = ()) -> None:
     folder.mkdir(parents=True)
     cfg = composed([*case.words(every()), *extra, f"paths.run={folder}"])
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-    configure_process(cfg.threads)
+    configure_process(cfg.num_threads)
     seed_everything(cfg.seed, verbose=False)
     built = build(cfg, EpochLogger(folder))
     plant(built, {"keep_test": 500, **(case.plant or {})} if case.plant else {})

@@ -150,7 +150,7 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def facts(data_folder: Path) -> Callable[[str], list[str]]:
     """The overrides that fit a data set's config to the noise in `data_folder`."""
-    own = {"imdb": [f"data.files={REVIEWS}"], "images": [f"data.dir={data_folder}/images", "data.size=16"]}
+    own = {"imdb": [f"data.files_per_folder={REVIEWS}"], "images": [f"data.dir={data_folder}/images", "data.size=16"]}
     return lambda data: [f"paths.data={data_folder}", *own.get(data, [])]
 
 

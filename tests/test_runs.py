@@ -57,7 +57,7 @@ def test_every_debug_mode_runs(typed: Typed, tmp_path: Path, mode: str) -> None:
     folder = only_run(tmp_path)
     results = read_json(folder / "results.json")
     if mode == "overfit":
-        assert results["best"] == 1.0, "one batch is to be learned by heart"
+        assert results["best_value"] == 1.0, "one batch is to be learned by heart"
     if mode == "profiler":
         assert list(folder.glob("*profile*.txt"))
     if mode == "fdr":
@@ -191,9 +191,13 @@ TEN = {
         "data.augment.rotation.degrees=10",
         "scheduler=cosine",
         "callbacks.early_stopping.patience=4",
-        "callbacks.last.every_n_steps=5",
+        "callbacks.resume_checkpoint.every_n_steps=5",
     ],
-    "phrases_lstm": ["scheduler=plateau", "callbacks.early_stopping.patience=4", "callbacks.last.every_n_steps=5"],
+    "phrases_lstm": [
+        "scheduler=plateau",
+        "callbacks.early_stopping.patience=4",
+        "callbacks.resume_checkpoint.every_n_steps=5",
+    ],
 }
 
 

@@ -54,7 +54,7 @@ def second_epoch(*, experiment: str, examples: int, overrides: Sequence[str]) ->
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         cfg = Task(experiment, 2, folder).compose("trainer.limit_val_batches=1", "data.val_fraction=0.1", *overrides)
         seed_everything(cfg.seed, verbose=False)
-        startup.configure_process(cfg.threads)
+        startup.configure_process(cfg.num_threads)
         journal = EpochLogger(Path(folder))
         run = build(cfg, journal)
         feed(run.data, examples)

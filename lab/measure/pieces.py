@@ -89,7 +89,7 @@ def step(*, experiment: str, overrides: Sequence[str] = ()) -> dict[str, float]:
         length = [f"trainer.limit_train_batches={STEPS}", "trainer.limit_val_batches=1"]
         cfg = Task(experiment, 1, folder).compose("debug=profiler", *length, *overrides)
         seed_everything(cfg.seed, verbose=False)
-        startup.configure_process(cfg.threads)
+        startup.configure_process(cfg.num_threads)
         clock = Clock()
         run = build(cfg, clock)
         run.trainer.fit(run.model, datamodule=run.data)

@@ -102,11 +102,11 @@ def dense(parts: Parts) -> list[Any]:
 def of_texts(parts: Parts) -> list[Any]:
     model = parts.cfg.model
     return [
-        layers.Input((parts.cfg.data.length,), dtype="int32"),
+        layers.Input((parts.cfg.data.max_length,), dtype="int32"),
         layers.Embedding(model.vocab_size, model.embedding_dim),
         layers.Dropout(model.dropout),
         layers.LSTM(model.hidden),
-        layers.Dense(model.dense, activation="relu"),
+        layers.Dense(model.fc_dim, activation="relu"),
         layers.Dropout(model.dropout),
         layers.Dense(1),
     ]

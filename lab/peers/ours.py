@@ -48,7 +48,7 @@ def run(task: Task, gate: Gate, *more: str) -> None:
     # Early stopping watches as always, but every epoch of the race is run.
     cfg = task.compose(*(more or ["callbacks.early_stopping.patience=1000"]))
     seed_everything(cfg.seed, verbose=False)
-    startup.configure_process(cfg.threads)
+    startup.configure_process(cfg.num_threads)
     run = build(cfg, Turn(task, gate), EpochLogger(Path(cfg.paths.run)))
     chosen: dict[str, Any] = record.hparams(cfg)
     for logger in run.trainer.loggers:

@@ -189,7 +189,7 @@ class Reader(nn.Module):
 
 def run(task: Task, gate: Gate) -> None:
     parts = prepare(task)
-    startup.configure_process(parts.cfg.threads)
+    startup.configure_process(parts.cfg.num_threads)
     loop = Loop(parts)
     take_part(
         task,

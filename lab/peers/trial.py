@@ -22,7 +22,7 @@ def study(*, points: Sequence[dict[str, Any]], epochs: int, way: str) -> tuple[f
         began = time.perf_counter()
         parts = prepare(Task("mnist_mlp", epochs, folder, overrides=["scheduler=none"]))
         if way == "tight":
-            startup.configure_process(parts.cfg.threads)
+            startup.configure_process(parts.cfg.num_threads)
         search = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=1))
         for point in points:
             search.enqueue_trial(point)

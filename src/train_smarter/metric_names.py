@@ -3,7 +3,7 @@
 METRICS = [
     f"{split}/{name}" for split in ("train", "val") for name in ("loss", "accuracy", "precision", "recall", "f1")
 ]
-OBJECTIVES = [*METRICS, "seconds", "seconds_per_epoch", "epochs", "parameters"]
+OBJECTIVES = [*METRICS, "seconds", "train_epoch_seconds_median", "epochs", "parameters"]
 
 
 def mode_of(metric: str) -> str:

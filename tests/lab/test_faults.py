@@ -19,9 +19,9 @@ def outcome(
 
 
 OUTCOMES = [
-    outcome("a", "overfitting", "overfitting", "luck", also=("luck",)),
+    outcome("a", "overfitting", "overfitting", "accuracy_noise", also=("accuracy_noise",)),
     outcome("b", "overfitting", "underfitting"),
-    outcome("c", "luck", "luck"),
+    outcome("c", "accuracy_noise", "accuracy_noise"),
     outcome("d", None, "overfitting", problems=("overfitting",)),
     outcome("e", None),
 ]
@@ -49,7 +49,7 @@ def test_a_deep_network_is_spelled_short() -> None:
 def test_a_finding_is_right_if_it_was_planted_or_is_there_as_well() -> None:
     lines = faults.figures(OUTCOMES).splitlines()[2:]
     assert lines == [
-        "| `luck` | 1 of 1 (1.00) | 2 of 2 (1.00) |",
+        "| `accuracy_noise` | 1 of 1 (1.00) | 2 of 2 (1.00) |",
         "| `overfitting` | 1 of 2 (0.50) | 1 of 2 (0.50) |",
         "| `underfitting` | - | 0 of 1 (0.00) |",
         "| **all** | 2 of 3 (0.67) | 3 of 5 (0.60) |",

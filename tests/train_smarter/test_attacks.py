@@ -102,7 +102,7 @@ def server(world: World) -> Iterator[int]:
 TINY = [
     *("model=mlp", "trainer=cpu", "trainer.max_epochs=2", "data.batch_size=32", "callbacks.progress=null"),
     *("trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1"),
-    *("callbacks.histograms=null", "callbacks.pictures=null", "callbacks.summary=null"),
+    *("callbacks.histograms=null", "callbacks.prediction_samples=null", "callbacks.summary=null"),
 ]
 
 
@@ -151,7 +151,7 @@ def run(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 def commands(folder: Path) -> dict[str, list[str]]:
     """Everything that reads a run, by name."""
     return {
-        "evaluate": ["evaluate", f"run={folder}", "split=[test]"],
+        "evaluate": ["evaluate", f"run={folder}", "splits=[test]"],
         "predict": ["predict", f"run={folder}", "split=test"],
         "export": ["export", f"run={folder}", "format=torch", "examples=8"],
         "resume": ["train", f"resume={folder}", "trainer.max_epochs=3", "report=false"],
@@ -310,7 +310,7 @@ WRITES: dict[str, Plant] = {
         folder,
         {"callbacks.checkpoint.dirpath": None, "trainer.default_root_dir": None, "logger": {}},
     ),
-    "last.ckpt": targets("callbacks.last.dirpath", "OUTSIDE"),
+    "last.ckpt": targets("callbacks.resume_checkpoint.dirpath", "OUTSIDE"),
     "our own callbacks": targets("callbacks.calibration.folder", "OUTSIDE"),
     "TensorBoard": targets("logger.tensorboard.save_dir", "OUTSIDE"),
     "TensorBoard in the environment's folder": targets("logger.tensorboard.save_dir", "$SECRET"),

@@ -77,7 +77,7 @@ def test_a_diagnosis_is_a_line_for_each_finding_and_one_with_what_to_type() -> N
             "where": "layer a",
             "advice": ["model.batch_norm=true", "optimizer.lr=0.0001"],
         },
-        {"severity": "note", "name": "luck", "evidence": "0.9 ± 0.1", "where": "", "advice": []},
+        {"severity": "note", "name": "accuracy_noise", "evidence": "0.9 ± 0.1", "where": "", "advice": []},
     ]
     assert diagnosis_lines(found, "last") == [
         "warning: dead relus: 95% of them (layer a)",
@@ -88,5 +88,5 @@ def test_a_diagnosis_is_a_line_for_each_finding_and_one_with_what_to_type() -> N
 
 def test_a_run_without_more_than_notes_is_told_to_be_healthy() -> None:
     assert diagnosis_lines([], "last") == ["diagnosis: healthy: nothing to mend was found"]
-    note = {"severity": "note", "name": "luck", "evidence": "0.9 ± 0.1", "where": "", "advice": []}
+    note = {"severity": "note", "name": "accuracy_noise", "evidence": "0.9 ± 0.1", "where": "", "advice": []}
     assert diagnosis_lines([note], "last")[0].startswith("diagnosis: healthy")

@@ -21,14 +21,22 @@ class IMDB(TextData):
             `cache`, which is to be deleted when a review was changed in place: only those that come or go are noticed.
         urls: where aclImdb_v1.tar.gz is found, in the order in which they are tried.
         md5: of that archive.
-        files: reviews in each of the four folders.
+        files_per_folder: reviews in each of the four folders.
     """
 
-    def __init__(self, *, dir: str, urls: Sequence[str], md5: str, files: int = 12_500, **text: Any) -> None:  # noqa: A002
+    def __init__(
+        self,
+        *,
+        dir: str,
+        urls: Sequence[str],
+        md5: str,
+        files_per_folder: int = 12_500,
+        **text: Any,  # noqa: A002
+    ) -> None:
         super().__init__(dir=dir, **text)
         assert self.dir is not None
         self.root, self.archive = self.dir / "aclImdb", self.dir / "aclImdb_v1.tar.gz"
-        self.urls, self.md5, self.files = urls, md5, files
+        self.urls, self.md5, self.files_per_folder = urls, md5, files_per_folder
 
     def download(self) -> None:
         if not self.root.exists():  # else `read` holds it against the official numbers
@@ -39,7 +47,7 @@ class IMDB(TextData):
         return [[str(folder), folder.stat().st_mtime_ns if folder.exists() else None] for folder in folders]
 
     def read(self) -> RawDataset:
-        labels = torch.tensor([0, 1]).repeat_interleave(self.files)
+        labels = torch.tensor([0, 1]).repeat_interleave(self.files_per_folder)
         train, test = (self._reviews(f"{split}/neg") + self._reviews(f"{split}/pos") for split in ("train", "test"))
         return RawDataset(NAMES, Examples(train, labels), test=Examples(test, labels))
 
@@ -50,9 +58,9 @@ class IMDB(TextData):
             UserError: the folder has not the right number of them.
         """
         files = sorted((self.root / folder).glob("*.txt"))
-        if len(files) != self.files:
+        if len(files) != self.files_per_folder:
             raise UserError(
-                f"{self.root / folder} holds {len(files)} reviews instead of {self.files}: delete {self.root} "
+                f"{self.root / folder} holds {len(files)} reviews instead of {self.files_per_folder}: delete {self.root} "
                 "and start again to unpack or download it"
             )
         return [file.read_text(encoding="utf-8", errors="replace") for file in files]

@@ -47,25 +47,27 @@ class BagLSTM(Classifier):
         *,
         vocab_size: int,
         num_classes: int,
-        phrase: int = 8,
+        stride: int = 8,
         embedding_dim: int = 64,
         hidden: int = 64,
-        pairs: int = 1_000_000,
+        hash_buckets: int = 1_000_000,
         word_dropout: float = 0.5,
         dropout: float = 0.5,
-        share: float = 0.3,
+        lstm_weight: float = 0.3,
         **classifier: Any,
     ) -> None:
         if not 0 <= word_dropout < 1:
             raise UserError(f"model.word_dropout={word_dropout} is a share: from 0 to below 1")
-        if phrase < 1 or pairs < 0:
-            raise UserError(f"model.phrase={phrase} must be at least 1, model.pairs={pairs} at least 0")
+        if stride < 1 or hash_buckets < 0:
+            raise UserError(f"model.stride={stride} must be at least 1, model.hash_buckets={hash_buckets} at least 0")
         super().__init__(num_classes=num_classes, **classifier)
         self.save_hyperparameters(ignore=NOT_HPARAMS)
-        self.vocab_size, self.pairs, self.phrase = vocab_size, pairs, phrase
-        self.word_dropout, self.share = word_dropout, share
+        self.vocab_size, self.hash_buckets, self.stride = vocab_size, hash_buckets, stride
+        self.word_dropout, self.lstm_weight = word_dropout, lstm_weight
         self.dropout = Dropout(dropout)
-        self.bag = nn.Embedding(vocab_size + pairs, self.num_logits, padding_idx=0)  # a weight of each word and pair
+        self.bag = nn.Embedding(
+            vocab_size + hash_buckets, self.num_logits, padding_idx=0
+        )  # a weight of each word and pair
         nn.init.constant_(self.bag.weight, BUCKET_WEIGHT)
         self.bias = nn.Parameter(torch.zeros(self.num_logits))
         self.register_buffer("log_count_ratio", torch.zeros_like(self.bag.weight))
@@ -109,28 +111,28 @@ class BagLSTM(Classifier):
         lstm: Tensor = self.head(self.dropout(self._encode(tokens, lengths)))
         if self.training:
             return torch.where(torch.rand(len(tokens), 1, device=tokens.device) < 0.5, bag, lstm)
-        return bag + self.share * lstm
+        return bag + self.lstm_weight * lstm
 
     def _ngram_ids(self, tokens: Tensor) -> Tensor:
         """Words (B, T) in front -> the bag's rows of their words and pairs, each once (B, T or 2 T), 0 = none."""
         held = tokens
-        if self.pairs:
+        if self.hash_buckets:
             after = F.pad(tokens[:, 1:], (0, 1))  # the next word of each
-            pairs = self.vocab_size + (tokens * FIRST_HASH + after * SECOND_HASH) % self.pairs
+            pairs = self.vocab_size + (tokens * FIRST_HASH + after * SECOND_HASH) % self.hash_buckets
             held = torch.cat([tokens, pairs.masked_fill(after == 0, 0)], 1)
         held = held.sort(1).values
         return held.masked_fill(held == F.pad(held[:, :-1], (1, 0), value=-1), 0)
 
     def _encode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Words (B, T) in front -> maximum and mean of the LSTM's features over its steps (B, 4 * hidden)."""
-        tokens = F.pad(tokens, (0, -tokens.shape[1] % self.phrase))
+        tokens = F.pad(tokens, (0, -tokens.shape[1] % self.stride))
         if self.training and self.word_dropout:
             tokens = tokens.masked_fill(torch.rand(tokens.shape, device=tokens.device) < self.word_dropout, 0)
-        phrases = embedding_sum(tokens.reshape(-1, self.phrase), self.phrases.weight)
+        phrases = embedding_sum(tokens.reshape(-1, self.stride), self.phrases.weight)
         if self.training:
             phrases = phrases / (1 - self.word_dropout)
         phrases = phrases.view(tokens.shape[0], -1, phrases.shape[1]).transpose(0, 1)  # (S, B, D) with S steps
-        steps = (lengths + self.phrase - 1) // self.phrase  # (B,)
+        steps = (lengths + self.stride - 1) // self.stride  # (B,)
         position = torch.arange(len(phrases), device=tokens.device)[:, None]  # (S, 1)
         mirror = torch.where(position < steps, steps - 1 - position, position)[:, :, None]  # (S, B, 1)
         ahead = self.forwards(phrases)[0]

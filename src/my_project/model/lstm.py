@@ -38,7 +38,7 @@ class LSTM(Classifier):
         bidirectional: bool = False,
         pooling: str = "last",
         dropout: float = 0.2,
-        dense: int = 64,
+        fc_dim: int = 64,
         **classifier: Any,
     ) -> None:
         if pooling not in POOLINGS:
@@ -57,10 +57,10 @@ class LSTM(Classifier):
             for features in [embedding_dim, *[hidden * self.directions] * (num_layers - 1)]
         )
         self.head = nn.Sequential(
-            nn.Linear(hidden * self.directions, dense),
+            nn.Linear(hidden * self.directions, fc_dim),
             nn.ReLU(),
             Dropout(dropout),
-            nn.Linear(dense, self.num_logits),  # (B, K)
+            nn.Linear(fc_dim, self.num_logits),  # (B, K)
         )
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -31,10 +31,10 @@ from train_smarter.terminal import finding_line
 log = logging.getLogger(__name__)
 
 
-PEAK_BATCHES = ("first_loss", "broken", "gradient_peak", "update_peak", "top_rate")  # facts of earlier epochs
+CARRIED_OVER = ("first_loss", "broken", "gradient_peak", "update_peak", "top_rate")  # facts of earlier epochs
 # Told while a run trains, as soon as it is found; another problem when it has been there for SETTLED epochs.
-CERTAIN = ("loss_not_finite", "exploding_gradients", "class_imbalance")
-WARMUP_STEPS = 3
+CERTAIN = ("nan_loss", "exploding_gradients", "class_imbalance")
+REPEATS_TO_LOG = 3
 OFTEN, SELDOM = 20, 10  # epochs up to which each is judged, and from one to the next after that
 
 
@@ -81,14 +81,14 @@ class Diagnosis(Callback):
             "waited": self._waited,
             "worked": self._worked,
             "steps": self._steps,
-            **{name: getattr(self.facts, name) for name in PEAK_BATCHES},
+            **{name: getattr(self.facts, name) for name in CARRIED_OVER},
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if self.facts.training_done or state_dict["run"] != self.folder.name:  # it is looked at, or another run's
             return
         self._measured = [tuple(step.unbind()) for step in state_dict["measured"]]
-        for name in PEAK_BATCHES:
+        for name in CARRIED_OVER:
             setattr(self.facts, name, state_dict[name])
         self._told = set(state_dict["told"])
         self._waited, self._worked, self._steps = (state_dict[name] for name in ("waited", "worked", "steps"))
@@ -224,15 +224,15 @@ class Diagnosis(Callback):
             assert measured is not None
             # In the very first step, what begins at zero has no gradient yet.
             gradient, weight, moved = measured[1 if epoch == 0 and len(measured) > 1 else 0 :, :, i].T  # (S,) each
-            row = {"gradient_norm": gradient.median(), "weight_norm": weight[-1]}
+            row = {"grad_norm": gradient.median(), "weight_norm": weight[-1]}
             row["update_ratio"] = (moved / weight.clamp(min=1e-30)).median()
             self._append(epoch, name, row)
         for name, fired in self._fired.items():
-            self._append(epoch, name, {"dead": 1 - fired.float().mean()})
+            self._append(epoch, name, {"dead_relu_fraction": 1 - fired.float().mean()})
         self._fired = {}
 
     def _append(self, epoch: int, layer: str, values: Mapping[str, Tensor]) -> None:
-        blank = dict.fromkeys(("weight_norm", "gradient_norm", "update_ratio", "dead"))
+        blank = dict.fromkeys(("weight_norm", "grad_norm", "update_ratio", "dead_relu_fraction"))
         told = {name: f"{float(value):.4g}" for name, value in values.items()}
         append_row(self.folder / "layers.csv", {"epoch": epoch, "layer": layer, **blank, **told})
 
@@ -279,7 +279,7 @@ class Diagnosis(Callback):
         problems = {finding.name for finding in self.findings if finding.severity == "problem"}
         self._seen = Counter({name: self._seen[name] + 1 for name in problems})
         for finding in self.findings:
-            sure = finding.name in CERTAIN or self._seen[finding.name] >= WARMUP_STEPS
+            sure = finding.name in CERTAIN or self._seen[finding.name] >= REPEATS_TO_LOG
             if sure and finding.name not in self._told:
                 self._told.add(finding.name)
                 log.warning("%s", finding_line(asdict(finding)))

@@ -21,14 +21,14 @@ class EpochLogger(Callback):
 
     Args:
         folder: the run's.
-        over: training has ended before; the run goes on to be evaluated.
+        training_done: training has ended before; only the evaluation is left.
 
     Attributes:
         seconds: of each epoch's training batches alone, without validation and what happens between epochs.
     """
 
     def __init__(self, folder: Path, *, training_done: bool = False) -> None:
-        self.folder, self.over = folder, training_done
+        self.folder, self.training_done = folder, training_done
         self.seconds: list[float] = []
         self._epoch_start: float | None = None
         self._validated = False  # in the epoch under way
@@ -51,7 +51,7 @@ class EpochLogger(Callback):
             write_json(self.folder / "preprocess.json", trainer.datamodule.preprocess())  # type: ignore[attr-defined]
 
     def on_fit_start(self, trainer: Trainer, *_: Any) -> None:
-        trainer.should_stop = trainer.should_stop or self.over
+        trainer.should_stop = trainer.should_stop or self.training_done
 
     def on_train_start(self, *_: Any) -> None:
         if self.seconds:  # within an epoch

@@ -33,9 +33,10 @@ class Histograms(Callback):
     def __init__(self, *, every_n_epochs: int = 1) -> None:
         if every_n_epochs < 1:
             raise UserError(
-                f"callbacks.histograms.every={every_n_epochs} counts epochs: 1 or more (callbacks.histograms=null: none)"
+                f"callbacks.histograms.every_n_epochs={every_n_epochs} counts epochs: 1 or more "
+                "(callbacks.histograms=null: none)"
             )
-        self.every = every_n_epochs
+        self.every_n_epochs = every_n_epochs
         self._warned: set[str] = set()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:  # noqa: ARG002
@@ -49,7 +50,7 @@ class Histograms(Callback):
             self._write(trainer, weights, step=tensorboard.latest_step(trainer))
 
     def _due(self, trainer: Trainer) -> bool:
-        return trainer.current_epoch % self.every == 0
+        return trainer.current_epoch % self.every_n_epochs == 0
 
     def _write(self, trainer: Trainer, tensors: Mapping[str, Tensor], *, step: int) -> None:
         if not (writers := tensorboard.tensorboard_writers(trainer)):

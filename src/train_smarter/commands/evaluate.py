@@ -29,7 +29,7 @@ def run_evaluate(cfg: DictConfig) -> None:
     """Evaluates the run that `run=` names, with its own config and the user's overrides on top."""
     check(cfg)
     folder = Path(cfg.run)
-    cfg = saved_config.merge_saved_config(cfg, folder, "evaluate", "run", "split", "checkpoint")
+    cfg = saved_config.merge_saved_config(cfg, folder, "evaluate", "run", "splits", "checkpoint")
     checkpoint = find.checkpoint(folder, cfg.checkpoint)
     startup.import_quickly()
     from train_smarter.config.build import build
@@ -37,15 +37,15 @@ def run_evaluate(cfg: DictConfig) -> None:
     from train_smarter.run.tensorboard import write_scalars
     from train_smarter.terminal import echo, results_table
 
-    startup.configure_process(cfg.get("threads"))  # what older runs recorded has none
+    startup.configure_process(cfg.get("num_threads"))  # what older runs recorded has none
     run = build(cfg)
     step = load_weights(run.data, run.model, folder, checkpoint)
-    results = evaluate(run, cfg.split)
+    results = evaluate(run, cfg.splits)
     if run.trainer.is_global_zero:
         target = folder / "evaluate" / "results.json"
         files.write_json(target, {"checkpoint": str(checkpoint), **results})
         write_scalars(folder / "evaluate", results, step=step)
-        echo(f"{checkpoint}", results_table(results, cfg.split), f"written to {target}")
+        echo(f"{checkpoint}", results_table(results, cfg.splits), f"written to {target}")
 
 
 def evaluate(run: Components, splits: Sequence[SplitName], *, ckpt_path: str | None = None) -> dict[str, Any]:
@@ -59,7 +59,9 @@ def evaluate(run: Components, splits: Sequence[SplitName], *, ckpt_path: str | N
     run.trainer.test(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True, verbose=False)
     tested = run.model.test_metrics
     metrics = {f"{split}/{name}": value for split, tally in tested.items() for name, value in tally.scores().items()}
-    counted = {split: tally.confusion_matrix.tolist() for split, tally in tested.items() if hasattr(tally, "confusion_matrix")}
+    counted = {
+        split: tally.confusion_matrix.tolist() for split, tally in tested.items() if hasattr(tally, "confusion_matrix")
+    }
     return {**metrics, **({"confusion": counted} if counted else {})}
 
 

@@ -53,7 +53,7 @@ def run_export(cfg: DictConfig) -> None:
     from train_smarter.history.restore import load_weights
     from train_smarter.terminal import echo
 
-    startup.configure_process(cfg.get("threads"))
+    startup.configure_process(cfg.get("num_threads"))
     data, model = build_data(cfg), build_model(cfg)
     load_weights(data, model, folder, checkpoint)
     data.prepare_data()

@@ -70,7 +70,7 @@ def run_predict(cfg: DictConfig) -> None:
     from train_smarter.config.build import build_data, build_model
     from train_smarter.history.restore import load_weights
 
-    startup.configure_process(cfg.get("threads"))
+    startup.configure_process(cfg.get("num_threads"))
     device = device_of(own.device)
     data = build_data(cfg)
     sources = None if own.split else data.iter_inputs(own.input)

@@ -39,7 +39,7 @@ def rewrite_argv(argv: Sequence[str]) -> list[str]:
     for key in COMPARE_KEY:
         given = [word for word in argv if word.startswith(f"{key}=")]
         if len(given) > 1:
-            raise UserError(f"{' '.join(given)}: two runs are compared by report run=<one> against=<other>")
+            raise UserError(f"{' '.join(given)}: two runs are compared by report run=<one> compare_to=<other>")
         if given == [f"{key}="]:
             raise UserError(f"{key}= names no run: give `last`, a folder, or its name")
     if not any(word.startswith("-") for word in argv):
@@ -63,8 +63,8 @@ def run_report(cfg: DictConfig) -> None:
     _check_values(cfg)
     logs, folder = Path(cfg.paths.logs), None
     if cfg.run is None:
-        content, things = list_runs(logs, last=cfg.last)
-    elif cfg.against is not None:
+        content, things = list_runs(logs, last=cfg.limit)
+    elif cfg.compare_to is not None:
         folders = [find.find_run(str(cfg[key]), logs, key=key) for key in ("run", "against")]
         content, things = compare_runs(*folders)
     else:
@@ -91,13 +91,13 @@ def _write_page(folder: Path, output: Any) -> Path:
 def _check_values(cfg: DictConfig) -> None:
     if cfg.format not in FORMATS:
         raise UserError(f"format={cfg.format}: give {' or '.join(FORMATS)}{did_you_mean(str(cfg.format), FORMATS)}")
-    if not isinstance(cfg.last, int) or isinstance(cfg.last, bool) or cfg.last < 1:
+    if not isinstance(cfg.limit, int) or isinstance(cfg.limit, bool) or cfg.limit < 1:
         raise UserError(
-            f"last={format_value(cfg.last)}: give a whole number of at least 1, or run=last for the newest run"
+            f"limit={format_value(cfg.limit)}: give a whole number of at least 1, or run=last for the newest run"
         )
-    if cfg.against is not None and cfg.run is None:
-        raise UserError(f"against={cfg.against} needs a run to compare: add run=last, or run=<folder>")
-    if cfg.output is not None and (cfg.run is None or cfg.against is not None or cfg.format == "json"):
+    if cfg.compare_to is not None and cfg.run is None:
+        raise UserError(f"compare_to={cfg.compare_to} needs a run to compare: add run=last, or run=<folder>")
+    if cfg.output is not None and (cfg.run is None or cfg.compare_to is not None or cfg.format == "json"):
         raise UserError(f"output={cfg.output}: a page is written of one run or multirun: report run=last output=<file>")
 
 

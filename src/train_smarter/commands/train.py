@@ -86,7 +86,7 @@ def _objective_value(cfg: DictConfig, folder: Path) -> Any:
 
 def _report_already_done(cfg: DictConfig, folder: Path) -> Any:
     results = files.read_json(folder / "results.json")
-    best: float | None = results.get("best")
+    best: float | None = results.get("best_value")
     verb, steps = "rerun" if schedule_needs_length(cfg) else "resume", cfg.trainer.get("max_steps") or -1
     epochs = int(results.get("epochs") or 0)
     more = f"trainer.max_steps={2 * steps}" if steps > 0 else f"trainer.max_epochs={epochs + 10}"
@@ -104,7 +104,7 @@ def _fit_and_finish(cfg: DictConfig, folder: Path, *, over: bool = False) -> Non
     from train_smarter.callbacks.epoch_logger import EpochLogger
     from train_smarter.config.build import build
 
-    startup.configure_process(cfg.threads)
+    startup.configure_process(cfg.num_threads)
     seed_everything(cfg.seed, verbose=False)
     journal = EpochLogger(folder, training_done=over)
     trial = _trial_callbacks(cfg)
@@ -115,7 +115,7 @@ def _fit_and_finish(cfg: DictConfig, folder: Path, *, over: bool = False) -> Non
         logger.log_hyperparams(chosen)
     # A search never looks at the test split: it is asked once, of the winner.
     results = train(run, monitor=cfg.monitor, fit=cfg.train, test=cfg.test and not trial, ckpt_path=cfg.ckpt_path)
-    results |= {"seconds": journal.elapsed, "seconds_per_epoch": journal.seconds_per_epoch}
+    results |= {"seconds": journal.elapsed, "train_epoch_seconds_median": journal.seconds_per_epoch}
     if trial and trial[0].pruned is not None:
         results["pruned"] = trial[0].pruned
     if run.trainer.is_global_zero:
@@ -147,8 +147,8 @@ def train(
         ckpt_path: a checkpoint to go on from, or to evaluate.
 
     Returns:
-        The metrics by name (`test/accuracy`), their `confusion` counts, and `monitor`, `best`, `best_epoch`, `epochs`,
-        `checkpoint`; `best` is the monitored value of the best checkpoint, not of the last epoch.
+        The metrics by name (`test/accuracy`), their `confusion` counts, and `monitor`, `best_value`, `best_epoch`,
+        `epochs`, `checkpoint`; `best_value` is the monitored value of the best checkpoint, not of the last epoch.
     """
     from train_smarter.commands.evaluate import evaluate
 
@@ -175,7 +175,7 @@ def _best_checkpoint(run: Components, monitor: str, ckpt_path: str | None) -> di
     best = getattr(run.trainer.checkpoint_callback, "best_model_score", None)
     value = run.trainer.callback_metrics.get(monitor) if best is None else best
     epoch = torch.load(ckpt_path, map_location="cpu", mmap=True, weights_only=True)["epoch"] if ckpt_path else None
-    return {"best": None if value is None else float(value), "best_epoch": epoch, "checkpoint": ckpt_path}
+    return {"best_value": None if value is None else float(value), "best_epoch": epoch, "checkpoint": ckpt_path}
 
 
 def _write_results(run: Components, results: dict[str, Any], folder: Path, chosen: dict[str, Any]) -> None:
@@ -184,7 +184,9 @@ def _write_results(run: Components, results: dict[str, Any], folder: Path, chose
     from train_smarter.run.tensorboard import log_hparams
 
     files.write_json(folder / "results.json", results)
-    shown = {results["monitor"]: results["best"]} | {name: results.get(name) for name in ("test/accuracy", "test/f1")}
+    shown = {results["monitor"]: results["best_value"]} | {
+        name: results.get(name) for name in ("test/accuracy", "test/f1")
+    }
     log_hparams(run.trainer, choices=chosen, metrics={name: v for name, v in shown.items() if v is not None})
     if run_trial.current_trial() is not None:
         return

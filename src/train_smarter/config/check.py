@@ -54,7 +54,7 @@ RULES: dict[str, Rule] = {
     "seed": _or_null(SEED_RANGE),
     "data.split_seed": SEED_RANGE,
     "mode": (lambda v: v in ("min", "max"), "min or max"),
-    "threads": _or_null(POSITIVE_INT),
+    "num_threads": _or_null(POSITIVE_INT),
     "train": BOOL,
     "test": BOOL,
     "data.batch_size": POSITIVE_INT,
@@ -63,12 +63,12 @@ RULES: dict[str, Rule] = {
     "data.test_fraction": OPEN_FRACTION,
     "data.folds": (lambda v: _is_int(v) and v >= 2, "a whole number of at least 2"),
     "data.fold": _or_null((lambda v: _is_int(v) and v >= 0, "a whole number from 0 to data.folds - 1")),
-    "data.length": POSITIVE_INT,
+    "data.max_length": POSITIVE_INT,
     "data.vocab_size": (lambda v: _is_int(v) and v >= 3, "a whole number of at least 3"),
     "model.dropout": FRACTION_FROM_0,
     "model.label_smoothing": FRACTION_FROM_0,
     "model.hidden": POSITIVE_INT,
-    "model.share": NON_NEGATIVE_INT,
+    "model.lstm_weight": NON_NEGATIVE_INT,
     "model.batch_norm": BOOL,
     "model.compile": _or_null((lambda v: v in COMPILE_MODES, "one of " + ", ".join(COMPILE_MODES))),
     "data.on_device": _or_null(BOOL),
@@ -83,7 +83,7 @@ RULES: dict[str, Rule] = {
     "trainer.gradient_clip_val": _or_null(POSITIVE_NUMBER),
     "trainer.log_every_n_steps": POSITIVE_INT,
     "callbacks.early_stopping.patience": POSITIVE_INT,
-    "split": (lambda v: _is_subset(v, ["train", "val", "test"]), "some of [train,val,test]"),
+    "splits": (lambda v: _is_subset(v, ["train", "val", "test"]), "some of [train,val,test]"),
 }
 
 # Loggers that come with an extra of the same name, and the module that it brings.
@@ -172,10 +172,11 @@ def _check_monitor(cfg: DictConfig) -> Iterator[str]:
 
 
 def _check_objective(cfg: DictConfig) -> Iterator[str]:
-    wanted = cfg.get("objective", cfg.get("monitor"))
+    wanted = cfg.get("optimized_metric", cfg.get("monitor"))
     for name in wanted if isinstance(wanted, ListConfig) else [wanted]:
         if name not in OBJECTIVES:
-            yield f"objective={name}: give one or more of {', '.join(OBJECTIVES)}{did_you_mean(str(name), OBJECTIVES)}"
+            hint = did_you_mean(str(name), OBJECTIVES)
+            yield f"optimized_metric={name}: give one or more of {', '.join(OBJECTIVES)}{hint}"
 
 
 def _check_run(cfg: DictConfig) -> Iterator[str]:

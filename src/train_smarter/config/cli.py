@@ -79,7 +79,7 @@ def _escape_printed_controls() -> None:
     def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         print(
             escape_controls_in_lines("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr
-        )  # noqa: T201
+        )
 
     warnings.formatwarning, sys.excepthook = formatwarning, excepthook
 

@@ -34,7 +34,7 @@ class Data(LightningDataModule):
         folds, fold: with `fold` f set, validation is the f-th of `folds` disjoint stratified pieces of train.
         split_seed: fixes the splits; independent of the training seed.
         seed: fixes order and augmentation, with the epoch.
-        plain: training examples come in the same order each epoch, and without augmentation.
+        shuffle: False: training examples come in the same order each epoch, and without augmentation.
         download: fetch files that are missing; False: nothing is written to the data set's folder, caches included.
         on_device: keep the examples on the model's GPU, where a batch costs next to nothing; None: if all of them take
             at most half of its free memory.
@@ -51,7 +51,7 @@ class Data(LightningDataModule):
         "batch_size",
         "eval_batch_size",
         "seed",
-        "plain",
+        "shuffle",
         "on_device",
         "may_download",
         "skip",
@@ -72,7 +72,7 @@ class Data(LightningDataModule):
         fold: int | None = None,
         split_seed: int = 0,
         seed: int = 0,
-        no_shuffle_no_augment: bool = False,
+        shuffle: bool = True,
         on_device: bool | None = None,
         download: bool = True,
     ) -> None:
@@ -80,7 +80,7 @@ class Data(LightningDataModule):
         self.may_download = download
         self.num_classes, self.batch_size, self.eval_batch_size = num_classes, batch_size, eval_batch_size
         self.val_fraction, self.test_fraction, self.folds, self.fold = val_fraction, test_fraction, folds, fold
-        self.split_seed, self.seed, self.plain, self.on_device = split_seed, seed, no_shuffle_no_augment, on_device
+        self.split_seed, self.seed, self.shuffle, self.on_device = split_seed, seed, shuffle, on_device
         self.class_names: list[str] = []
         self.examples: dict[SplitName, Examples] = {}
         self._placed: dict[tuple[SplitName, torch.device], Examples] = {}
@@ -180,8 +180,8 @@ class Data(LightningDataModule):
         """The classes that were read, which have to be those of the run that is gone back to."""
         if self.class_names and self.class_names != list(names):
             raise UserError(
-                f"{type(self).__name__} has the classes {list(names)}, but the run was trained on {self.class_names}: give "
-                "data with the same classes, in the same order"
+                f"{type(self).__name__} has the classes {list(names)}, but the run was trained on {self.class_names}: "
+                "give data with the same classes, in the same order"
             )
         self.class_names = list(names)
 
@@ -228,7 +228,7 @@ class Data(LightningDataModule):
             length,
             batch_size=self.batch_size if training else self.eval_batch_size,
             shuffle_seed=self.seed if training else None,
-            reshuffle=not (self.plain or getattr(self.trainer, "overfit_batches", False)),
+            reshuffle=self.shuffle and not getattr(self.trainer, "overfit_batches", False),
             rank=rank,
             world=world,
         )

@@ -94,7 +94,7 @@ class ImageData(Data):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 (Lightning's hook)
         images, labels = batch
-        if self.augment and not self.plain and self.trainer is not None and self.trainer.training:
+        if self.augment and self.shuffle and self.trainer is not None and self.trainer.training:
             images = self.augment_images(images)
         images = self.normalize(images)
         if self.trainer is not None:  # Lightning has done this to bytes, before they became floats

@@ -28,7 +28,7 @@ from train_smarter.errors import UserError
 log = logging.getLogger(__name__)
 
 
-TRUNCATION_SIDES = ("start", "end")
+TRUNCATION_SIDES = ("left", "right")
 CACHE_VERSION = 2  # raise it when the code below makes something else of the same settings
 
 
@@ -40,7 +40,7 @@ class TextData(Data):
     Args:
         vocab_size: ids in all, padding and unknown included; a model's embedding has exactly these rows.
         length: T, words kept of a text.
-        keep: which end of a longer text is kept, "start" or "end".
+        truncation_side: which end of a longer text is cut, "left" or "right".
         dir: the data folder; the encoded texts are cached in its folder `cache`. None: there is no cache.
     """
 
@@ -51,18 +51,19 @@ class TextData(Data):
         *,
         vocab_size: int,
         max_length: int,
-        truncation_side: str = "end",
+        truncation_side: str = "left",
         dir: str | None = None,  # noqa: A002
         **data: Any,
     ) -> None:
         super().__init__(**data)
         if truncation_side not in TRUNCATION_SIDES:
             raise UserError(
-                f"data.keep={truncation_side} is none of {', '.join(TRUNCATION_SIDES)}: the end of a long text that is kept"
+                f"data.truncation_side={truncation_side} is none of {', '.join(TRUNCATION_SIDES)}: "
+                "the end of a long text that is cut"
             )
         if vocab_size < 3 or max_length < 1:
-            raise UserError(f"data.vocab_size={vocab_size} must be at least 3, data.length={max_length} at least 1")
-        self.vocab_size, self.length, self.keep = vocab_size, max_length, truncation_side
+            raise UserError(f"data.vocab_size={vocab_size} must be at least 3, data.max_length={max_length} at least 1")
+        self.vocab_size, self.max_length, self.truncation_side = vocab_size, max_length, truncation_side
         self.dir = None if dir is None else data_dir(dir)
         self.tokenizer_json: str | None = None  # the tokenizer, as JSON; from setup or load_preprocess on
         self.num_removed = {"in test": 0, "repeated": 0}
@@ -83,7 +84,7 @@ class TextData(Data):
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """N texts -> ids (N, T), int64; after `setup` or `load_preprocess`."""
         ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
-        return torch.tensor(ids, dtype=torch.long).view(-1, self.length)
+        return torch.tensor(ids, dtype=torch.long).view(-1, self.max_length)
 
     def decode(self, tokens: Tensor) -> str:
         """Ids (T,) -> the words that the model sees, padding left out."""
@@ -122,7 +123,7 @@ class TextData(Data):
         return {name: Examples(self.encode_texts(e.inputs).to(small), e.labels) for name, e in splits.items()}
 
     def _wordless(self) -> Tokenizer:
-        return build_tokenizer(length=self.length, keep=self.keep)
+        return build_tokenizer(max_length=self.max_length, truncation_side=self.truncation_side)
 
     # ---- a user's own input
 
@@ -141,12 +142,20 @@ class TextData(Data):
 
     def preprocess(self) -> dict[str, Any]:
         assert self.tokenizer_json is not None, "the vocabulary comes from setup or load_preprocess"
-        recorded = {"length": self.length, "keep": self.keep, "tokenizer": self.tokenizer_json}
+        recorded = {
+            "max_length": self.max_length,
+            "truncation_side": self.truncation_side,
+            "tokenizer": self.tokenizer_json,
+        }
         return {**super().preprocess(), **recorded}
 
     def load_preprocess(self, preprocess: dict[str, Any]) -> None:
         super().load_preprocess(preprocess)
-        self.length, self.keep, self.tokenizer_json = preprocess["length"], preprocess["keep"], preprocess["tokenizer"]
+        self.max_length, self.truncation_side, self.tokenizer_json = (
+            preprocess["max_length"],
+            preprocess["truncation_side"],
+            preprocess["tokenizer"],
+        )
         if (known := self.tokenizer.get_vocab_size()) > self.vocab_size:
             raise UserError(f"data.vocab_size={self.vocab_size}, but the recorded tokenizer knows {known} ids")
 

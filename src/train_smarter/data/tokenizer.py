@@ -14,7 +14,7 @@ from tokenizers.trainers import WordLevelTrainer
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
 
 
-def build_tokenizer(*, length: int, keep: str) -> Tokenizer:
+def build_tokenizer(*, max_length: int, truncation_side: str) -> Tokenizer:
     """A tokenizer that cleans, finds the words, cuts and pads to `length`, but knows no word yet."""
     tokenizer = Tokenizer(WordLevel({PADDING: 0, UNKNOWN: 1}, unk_token=UNKNOWN))
     tokenizer.normalizer = Steps(
@@ -30,8 +30,8 @@ def build_tokenizer(*, length: int, keep: str) -> Tokenizer:
     # Letters and digits, apostrophes within a word ("don't"); everything between is left out.
     word = r"[\p{L}\p{N}][\p{L}\p{N}\p{M}]*"
     tokenizer.pre_tokenizer = Split(Regex(f"{word}('{word})*"), behavior="removed", invert=True)
-    tokenizer.enable_truncation(length, direction="left" if keep == "end" else "right")
-    tokenizer.enable_padding(length=length, pad_id=0, pad_token=PADDING, direction="right")
+    tokenizer.enable_truncation(max_length, direction=truncation_side)
+    tokenizer.enable_padding(length=max_length, pad_id=0, pad_token=PADDING, direction="right")
     return tokenizer
 
 

@@ -16,7 +16,7 @@ def distribution_shift(evidence: Evidence, limits: Limits) -> Finding | None:
     far = {
         name: distance
         for name, distance in evidence.facts.shift.items()
-        if distance > (limits.words if name == "shares of words" else limits.shifted)
+        if distance > (limits.max_token_difference if name == "shares of words" else limits.max_mean_shift)
     }
     if far:
         name = max(far, key=lambda feature: far[feature])
@@ -32,11 +32,11 @@ def _shift_from_the_start(evidence: Evidence, limits: Limits) -> Finding | None:
     Not so of few examples, nor of a network that knows them from before.
     """
     (train, val), facts = evidence.pairs("accuracy"), evidence.facts
-    known = facts.first_loss is not None and facts.first_loss < limits.learned * chance_level(facts)[0]
-    if not val or evidence.epochs("val/accuracy")[0] or known or sum(facts.train_classes) < limits.enough:
+    known = facts.first_loss is not None and facts.first_loss < limits.learned_loss_vs_chance * chance_level(facts)[0]
+    if not val or evidence.epochs("val/accuracy")[0] or known or sum(facts.train_classes) < limits.min_train_examples:
         return None
     error = standard_error(val[0], facts.val_examples)
-    if train[0] - val[0] < max(limits.gap, 2 * limits.errors * error):
+    if train[0] - val[0] < max(limits.max_accuracy_gap, 2 * limits.min_standard_errors * error):
         return None
     told = f"already in the first epoch, train/accuracy is {train[0]:.3f} and val/accuracy {val[0]:.3f}"
     return Finding("distribution_shift", "warning", f"{told}: they are not of one distribution", "epoch 0")
@@ -48,7 +48,7 @@ def label_noise(evidence: Evidence, limits: Limits) -> Finding | None:
     if len(val) < 4:
         return None
     error, best = error_rate(evidence), val.index(max(val))
-    if max(val) <= chance + limits.errors * error and losses[-1] < limits.stuck * loss:
+    if max(val) <= chance + limits.min_standard_errors * error and losses[-1] < limits.max_loss_vs_chance * loss:
         told = (
             f"val/accuracy {max(val):.3f} is that of guessing ({chance:.3f}), while train/loss fell to {losses[-1]:.3g}"
         )
@@ -57,7 +57,7 @@ def label_noise(evidence: Evidence, limits: Limits) -> Finding | None:
     if len(after) < 3:
         return None
     fall, rise = val[best] - late_epochs(after), train[-1] - train[best]
-    if fall < max(limits.falling, 2 * error) or rise < limits.falling:
+    if fall < max(limits.min_accuracy_fall, 2 * error) or rise < limits.min_accuracy_fall:
         return None
     epoch = evidence.epochs("val/accuracy")[best]
     told = f"val/accuracy fell from {val[best]:.3f} by {fall:.3f} while train/accuracy went on from {train[best]:.3f}"
@@ -71,7 +71,7 @@ def label_noise(evidence: Evidence, limits: Limits) -> Finding | None:
 
 def class_imbalance(evidence: Evidence, limits: Limits) -> Finding | None:
     counts = [count for count in evidence.facts.train_classes if count]
-    if len(counts) < 2 or max(counts) < limits.imbalance * min(counts):
+    if len(counts) < 2 or max(counts) < limits.max_class_ratio * min(counts):
         return None
     rare = evidence.facts.train_classes.index(min(counts))
     told = f"{min(counts)} examples of one class, {max(counts)} of another: accuracy says little, look at f1"
@@ -85,7 +85,7 @@ def class_never_predicted(evidence: Evidence, limits: Limits) -> Finding | None:
         told = f"no training example of {len(absent)} of {len(facts.names)} classes: it cannot be learned"
         return Finding("class_never_predicted", "problem", told, join_names("class", absent))
     _, chance = chance_level(facts)
-    if max(evidence.curve("val/accuracy"), default=0.0) <= chance + limits.errors * error_rate(evidence):
+    if max(evidence.curve("val/accuracy"), default=0.0) <= chance + limits.min_standard_errors * error_rate(evidence):
         return None  # it knows nothing: that there are classes which it does not choose says no more
     rows = facts.confusion
     never = [name for i, name in enumerate(facts.names) if rows and sum(rows[i]) and not sum(row[i] for row in rows)]

@@ -27,33 +27,33 @@ class Finding:
 class Limits:
     """From where on something is a finding. What each number means, and why it is so, stands in the callback's YAML."""
 
-    broken_first_loss: float
-    rising: float
-    overshot: float
-    slow_update: float
-    learned: float
-    vanished: float
-    stuck: float
-    exploded: float
-    dead: float
-    all_dead: float
-    gap: float
-    large_gap: float
-    errors: float
-    fitted: float
-    plateau: float
-    annealed: float
-    improving: float
-    worthwhile: float
-    fits: float
-    enough: float
-    shifted: float
-    words: float
-    falling: float
-    imbalance: float
-    waiting: float
-    wait_ms: float
-    luck: float
+    max_first_loss_vs_chance: float
+    max_loss_rise: float
+    max_update_ratio: float
+    min_update_ratio: float
+    learned_loss_vs_chance: float
+    min_gradient_ratio: float
+    max_loss_vs_chance: float
+    max_gradient_vs_weight: float
+    max_dead_relu_fraction: float
+    blocking_dead_relu_fraction: float
+    max_accuracy_gap: float
+    large_accuracy_gap: float
+    min_standard_errors: float
+    fitted_loss_vs_chance: float
+    min_loss_drop_per_epoch: float
+    annealed_lr_fraction: float
+    min_drop_still_improving: float
+    min_loss_worth_training: float
+    fitted_accuracy: float
+    min_train_examples: float
+    max_mean_shift: float
+    max_token_difference: float
+    min_accuracy_fall: float
+    max_class_ratio: float
+    max_data_wait_fraction: float
+    min_data_wait_ms: float
+    max_standard_error: float
 
 
 Rule = Callable[[Evidence, Limits], "Finding | None"]

@@ -31,13 +31,17 @@ def _judge_fit(evidence: Evidence) -> tuple[float, float] | None:
 def overfitting(evidence: Evidence, limits: Limits) -> Finding | None:
     pair = _judge_fit(evidence)
     losses = evidence.curve("val/loss")
-    if pair is None or len(losses) < 2 or pair[0] - pair[1] < max(limits.gap, limits.errors * error_rate(evidence)):
+    if (
+        pair is None
+        or len(losses) < 2
+        or pair[0] - pair[1] < max(limits.max_accuracy_gap, limits.min_standard_errors * error_rate(evidence))
+    ):
         return None
     train, val = pair
     least, epochs = losses.index(min(losses)), evidence.epochs("val/loss")
     rises = least < len(losses) - 1
     rose = f", val/loss from {losses[least]:.3g} (epoch {epochs[least]}) to {losses[-1]:.3g}" if rises else ""
-    severity: Severity = "problem" if train - val >= limits.large_gap else "warning"
+    severity: Severity = "problem" if train - val >= limits.large_accuracy_gap else "warning"
     return Finding("overfitting", severity, f"accuracy {train:.3f} on train, {val:.3f} on validation{rose}")
 
 
@@ -45,14 +49,21 @@ def underfitting(evidence: Evidence, limits: Limits) -> Finding | None:
     """It has stopped to learn before it fits its own training examples."""
     pair, losses = _judge_fit(evidence), evidence.curve("train/loss")
     loss, _ = chance_level(evidence.facts)
-    if pair is None or not evidence.facts.training_done or len(losses) < 4 or pair[0] - pair[1] >= limits.gap:
+    if (
+        pair is None
+        or not evidence.facts.training_done
+        or len(losses) < 4
+        or pair[0] - pair[1] >= limits.max_accuracy_gap
+    ):
         return None
-    fits = losses[-1] < limits.fitted * loss or pair[0] >= limits.fits
-    if fits or relative_decrease(losses, max(3, len(losses) // 3)) >= limits.plateau:
+    fits = losses[-1] < limits.fitted_loss_vs_chance * loss or pair[0] >= limits.fitted_accuracy
+    if fits or relative_decrease(losses, max(3, len(losses) // 3)) >= limits.min_loss_drop_per_epoch:
         return None
     told = f"train/accuracy stays at {pair[0]:.3f}, train/loss at {losses[-1]:.3g} where guessing has {loss:.3g}"
     # A schedule that ends near zero stands still in any case.
-    annealed = evidence.facts.rate is not None and evidence.facts.rate < limits.annealed * evidence.facts.peak_rate
+    annealed = (
+        evidence.facts.rate is not None and evidence.facts.rate < limits.annealed_lr_fraction * evidence.facts.peak_rate
+    )
     return Finding("underfitting", "note" if annealed else "warning", f"{told}: the model cannot hold more")
 
 
@@ -63,12 +74,13 @@ def _still_learns(evidence: Evidence, limits: Limits, *, steps: int) -> bool:
     """
     loss, _ = chance_level(evidence.facts)
     curves = [curve[-steps - 1 :] for curve in evidence.pairs("loss")]
-    if min(map(len, curves)) < 2 or curves[1][-1] < limits.worthwhile * loss:
+    if min(map(len, curves)) < 2 or curves[1][-1] < limits.min_loss_worth_training * loss:
         return False
     falls = all(after < before for curve in curves for before, after in pairwise(curve))
-    begins = curves[0][-1] > limits.stuck * loss
+    begins = curves[0][-1] > limits.max_loss_vs_chance * loss
     fast = (
-        min(relative_decrease(part, len(part)) for curve in curves for part in (curve, curve[-2:])) >= limits.improving
+        min(relative_decrease(part, len(part)) for curve in curves for part in (curve, curve[-2:]))
+        >= limits.min_drop_still_improving
     )
     return falls and (fast or begins)
 
@@ -108,9 +120,9 @@ def accuracy_noise(evidence: Evidence, limits: Limits) -> Finding | None:
     if (
         not evidence.facts.training_done
         or not values
-        or error < limits.luck
-        or max(values) <= chance + limits.errors * error
+        or error < limits.max_standard_error
+        or max(values) <= chance + limits.min_standard_errors * error
     ):
         return None
     told = f"val/accuracy {max(values):.4f} ± {error:.4f}, its standard error on {number} examples"
-    return Finding("luck", "note", f"{told}: a run that is better by less may only have been luckier")
+    return Finding("accuracy_noise", "note", f"{told}: a run that is better by less may only have been luckier")

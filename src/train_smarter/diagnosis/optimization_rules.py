@@ -13,7 +13,7 @@ from train_smarter.diagnosis.measurements import Evidence, Row
 def nan_loss(evidence: Evidence, limits: Limits) -> Finding | None:  # noqa: ARG001
     if broken := evidence.facts.nan_location:
         return Finding(
-            "loss_not_finite",
+            "nan_loss",
             "problem",
             f"the loss is no number any more from step {broken['step']} on; it began in the {broken['where']}",
             f"epoch {broken['epoch']}, batch {broken['batch']}",
@@ -26,12 +26,12 @@ def learning_rate_too_high(evidence: Evidence, limits: Limits) -> Finding | None
     losses, first, peak = evidence.curve("train/loss"), evidence.facts.first_loss, evidence.facts.update_peak
     if not losses or first is None:
         return None
-    severity: Severity = "problem" if losses[-1] > limits.stuck * loss else "warning"
+    severity: Severity = "problem" if losses[-1] > limits.max_loss_vs_chance * loss else "warning"
     worst = max(losses[:3])
-    if worst > limits.rising * max(first, loss):
+    if worst > limits.max_loss_rise * max(first, loss):
         told = f"training made the loss worse: {first:.3g} in the first step, {worst:.3g} over an epoch"
         return Finding("learning_rate_too_high", severity, told, f"epoch {losses.index(worst)}")
-    if peak and peak["size"] > limits.overshot:
+    if peak and peak["size"] > limits.max_update_ratio:
         told = f"a single step changed the weights by {peak['size']:.1f} times their size"
         return Finding("learning_rate_too_high", severity, told, f"epoch {peak['epoch']}")
     return None
@@ -40,10 +40,10 @@ def learning_rate_too_high(evidence: Evidence, limits: Limits) -> Finding | None
 def learning_rate_too_low(evidence: Evidence, limits: Limits) -> Finding | None:
     losses, (loss, _) = evidence.curve("train/loss"), chance_level(evidence.facts)
     updates = [row["update_ratio"] for rows in evidence.layers.values() for row in rows[:3] if "update_ratio" in row]
-    if len(losses) < 2 or not updates or losses[-1] < limits.learned * loss:
+    if len(losses) < 2 or not updates or losses[-1] < limits.learned_loss_vs_chance * loss:
         return None
     median = statistics.median(updates)
-    if not median < limits.slow_update:
+    if not median < limits.min_update_ratio:
         return None
     told = f"a step changes the weights by {median:.1e} of their size, and train/loss only fell to {losses[-1]:.3g}"
     return Finding("learning_rate_too_low", "problem", told, "all epochs")
@@ -54,18 +54,18 @@ def learning_rate_too_low(evidence: Evidence, limits: Limits) -> Finding | None:
 
 def _gradient_norms(rows: Sequence[Row]) -> list[float]:
     """Relative to the weights, in the first epochs."""
-    return [row["gradient_norm"] / max(row["weight_norm"], 1e-30) for row in rows[:3] if "gradient_norm" in row]
+    return [row["grad_norm"] / max(row["weight_norm"], 1e-30) for row in rows[:3] if "grad_norm" in row]
 
 
 def vanishing_gradients(evidence: Evidence, limits: Limits) -> Finding | None:
     sizes = {name: statistics.median(of) for name, rows in evidence.layers.items() if (of := _gradient_norms(rows))}
     if len(sizes) < 3 or len(evidence.curves) < 2 or not (last := list(sizes.values())[-1]):
         return None  # what begins at zero, as the last norm of a residual block does, has gradients a little later
-    weak = [name for name, size in sizes.items() if size < limits.vanished * last]
+    weak = [name for name, size in sizes.items() if size < limits.min_gradient_ratio * last]
     if not weak:
         return None
     losses, (loss, _) = evidence.curve("train/loss"), chance_level(evidence.facts)
-    severity: Severity = "problem" if losses and losses[-1] > limits.stuck * loss else "warning"
+    severity: Severity = "problem" if losses and losses[-1] > limits.max_loss_vs_chance * loss else "warning"
     least = min(sizes.values())
     told = f"the gradient of the weakest layer is {least / last:.0e} of the last layer's, each relative to its weights"
     return Finding("vanishing_gradients", severity, told, join_names("layer", weak))
@@ -74,24 +74,28 @@ def vanishing_gradients(evidence: Evidence, limits: Limits) -> Finding | None:
 def exploding_gradients(evidence: Evidence, limits: Limits) -> Finding | None:
     first, peak = evidence.facts.first_loss, evidence.facts.gradient_peak
     loss = math.log(max(2, len(evidence.facts.names)))  # of a network that knows nothing, not even what is frequent
-    if first is not None and first > limits.broken_first_loss * loss:
+    if first is not None and first > limits.max_first_loss_vs_chance * loss:
         told = f"the first loss is {first:.3g}, where guessing has {loss:.3g}: the weights are too large from the start"
         return Finding("exploding_gradients", "problem", told, "first step")
     step = evidence.facts.update_peak
-    overshot = step is not None and step["size"] > limits.overshot  # then they are large because the steps are
-    if peak is not None and peak["size"] > limits.exploded and not overshot:
+    overshot = step is not None and step["size"] > limits.max_update_ratio  # then they are large because the steps are
+    if peak is not None and peak["size"] > limits.max_gradient_vs_weight and not overshot:
         told = f"a gradient was {peak['size']:.3g} times as large as the weights"
         return Finding("exploding_gradients", "problem", told, f"epoch {peak['epoch']}")
     return None
 
 
 def dead_relus(evidence: Evidence, limits: Limits) -> Finding | None:
-    shares = {name: rows[-1]["dead"] for name, rows in evidence.layers.items() if "dead" in rows[-1]}
-    dead = {name: share for name, share in shares.items() if share >= limits.dead}
+    shares = {
+        name: rows[-1]["dead_relu_fraction"]
+        for name, rows in evidence.layers.items()
+        if "dead_relu_fraction" in rows[-1]
+    }
+    dead = {name: share for name, share in shares.items() if share >= limits.max_dead_relu_fraction}
     if not dead:
         return None
     worst = max(dead.values())
-    severity: Severity = "problem" if worst >= limits.all_dead else "warning"
+    severity: Severity = "problem" if worst >= limits.blocking_dead_relu_fraction else "warning"
     told = f"{worst:.0%} of a layer's ReLUs let nothing through, for any example"
     return Finding("dead_relus", severity, told, join_names("layer", list(dead)))
 
@@ -101,7 +105,12 @@ def dead_relus(evidence: Evidence, limits: Limits) -> Finding | None:
 
 def data_starvation(evidence: Evidence, limits: Limits) -> Finding | None:
     share, seconds = evidence.facts.data_wait, evidence.facts.step_wait
-    if share is None or seconds is None or share < limits.waiting or seconds * 1000 < limits.wait_ms:
+    if (
+        share is None
+        or seconds is None
+        or share < limits.max_data_wait_fraction
+        or seconds * 1000 < limits.min_data_wait_ms
+    ):
         return None
     told = f"{share:.0%} of the training time went by in waiting for a batch, {seconds * 1000:.1f} ms a step"
     return Finding("data_starvation", "warning", told)

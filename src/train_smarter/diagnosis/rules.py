@@ -59,13 +59,13 @@ RULES: tuple[Rule, ...] = (
 FIT_RULES = ("overfitting", "underfitting", "training_too_short", "early_stopping_too_soon", "label_noise")
 # What a finding explains, and so is not told beside it.
 EXPLAINS: dict[str, tuple[str, ...]] = {
-    "loss_not_finite": (
+    "nan_loss": (
         *FIT_RULES,
         "learning_rate_too_high",
         "dead_relus",
         "distribution_shift",
         "class_never_predicted",
-        "luck",
+        "accuracy_noise",
     ),
     "exploding_gradients": ("learning_rate_too_high", "vanishing_gradients", "underfitting", "training_too_short"),
     "learning_rate_too_high": (*FIT_RULES, "vanishing_gradients", "distribution_shift"),

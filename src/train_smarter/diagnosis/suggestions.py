@@ -230,7 +230,7 @@ def _against_data_wait(settings: Settings) -> list[tuple[str, Any]]:
 
 
 PROPOSALS: dict[str, Proposals] = {
-    "loss_not_finite": _against_nan,
+    "nan_loss": _against_nan,
     "exploding_gradients": _against_exploding,
     "learning_rate_too_high": lambda settings: [
         ("optimizer.lr", _lower_rate(settings)),

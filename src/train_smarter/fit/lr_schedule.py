@@ -15,7 +15,7 @@ class LRSchedule:
     """A torch scheduler, how often it steps, and a warm-up before it.
 
     Args:
-        factory: a partial of a torch scheduler; each keyword given as the word "total" is filled in with the number of
+        factory: a partial of a torch scheduler; each keyword given as the word "auto" is filled in with the number of
             intervals that the run has after its warm-up.
         interval: what one step of the schedule is, "step" (of the optimizer) or "epoch".
         warmup: intervals over which the rate first rises linearly from a hundredth.
@@ -25,12 +25,12 @@ class LRSchedule:
     def __init__(
         self,
         *,
-        factory: Callable[..., LRScheduler],
+        torch_scheduler: Callable[..., LRScheduler],
         interval: Literal["step", "epoch"] = "epoch",
         warmup: int = 0,
         monitor: str | None = None,
     ) -> None:
-        self.factory, self.interval, self.warmup, self.monitor = factory, interval, warmup, monitor
+        self.torch_scheduler, self.interval, self.warmup, self.monitor = torch_scheduler, interval, warmup, monitor
 
     def build(self, optimizer: Optimizer, trainer: Trainer) -> dict[str, Any]:
         """What `configure_optimizers` returns for an optimizer with this schedule."""
@@ -46,8 +46,8 @@ class LRSchedule:
         return {"optimizer": optimizer, "lr_scheduler": config | ({"monitor": self.monitor} if self.monitor else {})}
 
     def _fill_total(self, total: Callable[[], int]) -> Callable[[Optimizer], LRScheduler]:
-        keywords = getattr(self.factory, "keywords", {})
-        return partial(self.factory, **{name: total() for name, value in keywords.items() if value == "total"})
+        keywords = getattr(self.torch_scheduler, "keywords", {})
+        return partial(self.torch_scheduler, **{name: total() for name, value in keywords.items() if value == "auto"})
 
     def _total_steps(self, trainer: Trainer) -> Callable[[], int]:
         def total() -> int:

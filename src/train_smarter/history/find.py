@@ -71,8 +71,8 @@ def best_job(multirun: Path) -> Path:
     for job in jobs(multirun):
         if (job / "results.json").is_file():
             results = read_json(job / "results.json")
-            if isinstance(results.get("best"), int | float) and not results.get("pruned"):
-                values[job] = results["best"]
+            if isinstance(results.get("best_value"), int | float) and not results.get("pruned"):
+                values[job] = results["best_value"]
     if not values:
         raise UserError(f"{multirun} is a multirun in which no trial is done: give one of its folders")
     mode = OmegaConf.to_container(load_saved_config(next(iter(values))), resolve=False).get("mode")  # type: ignore[union-attr]

@@ -130,7 +130,7 @@ def _reject_frozen_changes(changed: dict[str, tuple[Any, Any]], cfg: DictConfig,
 
 def schedule_needs_length(cfg: DictConfig) -> bool:
     """Whether the schedule was laid out over the length of the run."""
-    return bool(cfg.get("scheduler")) and "total" in dict(cfg.scheduler.get("factory") or {}).values()
+    return bool(cfg.get("scheduler")) and "auto" in dict(cfg.scheduler.get("torch_scheduler") or {}).values()
 
 
 def _shown(value: Any) -> str:

@@ -99,5 +99,6 @@ class InputReader:
 
 def empty_input_message(given: str | None, batches: Any) -> str:
     if isinstance(batches, InputReader) and batches.unreadable:
-        return f"input={given}: none of {batches.unreadable} {batches.data.kind} could be read; the last is {batches.reason}"
+        count = f"{batches.unreadable} {batches.data.kind}"
+        return f"input={given}: none of {count} could be read; the last is {batches.reason}"
     return f"input={given}: nothing is there to predict"

@@ -90,7 +90,7 @@ def _environment_of(run: Content) -> Content:
 
 
 def _metrics_of(run: Content) -> Content:
-    names = ("best_epoch", "epochs", "seconds", "seconds_per_epoch")
+    names = ("best_epoch", "epochs", "seconds", "train_epoch_seconds_median")
     known = {f"best {run['monitor']}": run["best"], **{name: run[name] for name in names}, **run["results"]}
     return {name: value for name, value in known.items() if value is not None}
 

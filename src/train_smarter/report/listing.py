@@ -36,7 +36,7 @@ def list_runs(logs: Path, *, last: int) -> View:
     if not runs:
         raise UserError(f"there is no run under {home} yet: type train first, or give paths.logs=<folder>")
     rows = [summary(folder) for folder in sorted(runs, key=started_at, reverse=True)[:last]]
-    more = [f"\n{last} of {len(runs)} runs; for all of them type report last={len(runs)}"] if last < len(runs) else []
+    more = [f"\n{last} of {len(runs)} runs; for all of them type report limit={len(runs)}"] if last < len(runs) else []
     return rows, [format_table(map(row_of, rows), *COLUMNS), *_damage_lines(rows), *more]
 
 
@@ -77,8 +77,8 @@ def near_ties(rows: Sequence[Content]) -> list[str]:
         return []
     error = accuracy_noise(rows[0], near[0])
     return [
-        f"{_pluralize(len(near), 'job')} within one standard error of the best ({error:.4f} on {rows[0]['val_examples']} "
-        "validation examples): which of them is better takes more seeds to tell"
+        f"{_pluralize(len(near), 'job')} within one standard error of the best ({error:.4f} on "
+        f"{rows[0]['val_examples']} validation examples): which of them is better takes more seeds to tell"
     ]
 
 

@@ -239,17 +239,19 @@ def _layers_section(path: Path, most: int) -> Content:
     for row in files.read_csv(path):
         layers.setdefault(row["layer"], []).append(row)
     titles = {
-        "gradient_norm": "gradient norm",
+        "grad_norm": "gradient norm",
         "weight_norm": "weight norm",
         "update_ratio": "size of a step / weights",
-        "dead": "share of dead units",
+        "dead_relu_fraction": "share of dead units",
     }
     plots = []
     for column, title in titles.items():
         series = {name: _curve_points(rows, column) for name, rows in list(layers.items())[:most]}
         if any(y > 0 for points in series.values() for _, y in points):
             alt = f"{title} of each layer over the epochs"
-            plots.append(run_plots.layers(title, series, log=column != "dead", name=f"layers-{column}", alt=alt))
+            plots.append(
+                run_plots.layers(title, series, log=column != "dead_relu_fraction", name=f"layers-{column}", alt=alt)
+            )
     return {"plots": plots} if plots else {"missing": f"{path.name} holds no numbers.", "again": ""}
 
 
@@ -257,7 +259,7 @@ def _time_section(path: Path, run: Content, folder: Path) -> Content:
     points = _curve_points(files.read_csv(path), "seconds")
     results = files.read_json(folder / "results.json") if (folder / "results.json").is_file() else {}
     told = {"all of it": format_duration(run["seconds"])} if run["seconds"] is not None else {}
-    each = run["seconds_per_epoch"] or (median(y for _, y in points[1:] or points) if points else None)
+    each = run["train_epoch_seconds_median"] or (median(y for _, y in points[1:] or points) if points else None)
     if each:
         told["training batches of an epoch (median)"] = f"{each:.3g} s"
         if seen := _examples_per_epoch(folder, results):

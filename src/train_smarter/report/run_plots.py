@@ -44,7 +44,7 @@ def curves(title: str, series: Mapping[str, Points], *, best: float | None = Non
     """A line for each of `series`, named by its split; `best`: the epoch that was kept."""
     figure, axes = new_figure(title=title)
     for place, (name, points) in enumerate(series.items()):
-        style = {"marker": "o", "markersize": 2.5} if len(points) <= 40 else {}
+        style: dict[str, Any] = {"marker": "o", "markersize": 2.5} if len(points) <= 40 else {}
         axes.plot(*zip(*points, strict=True), label=name, color=SPLIT.get(name, SERIES[place]), **style)  # type: ignore[arg-type]
     if best is not None:
         axes.axvline(best, color=FOREGROUND, alpha=0.5, linewidth=1, linestyle=":", label="best")
@@ -133,10 +133,10 @@ def layers(title: str, series: Mapping[str, Points], *, log: bool = True) -> Dra
     figure, axes = new_figure(WIDTH, HEIGHT + 0.16 * -(-len(positive) // 3), title)
     titles = {}
     for place, (name, points) in enumerate(positive.items()):
-        style = {"marker": "o", "markersize": 2.5} if len(points) <= 40 else {}
+        style: dict[str, Any] = {"marker": "o", "markersize": 2.5} if len(points) <= 40 else {}
         axes.plot(
             *zip(*points, strict=True), label=_ellipsize_left(name), color=SERIES[place], gid=f"layer-{place}", **style
-        )  # type: ignore[arg-type]
+        )
         titles[f"layer-{place}"] = name
     if log and positive:
         log_scale(axes.yaxis)

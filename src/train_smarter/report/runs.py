@@ -34,7 +34,7 @@ def summary(folder: Path) -> Content:
 
 def _read_summary(folder: Path, note: Content, results: Content) -> Content:
     status, chosen = record.status(folder), choices_of(folder)
-    monitor, best = results.get("monitor", note.get("monitor")), results.get("best", note.get("best"))
+    monitor, best = results.get("monitor", note.get("monitor")), results.get("best_value", note.get("best_value"))
     if best is None and (row := run_results.best_row(folder / "metrics.csv", monitor, note.get("mode"))):
         best = float(row[str(monitor)])
     return {
@@ -115,7 +115,7 @@ def run_sections(folder: Path) -> Content:
             "host": note.get("host"),
             "best_epoch": _to_number(results.get("best_epoch", note.get("best_epoch"))),
             "epochs": _to_number(results.get("epochs")),
-            "seconds_per_epoch": _to_number(results.get("seconds_per_epoch")),
+            "train_epoch_seconds_median": _to_number(results.get("train_epoch_seconds_median")),
             "results": {name: _to_number(value) for name, value in results.items() if "/" in name},
             "checkpoints": checkpoints,
             "untested": _untested_message(folder, run["status"], results),

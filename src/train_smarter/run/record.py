@@ -52,7 +52,7 @@ class Record:
             "monitor": cfg.get("monitor"),
             "mode": cfg.get("mode"),
             "host": platform.node(),
-            "process": os.getpid(),
+            "pid": os.getpid(),
             "process_start": process_start_time(os.getpid()),
         }
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ class Record:
         self.content |= {
             "status": status,
             "end": now(),
-            "best": best and float(best[self.content["monitor"]]),
+            "best_value": best and float(best[self.content["monitor"]]),
             "best_epoch": best and int(best["epoch"]),
             "checkpoints": {path.stem: str(path.relative_to(self.folder)) for path in checkpoints},
         }
@@ -111,7 +111,7 @@ def status(folder: Path) -> str:
     if noted != "running":
         return noted if noted in FINAL_STATUSES else "unknown"
     if content.get("host") == platform.node() and content.get("process_start"):
-        alive = process_start_time(content.get("process")) == content["process_start"]
+        alive = process_start_time(content.get("pid")) == content["process_start"]
         return "running" if alive else "killed"
     age = time.time() - (folder / "record.json").stat().st_mtime
     return "running" if age < 5 * HEARTBEAT else "unknown"

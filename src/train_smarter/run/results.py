@@ -42,19 +42,19 @@ def read_objective(folder: Path, cfg: DictConfig) -> float | tuple[float, ...] |
 
     None where the monitored metric was never measured.
 
-    `cfg.objective` names values of results.json, where that of the monitored metric stands as `best`; or of
+    `cfg.optimized_metric` names values of results.json, where that of the monitored metric is `best_value`; or of
     metrics.csv, of which the row of the best epoch is taken.
     """
     results = read_json(folder / "results.json")
-    if results["best"] is None:
+    if results["best_value"] is None:
         return None
     row = best_row(folder / "metrics.csv", cfg.monitor, cfg.get("mode")) or {}
-    known = row | results | {cfg.monitor: results["best"]}
-    wanted = cfg.get("objective", cfg.monitor)
+    known = row | results | {cfg.monitor: results["best_value"]}
+    wanted = cfg.get("optimized_metric", cfg.monitor)
     names = [wanted] if isinstance(wanted, str) else list(wanted)
     missing = [name for name in names if known.get(name) in (None, "")]
     if missing:
-        raise UserError(f"objective={missing[0]}: the run has no such value")
+        raise UserError(f"optimized_metric={missing[0]}: the run has no such value")
     values = tuple(float(known[name]) for name in names)
     return values[0] if isinstance(wanted, str) else values
 

@@ -25,7 +25,7 @@ class Pruning(Callback):
     """Reports each validation to the study, and stops the run where the study's pruner says so.
 
     Args:
-        ticket: which trial the run is.
+        trial_ref: which trial the run is.
         monitor: the metric that is reported.
 
     Attributes:
@@ -33,7 +33,7 @@ class Pruning(Callback):
     """
 
     def __init__(self, trial_ref: TrialRef, *, monitor: str) -> None:
-        self.ticket, self.monitor = trial_ref, monitor
+        self.trial_ref, self.monitor = trial_ref, monitor
         self.validations = 0
         self.pruned: int | None = None
 
@@ -41,7 +41,7 @@ class Pruning(Callback):
     def trial(self) -> "Trial":
         trusted = execution_whitelist(("optuna.pruners.*",), reset=True)
         pruner = instantiate(HydraConfig.get().sweeper.pruner, _execution_whitelist_=trusted)
-        return load_trial(self.ticket, pruner)
+        return load_trial(self.trial_ref, pruner)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         from optuna.exceptions import UpdateFinishedTrialError
@@ -70,7 +70,7 @@ class Pruning(Callback):
         try:
             self.trial.report(value, self.validations)
         except UpdateFinishedTrialError:  # by another process, which took this one for dead
-            log.warning("trial %d was closed meanwhile", self.ticket.number)
+            log.warning("trial %d was closed meanwhile", self.trial_ref.number)
             return True
         return self.trial.should_prune()
 

@@ -131,10 +131,10 @@ class SharedStudy:
                 self.optuna.set_user_attr("search", search)
                 return
         changed = [
-            f"\n  {key}: {_format_setting(search.get(part, {}).get(key))} instead of {_format_setting(noted.get(part, {}).get(key))}"
+            f"\n  {key}: {_format_setting(now)} instead of {_format_setting(before)}"
             for part in search
             for key in dict.fromkeys([*noted.get(part, {}), *search[part]])
-            if search[part].get(key) != noted.get(part, {}).get(key)
+            if (now := search[part].get(key)) != (before := noted.get(part, {}).get(key))
         ]
         if changed:
             raise UserError(
@@ -161,7 +161,7 @@ class SharedStudy:
             self.optuna.sampler = self.sampler(len(self.trials))
             trial = self.optuna.ask()
             self.suggest(trial)
-            trial.set_user_attr("owner", {"host": platform.node(), "process": os.getpid(), "start": _own_start_time()})
+            trial.set_user_attr("owner", {"host": platform.node(), "pid": os.getpid(), "start": _own_start_time()})
             return trial
 
     def enqueue(self, points: Sequence[Mapping[str, Any]]) -> None:
@@ -237,7 +237,7 @@ class SharedStudy:
         if not isinstance(owner, dict):  # it is set before the lock is let go of
             return False
         if owner.get("host") == platform.node():
-            start = record.process_start_time(owner.get("process"))
+            start = record.process_start_time(owner.get("pid"))
             return start is not None and start == owner.get("start")
         begun = trial.datetime_start or datetime.now()
         young = (datetime.now() - begun).total_seconds() < 5 * record.HEARTBEAT

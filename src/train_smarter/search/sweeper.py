@@ -55,7 +55,7 @@ USER_MISTAKES = (UserError, CompactHydraException, OmegaConfBaseException)
 # Words that change nothing of what a trial comes to.
 CHANGEABLE = (
     "paths.",
-    "threads",
+    "num_threads",
     "tags",
     "logger",
     "data.dir",
@@ -191,13 +191,13 @@ class OptunaSweeper(Sweeper):
             )
         if (objectives := self._objectives()) and len(objectives) != len(self.directions):
             raise UserError(
-                f"objective={','.join(objectives)} has {len(objectives)} names, hydra.sweeper.direction "
+                f"optimized_metric={','.join(objectives)} has {len(objectives)} names, hydra.sweeper.direction "
                 f"{len(self.directions)}: type 'hydra.sweeper.direction=[maximize,minimize]', one for each"
             )
         return SearchSpace(drawn, fixed, deleted)
 
     def _objectives(self) -> list[str]:
-        names = self.cfg.get("objective", self.cfg.get("monitor"))
+        names = self.cfg.get("optimized_metric", self.cfg.get("monitor"))
         return list(names) if isinstance(names, ListConfig) else [str(names)]
 
     def _open(self, space: SearchSpace) -> study.SharedStudy:
@@ -237,9 +237,8 @@ class OptunaSweeper(Sweeper):
             again = f"; {cut_off} that were cut off are asked again" if cut_off else ""
             echo(f"study {self.study_name} goes on: {ended} of {self.study.total} trials are done{again}")
         elif not self.study.first_files:
-            echo(
-                f"study {self.study_name}: {self.study.total} trials over {', '.join(space.distributions)}, in {self.folder}"
-            )
+            names = ", ".join(space.distributions)
+            echo(f"study {self.study_name}: {self.study.total} trials over {names}, in {self.folder}")
 
     def _enqueue_grid(self, space: SearchSpace) -> None:
         """Puts all points of the grid into the study, once, in a random order; `n_trials` beyond them are not run."""
@@ -404,9 +403,8 @@ class OptunaSweeper(Sweeper):
         known = f" | best {best.value:.4f}, trial {best.number}" if best else ""
         ahead = f" | {format_duration(left)} left" if ended < total else ""
         width = len(str(total))
-        echo(
-            f"[{ended:{width}}/{total}] trial {number}: {self._trial_line(trial)}; {_format_params(trial)}{known}{ahead}"
-        )
+        line = f"{self._trial_line(trial)}; {_format_params(trial)}{known}{ahead}"
+        echo(f"[{ended:{width}}/{total}] trial {number}: {line}")
 
     def _trial_line(self, trial: FrozenTrial) -> str:
         state = history_trials.state_of(trial)
@@ -544,7 +542,7 @@ def _test_best_trial(folder: Path) -> dict[str, Any]:
     """The winner's metrics on the test split, asked for once; empty where its checkpoint is gone."""
     results = folder / "evaluate" / "results.json"
     if not results.is_file():
-        command = [sys.executable, "-P", "-m", f"{paths.COMMANDS}.evaluate", f"run={folder}", "split=[test]"]
+        command = [sys.executable, "-P", "-m", f"{paths.COMMANDS}.evaluate", f"run={folder}", "splits=[test]"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             echo(f"the winner could not be tested: {history_trials.last_error_line(done.stderr)}")

@@ -68,7 +68,7 @@ class ModuleStub(ModuleType):
         return getattr(import_module(self.__name__), name)
 
 
-def configure_process(threads: int | None = None) -> None:
+def configure_process(num_threads: int | None = None) -> None:
     """To be called once, before the trainer is made.
 
     Args:
@@ -80,8 +80,8 @@ def configure_process(threads: int | None = None) -> None:
     tune_malloc()
     hide_missing_gpu()
     block_tensorflow()
-    if threads is not None:
-        torch.set_num_threads(threads)
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
 
 
 def tune_malloc() -> bool:

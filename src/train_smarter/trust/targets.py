@@ -33,7 +33,7 @@ SLOTS: Mapping[str, Slot] = {
     "model": Slot("lightning.pytorch.LightningModule"),
     "optimizer": Slot("torch.optim.Optimizer", ["torch.optim"]),
     "scheduler": Slot("train_smarter.fit.lr_schedule.LRSchedule"),
-    "scheduler.factory": Slot("torch.optim.lr_scheduler.LRScheduler", ["torch.optim"]),
+    "scheduler.torch_scheduler": Slot("torch.optim.lr_scheduler.LRScheduler", ["torch.optim"]),
     "callbacks.*": Slot("lightning.pytorch.Callback", ["lightning.pytorch.callbacks"]),
     "logger.*": Slot("lightning.pytorch.loggers.Logger", ["lightning.pytorch.loggers"]),
     "trainer": Slot("lightning.pytorch.Trainer", ["lightning.pytorch", "lightning.Trainer"]),
@@ -51,7 +51,7 @@ def check_targets(node: Any, path: str) -> list[str]:
 
     Args:
         node: dicts and lists, without interpolations.
-        path: where it is in the config, for example "callbacks.last".
+        path: where it is in the config, for example "callbacks.resume_checkpoint".
 
     Returns:
         The names of the classes, as they are spelled and as they are defined, for Hydra's allowlist.

@@ -8,7 +8,7 @@ LENGTH = ["trainer.limit_train_batches=3", "trainer.limit_val_batches=1", "train
 
 
 def test_ours_waits_before_each_epoch_and_logs_as_by_default(gate: Any, tmp_path: Path) -> None:
-    overrides = [*LENGTH, "callbacks.pictures=null", "callbacks.progress=null", "callbacks.summary=null"]
+    overrides = [*LENGTH, "callbacks.prediction_samples=null", "callbacks.progress=null", "callbacks.summary=null"]
     ours.run(Task("digits_cnn", 2, str(tmp_path), overrides=overrides), gate)
     aside = [{"aside": "validation"}, {"back": "validation"}]
     assert gate.told[:-1] == ["go", *aside, {"trained": 0}, "go", *aside, {"trained": 1}, "end"]

@@ -33,7 +33,7 @@ def test_every_point_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
             pass
 
     class Parts:
-        task, cfg = Task("mnist_mlp", 2, ""), OmegaConf.create({"threads": 1})
+        task, cfg = Task("mnist_mlp", 2, ""), OmegaConf.create({"num_threads": 1})
 
         def accuracy(self, _: object, split: str) -> float:
             assert split == "val"

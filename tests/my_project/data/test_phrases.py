@@ -11,7 +11,7 @@ from train_smarter.data.examples import SPLITS
 
 
 def made(**data: int) -> Phrases:
-    phrases = Phrases(vocab_size=128, length=12, num_classes=2, **data)
+    phrases = Phrases(vocab_size=128, max_length=12, num_classes=2, **data)
     phrases.setup()
     return phrases
 
@@ -44,7 +44,7 @@ def test_each_pair_has_the_same_words_in_another_order_and_both_sentiments(phras
 
 
 def test_not_turns_the_word_after_it_around() -> None:
-    train = Phrases(vocab_size=128, length=12, num_classes=2).read().train
+    train = Phrases(vocab_size=128, max_length=12, num_classes=2).read().train
     labels = dict(zip(train.inputs, train.labels.tolist(), strict=True))
     said = {text: label for text, label in labels.items() if text.startswith("the plot was not ")}
     assert len(said) > 4

@@ -9,16 +9,16 @@ from my_project.model.bag_lstm import BagLSTM
 from train_smarter.data.examples import Examples
 from train_smarter.errors import UserError
 
-SHAPES = [{"phrase": p, "pairs": n} for p in (1, 3) for n in (0, 50)]
+SHAPES = [{"stride": p, "hash_buckets": n} for p in (1, 3) for n in (0, 50)]
 TEXTS: tuple[list[int], ...] = ([5, 3, 9, 1], [7], [2, 4, 6, 8, 3, 5], [])
 SMALL: dict[str, Any] = {
     "vocab_size": 10,
     "num_classes": 2,
-    "phrase": 2,
+    "stride": 2,
     "embedding_dim": 6,
     "hidden": 5,
-    "pairs": 50,
-    "share": 1.0,
+    "hash_buckets": 50,
+    "lstm_weight": 1.0,
 }
 NOTHING_DROPPED = {"word_dropout": 0.0, "dropout": 0.0}
 
@@ -76,7 +76,7 @@ def test_an_empty_text_has_a_finite_logit_and_gradient(shape: dict[str, Any]) ->
 
 
 def test_the_bag_adds_up_the_weighted_evidence_of_words_and_pairs_each_once() -> None:
-    model = silent(bag_lstm(pairs=7), "lstm")
+    model = silent(bag_lstm(hash_buckets=7), "lstm")
     weighted = (model.bag.weight * model.log_count_ratio)[:, 0]
     # 1,000,003 is 4 and 7,919 is 2 modulo 7: the pair 5 3 is 20 + 6 = 26, 5 modulo 7; 3 5 is 12 + 10 = 22, or 1. They
     # stand behind the 10 words; of 5 3 5 3, both words and the pair 5 3 come twice.
@@ -85,7 +85,7 @@ def test_the_bag_adds_up_the_weighted_evidence_of_words_and_pairs_each_once() ->
 
 
 def test_evidence_is_the_log_of_how_much_likelier_a_class_has_a_word() -> None:
-    model = BagLSTM(**SMALL | {"pairs": 0})
+    model = BagLSTM(**SMALL | {"hash_buckets": 0})
     texts = torch.tensor([[2, 3, 2, 0], [2, 4, 0, 0], [4, 3, 0, 0]])
     model.fit_naive_bayes(Examples(texts.short(), torch.tensor([1, 1, 0])))
     # Of 10 words, each class starts with a count of 1 each; a text counts a word once.
@@ -99,7 +99,7 @@ def test_evidence_is_the_log_of_how_much_likelier_a_class_has_a_word() -> None:
 
 
 def test_with_more_classes_evidence_is_for_one_against_the_rest() -> None:
-    model = silent(BagLSTM(**SMALL | {"pairs": 0, "num_classes": 3}), "lstm").eval()
+    model = silent(BagLSTM(**SMALL | {"hash_buckets": 0, "num_classes": 3}), "lstm").eval()
     model.fit_naive_bayes(Examples(torch.tensor([[2], [3], [4]]), torch.tensor([0, 1, 2])))
     assert model.log_count_ratio.shape == (10, 3)
     assert model.log_count_ratio[2:5].argmax(1).tolist() == [0, 1, 2]
@@ -131,7 +131,7 @@ def test_before_training_the_bag_is_naive_bayes() -> None:
 
 
 def test_the_lstm_reads_sums_of_words_in_both_directions() -> None:
-    model = silent(bag_lstm(phrase=2), "bag")
+    model = silent(bag_lstm(stride=2), "bag")
     row = model.phrases.weight
     phrases = torch.stack([row[5] + row[3], row[9]])[:, None]  # (2, 1, D)
     read = [model.forwards(phrases)[0][:, 0], model.backwards(phrases.flip(0))[0][:, 0]]
@@ -141,7 +141,7 @@ def test_the_lstm_reads_sums_of_words_in_both_directions() -> None:
 
 def test_order_matters_to_the_lstm_and_to_pairs_but_not_to_a_bag_of_words() -> None:
     text = padded([5, 3, 9, 1])
-    lstm, pairs, words = silent(bag_lstm(), "bag"), silent(bag_lstm(), "lstm"), silent(bag_lstm(pairs=0), "lstm")
+    lstm, pairs, words = silent(bag_lstm(), "bag"), silent(bag_lstm(), "lstm"), silent(bag_lstm(hash_buckets=0), "lstm")
     for model, matters in ((lstm, True), (pairs, True), (words, False)):
         assert torch.allclose(model(text), model(text.flip(1)), atol=1e-6) != matters
 
@@ -175,7 +175,7 @@ def test_in_training_one_half_reaches_the_bag_and_the_other_the_lstm() -> None:
 def test_afterwards_the_lstm_counts_by_its_share() -> None:
     text = padded([5, 3, 9, 1])
     bag, lstm = (silent(bag_lstm(), silenced)(text) for silenced in ("lstm", "bag"))
-    torch.testing.assert_close(bag_lstm(share=0.25)(text), bag + 0.25 * lstm)
+    torch.testing.assert_close(bag_lstm(lstm_weight=0.25)(text), bag + 0.25 * lstm)
 
 
 def test_dropout_is_before_the_logits_in_training_alone() -> None:
@@ -198,8 +198,8 @@ def test_more_than_two_classes_make_a_logit_each() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"phrase": 0}, "model.phrase=0"),
-        ({"pairs": -1}, "model.pairs=-1"),
+        ({"stride": 0}, "model.stride=0"),
+        ({"hash_buckets": -1}, "model.hash_buckets=-1"),
         ({"word_dropout": 1.0}, "model.word_dropout=1.0"),
     ],
 )

@@ -103,7 +103,7 @@ def test_each_epoch_has_a_row_for_each_layer_and_each_relu(tmp_path: Path) -> No
     assert [(row["epoch"], row["layer"]) for row in found] == [
         (epoch, layer) for epoch in "01" for layer in ("layers.1", "layers.3", "layers.2")
     ]
-    assert [bool(row["dead"]) for row in found[:3]] == [False, False, True]
+    assert [bool(row["dead_relu_fraction"]) for row in found[:3]] == [False, False, True]
     assert [bool(row["update_ratio"]) for row in found[:3]] == [True, True, False]
 
 
@@ -124,7 +124,7 @@ def test_a_layer_that_is_not_used_is_left_out(tmp_path: Path, monkeypatch: pytes
 def test_of_plain_descent_a_step_is_the_rate_times_the_gradient(tmp_path: Path) -> None:
     trained(tmp_path, Drawn(), diagnosis(tmp_path, samples=4), epochs=1, limit_train_batches=1)
     row = read_csv(tmp_path / "layers.csv")[0]
-    gradient, weight, update = (float(row[name]) for name in ("gradient_norm", "weight_norm", "update_ratio"))
+    gradient, weight, update = (float(row[name]) for name in ("grad_norm", "weight_norm", "update_ratio"))
     assert update == pytest.approx(RATE * gradient / weight, rel=2e-3)
     peak = read_json(tmp_path / "diagnosis.json")["measured"]["update_peak"]
     assert peak["epoch"] == 0
@@ -142,9 +142,7 @@ def test_a_broken_batch_is_named_and_ends_the_training(tmp_path: Path) -> None:
         "batch": 2,
         "where": "inputs of the batch (examples 3)",
     }
-    assert [finding["name"] for finding in content["findings"] if finding["severity"] == "problem"] == [
-        "loss_not_finite"
-    ]
+    assert [finding["name"] for finding in content["findings"] if finding["severity"] == "problem"] == ["nan_loss"]
 
 
 def test_a_run_goes_on_with_a_broken_loss_if_that_is_asked_for(tmp_path: Path) -> None:
@@ -283,7 +281,7 @@ def test_a_try_out_of_one_batch_leaves_nothing(tmp_path: Path) -> None:
     ("settings", "answer"),
     [
         ({"limits": {**LIMITS, "gapp": 1}}, "has no gapp; did you mean 'gap'"),
-        ({"limits": {**LIMITS, "gap": "x"}}, "limits.gap=x: give a number"),
+        ({"limits": {**LIMITS, "gap": "x"}}, "limits.max_accuracy_gap=x: give a number"),
         ({"limits": None}, "limits lacks broken_first_loss"),
         ({"limits": LIMITS, "samples": 0}, "samples=0: give a whole number"),
     ],

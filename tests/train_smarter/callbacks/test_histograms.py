@@ -170,5 +170,5 @@ def test_without_tensorboard_nothing_happens(tmp_path: Path, options: dict[str, 
 
 
 def test_an_impossible_interval_is_refused_in_one_line() -> None:
-    with pytest.raises(UserError, match=r"callbacks.histograms.every=0 counts epochs: 1 or more"):
+    with pytest.raises(UserError, match=r"callbacks.histograms.every_n_epochs=0 counts epochs: 1 or more"):
         Histograms(every_n_epochs=0)

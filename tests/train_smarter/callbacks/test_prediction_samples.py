@@ -327,4 +327,4 @@ def test_a_model_of_another_task_has_no_pictures_and_nothing_breaks(
     trainer = Trainer(accelerator="cpu", callbacks=[callback], logger=False, enable_progress_bar=False)
     trainer.test(Sums(), datamodule=Tiny(3), verbose=False)
     assert not (tmp_path / "examples.json").exists()
-    assert "callbacks.pictures is left out: outputs are (5,), not logits of shape (5, 3)" in caplog.text
+    assert "callbacks.prediction_samples is left out: outputs are (5,), not logits of shape (5, 3)" in caplog.text

@@ -45,7 +45,7 @@ def test_any_batch_size_gives_the_same_metrics(evaluated: Callable[..., Any], pa
 
 
 def test_one_split_can_be_chosen(evaluated: Callable[..., Any]) -> None:
-    assert {name for name in evaluated("split=[val]") if "/" in name} == {
+    assert {name for name in evaluated("splits=[val]") if "/" in name} == {
         f"val/{name}" for name in ("loss", "accuracy", "precision", "recall", "f1")
     }
 
@@ -64,7 +64,7 @@ def test_a_run_needs_none_of_the_files_that_it_started_from(evaluated: Callable[
     recorded = OmegaConf.load(kept)
     recorded.model.pretrained = "/gone.ckpt"
     OmegaConf.save(recorded, kept)
-    assert evaluated("split=[val]")["val/accuracy"] > 0
+    assert evaluated("splits=[val]")["val/accuracy"] > 0
 
 
 def test_a_data_set_that_does_not_fit_is_refused(evaluated: Callable[..., Any]) -> None:
@@ -130,7 +130,7 @@ def test_a_folder_without_what_is_needed_is_told_what(evaluated: Callable[..., A
 def test_other_data_with_the_same_classes_are_normalised_as_the_run_was(
     evaluated: Callable[..., Any], data_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    results = evaluated("data=mnist", f"paths.data={data_folder}", "split=[test]")
+    results = evaluated("data=mnist", f"paths.data={data_folder}", "splits=[test]")
     assert sum(map(sum, results["confusion"]["test"])) == 10_000
     assert "the run's normalisation is taken, mean [0.5] and std [0.5], not [0.1307] and [0.3081]" in caplog.text
 
@@ -145,7 +145,7 @@ def test_the_metrics_stand_in_tensorboard_at_the_step_of_the_checkpoint(
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    results = evaluated("split=[test]")
+    results = evaluated("splits=[test]")
     events = EventAccumulator(str(past_run / "evaluate"))
     events.Reload()
     (accuracy,) = events.Scalars("test/accuracy")

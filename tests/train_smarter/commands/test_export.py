@@ -45,9 +45,9 @@ Act = Callable[..., None]
 
 # The models of conf/model, so small that exporting is all that takes time; a new one is exported as it is.
 SMALL: dict[str, list[str]] = {
-    "bag_lstm": ["data=phrases", "data.length=7", "model.hidden=4", "model.pairs=50", "model.phrase=5"],
+    "bag_lstm": ["data=phrases", "data.max_length=7", "model.hidden=4", "model.hash_buckets=50", "model.stride=5"],
     "cnn": ["data.size=12", "model.batch_norm=true"],
-    "lstm": ["data=phrases", "data.length=5", "model.hidden=4", "model.bidirectional=true"],
+    "lstm": ["data=phrases", "data.max_length=5", "model.hidden=4", "model.bidirectional=true"],
     "mlp": ["data.size=12", "model.batch_norm=true"],
     "resnet": ["data.size=12", "model.depth=10", "model.width=8"],
     "speedrun": ["data.size=12", "model.widths=[4,8,8]"],
@@ -236,7 +236,7 @@ def test_a_run_is_exported_into_its_folder_and_the_largest_difference_is_said(
 
 
 def test_a_text_model_carries_the_tokenizer_of_its_run(kept: Keep, act: Act, compose: Compose, tmp_path: Path) -> None:
-    run = ("data=phrases", "data.length=5", "model=lstm", "model.hidden=4", "model.bidirectional=true")
+    run = ("data=phrases", "data.max_length=5", "model=lstm", "model.hidden=4", "model.bidirectional=true")
     folder, target = kept(*run), tmp_path / "new, [1]" / "it's.onnx"
     act(folder, f"output={target}")
     session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])

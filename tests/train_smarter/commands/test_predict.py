@@ -101,7 +101,7 @@ def test_a_split_predicted_has_the_accuracy_that_it_is_evaluated_with(
 ) -> None:
     table = predicted(digits, "split=test")
     typed = [word for word in argv_for_reader([f"run={digits}"], "evaluate", tmp_path) if "hydra." not in word]
-    evaluate.run_evaluate(compose(*typed, "callbacks.progress=null", "split=[test]", verb="evaluate"))
+    evaluate.run_evaluate(compose(*typed, "callbacks.progress=null", "splits=[test]", verb="evaluate"))
     results = read_json(digits / "evaluate" / "results.json")
     right = sum(row["label"] == row["prediction"] for row in table)
     assert right / len(table) == pytest.approx(results["test/accuracy"], abs=1e-7)
@@ -446,7 +446,10 @@ def test_a_command_line_that_means_something_else_is_answered(typed: list[str], 
 
 
 def test_an_override_that_removes_something_is_no_text(digits: Path) -> None:
-    assert predict.rewrite_argv([f"run={digits}", "split=test", "~callbacks.pictures"])[-1] == "~callbacks.pictures"
+    assert (
+        predict.rewrite_argv([f"run={digits}", "split=test", "~callbacks.prediction_samples"])[-1]
+        == "~callbacks.prediction_samples"
+    )
 
 
 @pytest.mark.usefixtures("there")

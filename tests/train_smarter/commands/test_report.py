@@ -39,14 +39,14 @@ NOTE = {
 SCORES = ("loss", "accuracy", "precision", "recall", "f1")
 RESULTS = {
     "monitor": "val/accuracy",
-    "best": 0.97486,
+    "best_value": 0.97486,
     "best_epoch": 4,
     "epochs": 7,
     **{f"{split}/{name}": 0.5 for split in ("train", "val", "test") for name in SCORES},
     "test/accuracy": 0.9612,
     "confusion": {"test": [[1, 0], [0, 1]]},
     "seconds": 12.3,
-    "seconds_per_epoch": 0.5,
+    "train_epoch_seconds_median": 0.5,
 }
 CONFIG = {
     "seed": 1,
@@ -115,7 +115,9 @@ def job(made: Make) -> Make:
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Here nothing but the text is looked at: a page is not drawn."""
-    monkeypatch.setattr("train_smarter.report.page.write_page", lambda folder, target=None: target or folder / "report.html")
+    monkeypatch.setattr(
+        "train_smarter.report.page.write_page", lambda folder, target=None: target or folder / "report.html"
+    )
 
 
 @pytest.fixture
@@ -157,9 +159,9 @@ def test_the_newest_comes_first_and_the_jobs_of_multiruns_are_among_them(made: M
 def test_a_longer_list_is_cut_and_says_how_to_see_all(made: Make, shown: Shown) -> None:
     for hour in range(3):
         made(f"runs/{hour}", note={"start": f"2026-03-01T0{hour}:00:00+00:00"})
-    told = "2 of 3 runs; for all of them type report last=3"
-    assert [row[-1] for row in shown("last=2")[1:]] == ["2", "1", "", told]
-    assert len(shown("last=3")) == 4
+    told = "2 of 3 runs; for all of them type report limit=3"
+    assert [row[-1] for row in shown("limit=2")[1:]] == ["2", "1", "", told]
+    assert len(shown("limit=3")) == 4
 
 
 def test_a_run_that_was_not_evaluated_shows_its_best_epoch_so_far(made: Make, shown: Shown) -> None:
@@ -190,7 +192,7 @@ def test_how_long_a_run_took_that_paused_is_not_guessed(made: Make, shown: Shown
         ("record.json", b'{"start": "\xff"}', "record.json is not readable JSON"),
         ("record.json", b"[]", "record.json holds no names and values"),
         ("record.json", b'{"overrides": 1}', "TypeError"),
-        ("results.json", b'{"best": "high"}', "'high' is no number"),
+        ("results.json", b'{"best_value": "high"}', "'high' is no number"),
         (".hydra/hydra.yaml", b"a: [", "hydra.yaml is not readable YAML"),
         (".hydra/hydra.yaml", b"a: 1", "KeyError('hydra')"),
     ],
@@ -335,7 +337,7 @@ def test_a_strangers_folder_neither_steers_the_terminal_nor_reads_the_environmen
     for kept in (folder / ".hydra" / "config.yaml", folder / "config.yaml"):
         OmegaConf.save({"tags": "${oc.env:SECRET}"} | CONFIG, kept)
     other = made("runs/two\x1b", without=("results.json",))
-    for words in (["run=one"], ["run=one", f"against={other}"], []):
+    for words in (["run=one"], ["run=one", f"compare_to={other}"], []):
         report.run_report(compose(*report.rewrite_argv(words), verb="report"))
         out = capsys.readouterr().out
         assert "${oc.env:SECRET}" in out
@@ -389,7 +391,7 @@ def test_a_page_that_cannot_be_written_costs_the_text_nothing(
 def test_a_list_a_comparison_and_what_a_program_reads_have_no_page(made: Make, told: Callable[..., str]) -> None:
     made("runs/one")
     made("runs/two")
-    for words in ([], ["run=one", "against=two"], ["run=one", "format=json"]):
+    for words in ([], ["run=one", "compare_to=two"], ["run=one", "format=json"]):
         assert "page:" not in told(*words)
         with pytest.raises(UserError, match="output=a: a page is written of one run or multirun"):
             told(*words, "output=a")
@@ -409,10 +411,10 @@ def test_nothing_heavy_is_imported_before_it_is_needed(module: str, without: set
 
 
 def test_a_multirun_lists_its_jobs_with_the_best_first(job: Make, shown: Shown) -> None:
-    job("0", note={"overrides": ["seed=3", "optimizer.lr=0.1"]}, results={"best": 0.5})
-    job("1", note={"overrides": ["seed=3", "optimizer.lr=0.2", "data.dir=a b"]}, results={"best": 0.75})
+    job("0", note={"overrides": ["seed=3", "optimizer.lr=0.1"]}, results={"best_value": 0.5})
+    job("1", note={"overrides": ["seed=3", "optimizer.lr=0.2", "data.dir=a b"]}, results={"best_value": 0.75})
     job("2", note={"overrides": ["seed=3", "optimizer.lr=0.3"], "status": "failed"}, without=("results.json",))
-    job("3", results={"best": "high"})
+    job("3", results={"best_value": "high"})
     lines = shown("run=grid")
     assert lines[0] == ["multirun", "grid"]
     assert lines[2] == ["all jobs", "seed=3"]
@@ -427,7 +429,7 @@ def test_a_multirun_lists_its_jobs_with_the_best_first(job: Make, shown: Shown) 
 
 def test_the_best_job_is_the_one_with_the_least_loss(job: Make, shown: Shown) -> None:
     for name, best in {"0": 0.5, "1": float("nan"), "2": 0.25}.items():
-        job(name, note={"mode": "min"}, results={"monitor": "val/loss", "best": best})
+        job(name, note={"mode": "min"}, results={"monitor": "val/loss", "best_value": best})
     assert [row[0] for row in shown("run=last")[5:]] == ["2", "0", "1"]
 
 
@@ -439,9 +441,9 @@ def test_the_name_in_a_list_is_the_one_that_run_takes(job: Make, shown: Shown, t
 def test_failed_jobs_tell_why_in_a_line_for_each_reason(job: Make, shown: Shown) -> None:
     failed = {"status": "failed", "error": "UserError: no such folder\n  more"}
     for name in ("0", "2", "10"):
-        job(name, note=failed, results={"best": None})
-    job("3", note=failed | {"error": "ValueError: "}, results={"best": None})
-    job("4", note=failed | {"error": ""}, results={"best": None})
+        job(name, note=failed, results={"best_value": None})
+    job("3", note=failed | {"error": "ValueError: "}, results={"best_value": None})
+    job("4", note=failed | {"error": ""}, results={"best_value": None})
     job("5", note=failed | {"status": "done"})
     assert shown("run=grid")[-2:] == [["failed: 0, 2, 10: UserError: no such folder"], ["failed: 3: ValueError:"]]
 
@@ -449,7 +451,7 @@ def test_failed_jobs_tell_why_in_a_line_for_each_reason(job: Make, shown: Shown)
 def test_a_search_lists_its_trials(job: Make, shown: Shown) -> None:
     for number, (status, best) in enumerate([("pruned", 0.5), ("done", 0.75), ("failed", None)]):
         overrides = ["search=digits_cnn", f"optimizer.lr=0.01{number}"]
-        job(str(number), note={"overrides": overrides, "status": status}, results={"best": best})
+        job(str(number), note={"overrides": overrides, "status": status}, results={"best_value": best})
     lines = shown("run=grid")
     assert lines[2] == ["all jobs", "search=digits_cnn"]
     assert [[*row[:3], row[-1]] for row in lines[5:]] == [
@@ -473,7 +475,7 @@ def seeds(job: Make) -> Callable[..., None]:
             job(
                 str(next(number)),
                 note={"overrides": words_of, **note},
-                results={"best": best, "test/accuracy": best - 0.25},
+                results={"best_value": best, "test/accuracy": best - 0.25},
             )
 
     return make
@@ -518,10 +520,10 @@ def test_the_best_group_has_the_least_loss(seeds: Callable[..., None], shown: Sh
 
 def test_only_jobs_that_are_done_or_pruned_count(job: Make, seeds: Callable[..., None], shown: Shown) -> None:
     seeds(0.5, 0.75, float("nan"))
-    job("7", note={"overrides": ["model=mlp", "seed=7"], "status": "pruned"}, results={"best": 0.625})
-    job("8", note={"overrides": ["model=mlp", "seed=8"], "status": "interrupted"}, results={"best": 0.0})
-    job("9", note={"overrides": ["model=mlp", "seed=9"], "status": "failed"}, results={"best": None})
-    job("10", results={"best": "high"})  # damaged
+    job("7", note={"overrides": ["model=mlp", "seed=7"], "status": "pruned"}, results={"best_value": 0.625})
+    job("8", note={"overrides": ["model=mlp", "seed=8"], "status": "interrupted"}, results={"best_value": 0.0})
+    job("9", note={"overrides": ["model=mlp", "seed=9"], "status": "failed"}, results={"best_value": None})
+    job("10", results={"best_value": "high"})  # damaged
     ((count, best, *_),) = means(shown("run=grid"))
     assert (count, best) == ("3 of 6", "val/accuracy 0.6250 ± 0.1250")
 
@@ -529,10 +531,10 @@ def test_only_jobs_that_are_done_or_pruned_count(job: Make, seeds: Callable[...,
 def test_what_has_one_value_has_no_deviation_and_what_has_none_no_mean(job: Make, shown: Shown) -> None:
     for seed in (1, 2):
         job(f"{seed}", note={"overrides": ["lr=1", f"seed={seed}"]}, results={"test/accuracy": None})
-    job("3", note={"overrides": ["lr=2", "seed=1"]}, results={"best": 0.5})
+    job("3", note={"overrides": ["lr=2", "seed=1"]}, results={"best_value": 0.5})
     job("4", note={"overrides": ["lr=2", "seed=2"], "status": "failed"})
-    job("5", note={"overrides": ["lr=3", "seed=1"]}, results={"best": None})
-    job("6", note={"overrides": ["lr=3", "seed=2"]}, results={"best": None})
+    job("5", note={"overrides": ["lr=3", "seed=1"]}, results={"best_value": None})
+    job("6", note={"overrides": ["lr=3", "seed=2"]}, results={"best_value": None})
     assert means(shown("run=grid")) == [
         ["2", "val/accuracy 0.9749 ± 0.0000", "0.9749", "0.9749", "-", "lr=1"],
         ["1 of 2", "val/accuracy 0.5000", "0.5000", "0.5000", "0.9612", "lr=2"],
@@ -552,7 +554,7 @@ def test_a_search_has_no_groups_of_one_nor_of_trials_that_are_the_same(
 
 def test_seeds_that_were_drawn_make_a_mean_too(job: Make, shown: Shown) -> None:
     for seed, best in enumerate((0.5, 0.75)):
-        job(str(seed), note={"overrides": ["model=mlp", "seed=null"], "seed": seed}, results={"best": best})
+        job(str(seed), note={"overrides": ["model=mlp", "seed=null"], "seed": seed}, results={"best_value": best})
     assert [row[:2] for row in means(shown("run=grid"))] == [["2", "val/accuracy 0.6250 ± 0.1768"]]
 
 
@@ -589,7 +591,7 @@ def test_two_runs_are_compared_key_by_key_each_at_its_source(made: Make, shown: 
     made("runs/one", config=size | dropout, choices={"scheduler": "none"})
     elsewhere = {"paths": {"run": "/a", "logs": "/b"}, "rerun": "/c"}
     made("runs/two", config={"scheduler": {"gamma": 0.5}} | elsewhere, choices={"scheduler": "step"})
-    assert _section(shown("run=one", "against=two"), "config") == [
+    assert _section(shown("run=one", "compare_to=two"), "config") == [
         ["data.size", "32", "28"],
         ["model.dropout", "32", "0.2"],  # was written differently; data.shape and model.shape only follow
         ["scheduler", "none", "step"],
@@ -600,23 +602,23 @@ def test_two_runs_are_compared_key_by_key_each_at_its_source(made: Make, shown: 
 def test_values_that_were_written_differently_but_are_the_same_are_no_difference(made: Make, shown: Shown) -> None:
     made("runs/one", config={"model": {**CONFIG["model"], "shape": [1, 28]}})  # type: ignore[dict-item]
     made("runs/two")
-    assert ["config: no difference"] in shown("run=one", "against=two")
+    assert ["config: no difference"] in shown("run=one", "compare_to=two")
 
 
 def test_seeds_that_were_drawn_are_compared(made: Make, shown: Shown) -> None:
     made("runs/one", config={"seed": None}, note={"seed": 5})
     made("runs/two", config={"seed": None}, note={"seed": 6})
-    assert _section(shown("run=one", "against=two"), "config") == [["seed", "5", "6"]]
+    assert _section(shown("run=one", "compare_to=two"), "config") == [["seed", "5", "6"]]
 
 
 def test_metrics_and_environment_are_compared_with_the_difference(made: Make, shown: Shown) -> None:
     made(
         "runs/one",
-        results={"best": 0.5, "test/f1": 0.25, "epochs": 9, "seconds_per_epoch": 1.5},
+        results={"best_value": 0.5, "test/f1": 0.25, "epochs": 9, "train_epoch_seconds_median": 1.5},
         note={"diff": "+ a\n"},
     )
-    made("runs/two", results={"best": 0.75, "val/extra": 0.125}, note={"packages": {"python": "3.13.0"}})
-    lines = shown("run=one", "against=two")
+    made("runs/two", results={"best_value": 0.75, "val/extra": 0.125}, note={"packages": {"python": "3.13.0"}})
+    lines = shown("run=one", "compare_to=two")
     assert [row[0] for row in lines[:3]] == ["time", "run", "against"]
     environment = _section(lines, "environment")
     assert environment.pop(0)[::2] == ["uncommitted", "-"]
@@ -624,7 +626,7 @@ def test_metrics_and_environment_are_compared_with_the_difference(made: Make, sh
     assert _section(lines, "metrics") == [
         ["best val/accuracy", "0.5000", "0.7500", "-0.2500"],
         ["epochs", "9", "7", "+2"],
-        ["seconds_per_epoch", "1.5000", "0.5000", "+1.0000"],
+        ["train_epoch_seconds_median", "1.5000", "0.5000", "+1.0000"],
         ["test/f1", "0.2500", "0.5000", "-0.2500"],
         ["val/extra", "-", "0.1250", "-"],
     ]
@@ -633,7 +635,7 @@ def test_metrics_and_environment_are_compared_with_the_difference(made: Make, sh
 def test_a_comparison_says_what_a_run_lacks(made: Make, shown: Shown) -> None:
     made("runs/one")
     made("runs/two", note={"status": "failed"}, without=("results.json",))
-    lines = shown("run=one", "against=two")
+    lines = shown("run=one", "compare_to=two")
     assert [
         line for line in lines if line[0].startswith("against: results.json: not evaluated, and its status is failed")
     ]
@@ -643,9 +645,9 @@ def test_of_a_multirun_the_best_job_is_compared_and_that_is_said(
     made: Make, job: Make, compose: Compose, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made("runs/one")
-    job("0", results={"best": 0.5})
-    job("1", results={"best": 0.75})
-    report.run_report(compose("run=one", "against=grid", verb="report"))
+    job("0", results={"best_value": 0.5})
+    job("1", results={"best_value": 0.75})
+    report.run_report(compose("run=one", "compare_to=grid", verb="report"))
     out, err = capsys.readouterr()
     assert "grid/1" in out
     assert "its best trial is 1" in err
@@ -654,7 +656,7 @@ def test_of_a_multirun_the_best_job_is_compared_and_that_is_said(
 def test_a_run_is_not_compared_with_itself(made: Make, shown: Shown) -> None:
     folder = made("runs/one")
     with pytest.raises(UserError, match=f"are both {folder}"):
-        shown("run=one", "against=last")
+        shown("run=one", "compare_to=last")
 
 
 # ---- the command
@@ -663,8 +665,8 @@ def test_a_run_is_not_compared_with_itself(made: Make, shown: Shown) -> None:
 def test_a_program_reads_the_same_as_json(
     made: Make, job: Make, compose: Compose, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made("runs/one", results={"best": 0.5})
-    made("runs/two", note={"start": "2026-01-01T00:00:00+00:00"}, results={"best": 0.75})
+    made("runs/one", results={"best_value": 0.5})
+    made("runs/two", note={"start": "2026-01-01T00:00:00+00:00"}, results={"best_value": 0.75})
     job("0", note={"start": "2025-01-01T00:00:00+00:00"})
 
     def read(*words: str) -> Any:
@@ -675,7 +677,7 @@ def test_a_program_reads_the_same_as_json(
     assert read("run=one")["results"]["test/accuracy"] == 0.9612
     assert [run["name"] for run in read("run=grid")["jobs"]] == ["grid/0"]
     pair = {"run": 0.5, "against": 0.75, "difference": -0.25}
-    assert read("run=one", "against=two")["metrics"] == {"best val/accuracy": pair}
+    assert read("run=one", "compare_to=two")["metrics"] == {"best val/accuracy": pair}
 
 
 @pytest.mark.parametrize(
@@ -683,13 +685,13 @@ def test_a_program_reads_the_same_as_json(
     [
         (["last"], "is it a run\\? Type report run=last"),
         (["a b"], "is it a run\\? Type report run='a b'"),
-        (["rnu=last"], "report takes run=, against=, last=, output=, format= and paths.logs=; did you mean 'run'"),
+        (["rnu=last"], "report takes run=, compare_to=, limit=, output=, format= and paths.logs=; did you mean 'run'"),
         (["data=mnist"], "data=mnist: report takes run="),
         (["run="], "run= names no run"),
-        (["run=a", "run=b"], "report run=<one> against=<other>"),
+        (["run=a", "run=b"], "report run=<one> compare_to=<other>"),
         (["-m", "run=a"], "without -m"),
-        (["against=last"], "against=last needs a run to compare: add run=last"),
-        (["last=0"], "last=0: give a whole number of at least 1"),
+        (["compare_to=last"], "compare_to=last needs a run to compare: add run=last"),
+        (["limit=0"], "limit=0: give a whole number of at least 1"),
         (["last=null"], "last=null: give a whole number of at least 1"),
         (["last=true"], "last=true: give a whole number of at least 1"),
         (["format=jsn"], "format=jsn: give table or json; did you mean 'json'"),
@@ -706,7 +708,7 @@ def test_names_are_taken_as_they_stand(made: Make, shown: Shown) -> None:
     for name in names:
         made(f"runs/{name}")
     assert shown(f"run={names[0]}")[0] == ["run", names[0]]
-    assert [row[-1] for row in shown(f"run={names[0]}", f"against={names[1]}")[1:3]] == names
+    assert [row[-1] for row in shown(f"run={names[0]}", f"compare_to={names[1]}")[1:3]] == names
 
 
 def test_it_answers_without_torch_and_leaves_no_trace(made: Make, command: Callable[..., Any], tmp_path: Path) -> None:
@@ -726,7 +728,9 @@ def test_it_answers_without_torch_and_leaves_no_trace(made: Make, command: Calla
 
 
 def diagnosed(folder: Path, *, examples: int, found: Sequence[str] = ()) -> None:
-    findings = [{"name": name, "severity": "warning"} for name in found] + [{"name": "luck", "severity": "note"}]
+    findings = [{"name": name, "severity": "warning"} for name in found] + [
+        {"name": "accuracy_noise", "severity": "note"}
+    ]
     write_json(folder / "diagnosis.json", {"findings": findings, "measured": {"val_examples": examples}})
 
 
@@ -735,7 +739,7 @@ def test_a_multirun_tells_what_was_found_in_each_job_and_which_may_only_have_bee
 ) -> None:
     # the best: sqrt(0.9 * 0.1 / 100) = 0.03
     for name, best in {"0": 0.9, "1": 0.88, "2": 0.85}.items():
-        diagnosed(job(name, results={"best": best}), examples=100, found=["overfitting"] if name == "1" else [])
+        diagnosed(job(name, results={"best_value": best}), examples=100, found=["overfitting"] if name == "1" else [])
     lines = shown("run=grid")
     assert [row[5] for row in lines[4:8]] == ["found", "-", "overfitting", "-"]
     assert lines[8][0].startswith("1 job is within one standard error of the best (0.0300 on 100 validation examples)")
@@ -746,8 +750,8 @@ def test_two_runs_that_differ_by_less_than_their_standard_error_are_not_told_apa
     made: Make, shown: Shown, examples: int, best: float, told: bool
 ) -> None:
     for name, value in {"one": 0.9, "two": best}.items():
-        diagnosed(made(f"runs/{name}", results={"best": value}), examples=examples)
-    lines = [row[0] for row in shown("run=one", "against=two")]
+        diagnosed(made(f"runs/{name}", results={"best_value": value}), examples=examples)
+    lines = [row[0] for row in shown("run=one", "compare_to=two")]
     assert any(line.startswith("the two differ by less than the standard error") for line in lines) is told
 
 

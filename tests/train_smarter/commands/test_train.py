@@ -50,9 +50,9 @@ def test_a_run_leaves_a_complete_folder_and_returns_its_best_value(compose: Comp
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["0", "1"]
     # The best epoch's own value, which is that of the checkpoint evaluated again.
-    assert best == results["best"] == max(float(row["val/accuracy"]) for row in rows)
+    assert best == results["best_value"] == max(float(row["val/accuracy"]) for row in rows)
     assert results["val/accuracy"] == pytest.approx(best, abs=1e-6)
-    assert took > results["seconds"] > results["seconds_per_epoch"] > 0
+    assert took > results["seconds"] > results["train_epoch_seconds_median"] > 0
     assert (record["status"], record["seed"]) == ("done", 1)
 
 
@@ -112,7 +112,7 @@ def test_a_run_that_ends_before_its_first_validation_is_evaluated_as_it_is(
     assert run_train(compose(*SHORT, "trainer.max_steps=2")) is None
     assert "no checkpoint was kept: the weights of the last step are evaluated" in caplog.text
     results = read_json(tmp_path / "run" / "results.json")
-    assert (results["best"], results["epochs"]) == (None, 1)
+    assert (results["best_value"], results["epochs"]) == (None, 1)
     assert 0 < results["test/accuracy"] < 1
 
 

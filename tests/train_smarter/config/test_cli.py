@@ -58,7 +58,7 @@ def test_a_misspelt_key_is_answered_in_two_lines_with_the_nearest_right_name() -
         ("train", "data.batch_size=[", "data.batch_size=["),
         ("train", "resume", "resume: give key=value, resume=... if that is the key"),
         ("train", "resume=nowhere", "resume=nowhere is no run folder"),
-        ("evaluate", "split=[test]", "type evaluate run=last"),
+        ("evaluate", "splits=[test]", "type evaluate run=last"),
         ("evaluate", "run=/nowhere", "run=/nowhere is no run folder"),
     ],
 )

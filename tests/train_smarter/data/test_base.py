@@ -220,7 +220,7 @@ def test_data_are_shared_only_where_both_are_told_to(shared: tuple[bool, bool]) 
 
 @pytest.mark.parametrize(
     "setting",
-    [{"batch_size": 7}, {"eval_batch_size": 7}, {"seed": 7}, {"plain": True}, {"on_device": True}],
+    [{"batch_size": 7}, {"eval_batch_size": 7}, {"seed": 7}, {"shuffle": False}, {"on_device": True}],
 )
 def test_settings_that_change_nothing_about_what_is_read_stay_the_new_ones(setting: dict[str, Any]) -> None:
     first, second = sharing(Numbers(30, 30)), sharing(Numbers(30, 30, **setting))
@@ -656,9 +656,9 @@ def test_a_trainer_sees_the_order_of_each_epoch() -> None:
     assert watcher.seen == {number: epoch(batches, number) for number in range(3)}
 
 
-@pytest.mark.parametrize(("plain", "limit"), [(True, "limit_train_batches"), (False, "overfit_batches")])
-def test_a_trainer_told_to_overfit_sees_the_same_mixed_batch_again_and_again(plain: bool, limit: str) -> None:
-    data, watcher = Numbers(20, 20, official=["val", "test"], batch_size=16, plain=plain), Watcher()
+@pytest.mark.parametrize(("shuffle", "limit"), [(False, "limit_train_batches"), (True, "overfit_batches")])
+def test_a_trainer_told_to_overfit_sees_the_same_mixed_batch_again_and_again(shuffle: bool, limit: str) -> None:
+    data, watcher = Numbers(20, 20, official=["val", "test"], batch_size=16, shuffle=shuffle), Watcher()
     lightning.Trainer(**{**BARE, "max_epochs": 2, limit: 1}).fit(watcher, datamodule=data)
     assert watcher.seen[0] == watcher.seen[1]
     assert [len(batch) for batch in watcher.seen[0]] == [16]

@@ -168,7 +168,7 @@ def test_a_null_entry_is_left_out() -> None:
 
 def test_plain_training_is_not_augmented() -> None:
     noise = Noise()
-    fitted({"noise": noise}, plain=True)
+    fitted({"noise": noise}, shuffle=False)
     assert not noise.drawn
 
 

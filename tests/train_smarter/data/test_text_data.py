@@ -32,7 +32,7 @@ class Notes(TextData):
     version: Any = 1
 
     def __init__(self, source: RawDataset, **data: Any) -> None:
-        settings = {"vocab_size": 7, "length": 4, "num_classes": 2, "val_fraction": 0.5} | data
+        settings = {"vocab_size": 7, "max_length": 4, "num_classes": 2, "val_fraction": 0.5} | data
         super().__init__(**settings)
         self.source, self.reads = source, 0
 
@@ -79,7 +79,7 @@ def tokens_of(data: TextData) -> list[list[list[int]]]:
     ],
 )
 def test_cleaning_leaves_words(text: str, words: str) -> None:
-    tokenizer = build_tokenizer(length=4, keep="end")
+    tokenizer = build_tokenizer(max_length=4, truncation_side="left")
     cleaned = tokenizer.normalizer.normalize_str(text)
     assert [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(cleaned)] == words.split()
 
@@ -110,10 +110,10 @@ def test_learning_twice_gives_the_same_tokenizer() -> None:
     assert notes().preprocess() == notes().preprocess()
 
 
-@pytest.mark.parametrize(("keep", "kept"), [("start", [2, 4, 3, 6]), ("end", [4, 3, 6, 5])])
-def test_the_end_that_is_kept_of_a_long_text_is_a_choice(keep: str, kept: list[int]) -> None:
+@pytest.mark.parametrize(("side", "kept"), [("right", [2, 4, 3, 6]), ("left", [4, 3, 6, 5])])
+def test_the_end_that_is_kept_of_a_long_text_is_a_choice(side: str, kept: list[int]) -> None:
     # the=2, was=3, film=4, bad=5, good=6
-    assert notes(keep=keep).encode_texts(["the film was good bad"]).tolist() == [kept]
+    assert notes(truncation_side=side).encode_texts(["the film was good bad"]).tolist() == [kept]
 
 
 def test_short_texts_are_padded_on_the_right_and_an_empty_one_is_all_padding() -> None:
@@ -175,14 +175,14 @@ def test_without_a_test_split_repetitions_cannot_fall_into_two_splits() -> None:
 def test_a_later_setup_with_the_recorded_tokenizer_gives_the_same_tokens() -> None:
     first = notes()
     recorded = json.loads(json.dumps(first.preprocess()))
-    later = Notes(split_source(["entirely other words", "stand here now"]), length=9, keep="start")
+    later = Notes(split_source(["entirely other words", "stand here now"]), max_length=9, truncation_side="right")
     later.load_preprocess(recorded)
     assert torch.equal(later.encode_texts(TRAIN), first.examples["train"].inputs.long())
     later.setup()
     assert later.examples["test"].inputs.tolist() == first.examples["test"].inputs.tolist()
     assert later.preprocess() == recorded
     assert recorded["names"] == ["negative", "positive"]
-    assert (recorded["length"], recorded["keep"]) == (4, "end")
+    assert (recorded["max_length"], recorded["truncation_side"]) == (4, "left")
 
 
 def test_the_recorded_json_alone_reproduces_the_tokens() -> None:
@@ -291,8 +291,8 @@ def test_a_second_setup_loads_what_the_first_one_made(tmp_path: Path, caplog: py
     "other",
     [
         {"vocab_size": 6},
-        {"length": 3},
-        {"keep": "start"},
+        {"max_length": 3},
+        {"truncation_side": "right"},
         {"val_fraction": 0.4},
         {"test_fraction": 0.3},
         {"fold": 1},
@@ -371,9 +371,9 @@ def test_a_recorded_tokenizer_takes_the_cache_of_the_same_vocabulary_and_no_othe
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"keep": "middle"}, "data.keep=middle is none of start, end"),
+        ({"truncation_side": "middle"}, "data.truncation_side=middle is none of left, right"),
         ({"vocab_size": 2}, "data.vocab_size=2 must be at least 3"),
-        ({"length": 0}, "data.length=0"),
+        ({"max_length": 0}, "data.max_length=0"),
     ],
 )
 def test_impossible_settings_are_refused(wrong: dict[str, Any], message: str) -> None:

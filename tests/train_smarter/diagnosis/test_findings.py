@@ -36,8 +36,8 @@ def evidence(
 
 
 def layer(gradient: float = 0.1, *, update: float = 0.01, dead: float | None = None) -> list[Row]:
-    row = {"weight_norm": 1.0, "gradient_norm": gradient, "update_ratio": update}
-    return [row if dead is None else {"dead": dead}] * 3
+    row = {"weight_norm": 1.0, "grad_norm": gradient, "update_ratio": update}
+    return [row if dead is None else {"dead_relu_fraction": dead}] * 3
 
 
 def told(given: Evidence) -> dict[str, Finding]:
@@ -47,10 +47,10 @@ def told(given: Evidence) -> dict[str, Finding]:
 def test_a_healthy_run_is_told_no_more_than_how_exact_its_accuracy_is() -> None:
     assert list(told(evidence(layers={"a": layer(), "b": layer(), "c": layer()}))) == []
     few = told(evidence(val_examples=100))
-    assert few.keys() == {"luck"}
+    assert few.keys() == {"accuracy_noise"}
     # 0.978 (1 - 0.044 / 2): sqrt(0.978 * 0.022 / 100)
-    assert "0.9780 ± 0.0147" in few["luck"].evidence
-    assert few["luck"].severity == "note"
+    assert "0.9780 ± 0.0147" in few["accuracy_noise"].evidence
+    assert few["accuracy_noise"].severity == "note"
 
 
 def test_guessing_knows_how_frequent_the_classes_are() -> None:
@@ -67,10 +67,10 @@ def test_the_standard_error_of_an_accuracy() -> None:
 def test_a_loss_that_is_no_number_is_the_only_thing_that_is_told_of_the_training() -> None:
     broken = {"epoch": 1, "step": 36, "batch": 2, "where": "weights of head"}
     found = told(evidence([9.0, 9.0, 9.0, 9.0], broken=broken, layers={"relu": layer(dead=1.0)}))
-    assert list(found) == ["loss_not_finite"]
-    assert "from step 36 on" in found["loss_not_finite"].evidence
-    assert "weights of head" in found["loss_not_finite"].evidence
-    assert found["loss_not_finite"].where == "epoch 1, batch 2"
+    assert list(found) == ["nan_loss"]
+    assert "from step 36 on" in found["nan_loss"].evidence
+    assert "weights of head" in found["nan_loss"].evidence
+    assert found["nan_loss"].where == "epoch 1, batch 2"
 
 
 def test_a_rate_is_too_high_if_the_first_epochs_make_the_loss_worse() -> None:
@@ -244,7 +244,7 @@ def test_epochs_without_a_validation_are_no_gap_in_the_rules() -> None:
 
 
 def test_an_accuracy_of_guessing_is_no_luck() -> None:
-    assert "luck" not in told(evidence([0.693] * 5, accuracy=([0.5] * 5, [0.51] * 5), val_examples=100))
+    assert "accuracy_noise" not in told(evidence([0.693] * 5, accuracy=([0.5] * 5, [0.51] * 5), val_examples=100))
 
 
 def test_what_is_explained_explains_nothing_itself() -> None:

@@ -10,13 +10,15 @@ from train_smarter.diagnosis.probes import layer_norms, layers_of, locate_nan, m
 
 def test_evidence_is_read_from_a_runs_folder_and_blanks_are_no_numbers(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("epoch,train/loss,val/loss\n0,2.0,1.5\n1,1.0,\n")
-    (tmp_path / "layers.csv").write_text("epoch,layer,gradient_norm,dead\n0,head,0.5,\n0,relu,,0.25\n1,head,0.1,\n")
+    (tmp_path / "layers.csv").write_text(
+        "epoch,layer,grad_norm,dead_relu_fraction\n0,head,0.5,\n0,relu,,0.25\n1,head,0.1,\n"
+    )
     evidence = Evidence.read(tmp_path, Measurements())
     assert evidence.curve("train/loss") == [2.0, 1.0]
     assert evidence.curve("val/loss") == [1.5]
     assert evidence.layers == {
-        "head": [{"epoch": 0, "gradient_norm": 0.5}, {"epoch": 1, "gradient_norm": 0.1}],
-        "relu": [{"epoch": 0, "dead": 0.25}],
+        "head": [{"epoch": 0, "grad_norm": 0.5}, {"epoch": 1, "grad_norm": 0.1}],
+        "relu": [{"epoch": 0, "dead_relu_fraction": 0.25}],
     }
 
 

@@ -46,7 +46,7 @@ def of(name: str, config: dict[str, Any] | None = None, facts: Measurements = FA
         # 100 / 2 classes: 50 / 90 and 50 / 10
         ("class_imbalance", ["model.class_weights=[0.56,5]", "monitor=val/f1"]),
         ("data_starvation", ["data.batch_size=256"]),
-        ("luck", []),
+        ("accuracy_noise", []),
     ],
 )
 def test_advice_is_what_this_config_has_and_does_not_say_already(name: str, advised: list[str]) -> None:
@@ -71,14 +71,10 @@ def test_dead_relus_under_a_high_rate_are_the_rates_fault() -> None:
 
 
 def test_broken_inputs_have_no_override_that_mends_them() -> None:
-    assert of("loss_not_finite", facts=Measurements(nan_location={"where": "inputs of the batch (examples 1)"})) == []
-    assert (
-        of("loss_not_finite", facts=Measurements(nan_location={"where": "weights of head"}))[0] == "optimizer.lr=0.0001"
-    )
+    assert of("nan_loss", facts=Measurements(nan_location={"where": "inputs of the batch (examples 1)"})) == []
+    assert of("nan_loss", facts=Measurements(nan_location={"where": "weights of head"}))[0] == "optimizer.lr=0.0001"
     half = {**CONFIG, "trainer": {**CONFIG["trainer"], "precision": "16-mixed"}}
-    assert (
-        of("loss_not_finite", half, Measurements(nan_location={"where": "loss"}))[0] == "trainer.precision=bf16-mixed"
-    )
+    assert of("nan_loss", half, Measurements(nan_location={"where": "loss"}))[0] == "trainer.precision=bf16-mixed"
 
 
 def test_a_class_without_examples_has_no_weight() -> None:
@@ -109,7 +105,7 @@ def test_a_strangers_config_gets_no_advice_that_it_could_not_take() -> None:
 
 
 def test_every_finding_but_luck_has_proposals() -> None:
-    assert {rule.__name__ for rule in RULES} - PROPOSALS.keys() == {"luck"}
+    assert {rule.__name__ for rule in RULES} - PROPOSALS.keys() == {"accuracy_noise"}
 
 
 @pytest.mark.parametrize("experiment", ["digits_cnn", "mnist_mlp", "phrases_lstm", "cifar10_cnn", "imdb_lstm"])

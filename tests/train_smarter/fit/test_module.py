@@ -228,7 +228,9 @@ def test_a_model_without_an_optimizer_says_so_when_it_is_to_train() -> None:
 
 
 def test_a_schedule_moves_the_learning_rate() -> None:
-    model = mlp(optimizer=partial(SGD, lr=1.0), scheduler=LRSchedule(factory=partial(StepLR, step_size=1, gamma=0.5)))
+    model = mlp(
+        optimizer=partial(SGD, lr=1.0), scheduler=LRSchedule(torch_scheduler=partial(StepLR, step_size=1, gamma=0.5))
+    )
     trainer = fit(model, max_epochs=3)
     assert trainer.optimizers[0].param_groups[0]["lr"] == 0.125  # 1 x 0.5 x 0.5 x 0.5
 
@@ -368,7 +370,7 @@ def saved(tmp_path: Path) -> tuple[CNN, str]:
         class_weights=[1, 2, 3],
         label_smoothing=0.1,
         batch_norm=True,
-        scheduler=LRSchedule(factory=partial(StepLR, step_size=1), warmup=1),
+        scheduler=LRSchedule(torch_scheduler=partial(StepLR, step_size=1), warmup=1),
     )
     path = str(tmp_path / "model.ckpt")
     fit(model).save_checkpoint(path)

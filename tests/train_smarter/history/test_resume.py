@@ -29,12 +29,12 @@ FULL = [
     "data.batch_size=64",
     "data.augment.rotation.degrees=10",
     "data.augment.flip.p=0.5",
-    "callbacks.last.every_n_steps=2",
+    "callbacks.resume_checkpoint.every_n_steps=2",
     "callbacks.early_stopping.patience=2",
     "callbacks.progress=null",
     "callbacks.summary=null",
     "callbacks.histograms=null",
-    "callbacks.pictures=null",
+    "callbacks.prediction_samples=null",
 ]
 
 
@@ -99,7 +99,7 @@ def curves(folder: Path) -> dict[str, dict[int, float]]:
 
 VARIANTS = {
     "cosine": ["scheduler=cosine", "scheduler.warmup=5", "trainer.check_val_every_n_epoch=2"],
-    "plateau": ["scheduler=plateau", "scheduler.factory.patience=0", "optimizer=sgd", "optimizer.lr=0.3"],
+    "plateau": ["scheduler=plateau", "scheduler.torch_scheduler.patience=0", "optimizer=sgd", "optimizer.lr=0.3"],
     "accumulated": ["trainer.accumulate_grad_batches=2", "trainer.val_check_interval=0.5", "scheduler=step"],
     "one batch an epoch": ["trainer.limit_train_batches=1", "trainer.max_epochs=60", "scheduler=onecycle"],
 }
@@ -144,7 +144,7 @@ def noted(folder: Path, **changed: Any) -> None:
 def test_a_finished_run_says_so_and_stays_as_it_is(
     start: Start, past_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    best = read_json(past_run / "results.json")["best"]
+    best = read_json(past_run / "results.json")["best_value"]
     before = {path: path.stat().st_mtime_ns for path in past_run.rglob("*")}
     capsys.readouterr()
     assert start("run", again=True) == best

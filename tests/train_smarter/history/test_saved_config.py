@@ -69,7 +69,7 @@ def multirun(folder: Path, *best: float | None, mode: str = "max") -> Path:
         job = made(folder / str(number), f"seed={number}", start=f"2026-05-0{number + 1}T00:00:00")
         (job / ".hydra" / "config.yaml").write_text(f"mode: {mode}\n")
         if value is not None:
-            write_json(job / "results.json", {"best": value})
+            write_json(job / "results.json", {"best_value": value})
     hydra = {"overrides": {"task": ["model=cnn,mlp", "seed=0,1"], "hydra": ["hydra.mode=MULTIRUN"]}}
     OmegaConf.save(OmegaConf.create({"hydra": hydra}), folder / "multirun.yaml")
     return folder
@@ -133,14 +133,14 @@ def test_a_run_that_ended_before_its_config_was_kept_is_told(tmp_path: Path) -> 
 
 def test_a_reading_command_sees_the_past_overrides_first_and_the_users_last(tmp_path: Path) -> None:
     folder = made(tmp_path / "train" / "runs" / "a", "data=mnist", "+model.x=1")
-    assert argv_for_reader(["model.x=2", "run=last", "split=[test]"], "evaluate", tmp_path) == [
+    assert argv_for_reader(["model.x=2", "run=last", "splits=[test]"], "evaluate", tmp_path) == [
         "data=mnist",
         "+model.x=1",
         f"run='{folder}'",
         f"hydra.run.dir='{folder}/evaluate'",
         "hydra.output_subdir=null",
         "model.x=2",
-        "split=[test]",
+        "splits=[test]",
     ]
 
 
@@ -162,12 +162,12 @@ def test_a_question_to_hydra_about_a_run_reads_it(tmp_path: Path) -> None:
     assert words[-2:] == ["--cfg", "job"]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["split=[test]", "--info"]])
+@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["splits=[test]", "--info"]])
 def test_a_question_to_hydra_needs_no_run(words: list[str], tmp_path: Path) -> None:
     assert argv_for_reader(words, "evaluate", tmp_path) == words
 
 
-@pytest.mark.parametrize("words", [[], ["split=[test]"], ["run="], ["run=a", "run=b"]])
+@pytest.mark.parametrize("words", [[], ["splits=[test]"], ["run="], ["run=a", "run=b"]])
 def test_one_run_is_needed(words: list[str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="evaluate needs one run: type evaluate run=last"):
         argv_for_reader(words, "evaluate", tmp_path)

@@ -42,7 +42,7 @@ NOTE: dict[str, Any] = {
 }
 RESULTS: dict[str, Any] = {
     "monitor": "val/accuracy",
-    "best": 0.875,
+    "best_value": 0.875,
     "best_epoch": 1,
     "epochs": 3,
     "parameters": 12345,
@@ -50,7 +50,7 @@ RESULTS: dict[str, Any] = {
     "test/accuracy": 0.75,
     "confusion": {"train": [[30, 10], [0, 60]], "test": [[3, 1], [0, 2]]},
     "seconds": 12.3,
-    "seconds_per_epoch": 0.5,
+    "train_epoch_seconds_median": 0.5,
 }
 METRICS = """epoch,step,seconds,train/loss,train/accuracy,train/f1,val/loss,val/accuracy,val/f1
 0,10,1.5,0.9,0.5,0.5,0.8,0.5,0.5
@@ -62,7 +62,7 @@ BINS = [
     for place in range(15)
 ]
 BINS[14] |= {"count": 6, "confidence": 0.95, "accuracy": 0.75}
-LAYERS = """epoch,layer,weight_norm,gradient_norm,update_ratio,dead
+LAYERS = """epoch,layer,weight_norm,grad_norm,update_ratio,dead_relu_fraction
 0,features.0,2.5,0.1,0.001,
 0,features.1,,,,0.25
 1,features.0,2.6,0.05,0.002,
@@ -322,7 +322,7 @@ def grid(ran: Make, tmp_path: Path) -> Path:
         ran(
             f"multiruns/grid/{place}",
             note={"overrides": words, "command": "train -m optimizer.lr=0.1,0.2", **failed},
-            results_json=None if best is None else RESULTS | {"best": best},
+            results_json=None if best is None else RESULTS | {"best_value": best},
             metrics_csv=None if best is None else METRICS,
         )
     folder = tmp_path / "train" / "multiruns" / "grid"

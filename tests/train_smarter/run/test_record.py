@@ -214,7 +214,7 @@ def test_a_run_is_recorded_from_its_start_to_its_end(tmp_path: Path) -> None:
     ended = read_json(tmp_path / "run" / "record.json")
     assert ended.pop("status") == "done"
     assert ended.pop("end") >= begun["start"]
-    assert (ended.pop("best"), ended.pop("best_epoch"), ended.pop("checkpoints")) == (None, None, {})
+    assert (ended.pop("best_value"), ended.pop("best_epoch"), ended.pop("checkpoints")) == (None, None, {})
     assert all(begun[key] == value for key, value in ended.items())
 
 
@@ -231,7 +231,7 @@ def test_the_end_names_the_best_value_and_the_checkpoints(tmp_path: Path) -> Non
     (tmp_path / "checkpoints" / "best.ckpt").touch()
     notes.end("interrupted")
     ended = read_json(tmp_path / "record.json")
-    assert (ended["best"], ended["best_epoch"]) == (0.25, 1)
+    assert (ended["best_value"], ended["best_epoch"]) == (0.25, 1)
     assert ended["checkpoints"] == {"best": "checkpoints/best.ckpt"}
 
 
@@ -268,7 +268,7 @@ def test_a_run_whose_process_is_gone_or_another_one_was_killed(tmp_path: Path) -
     gone.wait()
     begun(tmp_path)
     content = read_json(tmp_path / "record.json")
-    write_json(tmp_path / "record.json", content | {"process": gone.pid})
+    write_json(tmp_path / "record.json", content | {"pid": gone.pid})
     assert status(tmp_path) == "killed"
     write_json(tmp_path / "record.json", content | {"process_start": "long ago"})  # its number went to a later one
     assert status(tmp_path) == "killed"
@@ -345,7 +345,7 @@ def test_the_config_is_kept_with_its_values_filled_in(tmp_path: Path) -> None:
 @pytest.fixture
 def ended(tmp_path: Path) -> Path:
     """The folder of a run: accuracy is best in epoch 1 and 2, loss in epoch 2."""
-    write_json(tmp_path / "results.json", {"best": 0.75, "epochs": 3, "seconds": 12.5, "test/f1": None})
+    write_json(tmp_path / "results.json", {"best_value": 0.75, "epochs": 3, "seconds": 12.5, "test/f1": None})
     for epoch, accuracy, loss, train in ((0, 0.5, 0.5, 0.3), (1, 0.75, 0.4, 0.2), (2, 0.75, 0.25, 0.1)):
         row = {"epoch": epoch, "val/accuracy": accuracy, "val/loss": loss, "train/loss": train, "val/f1": None}
         append_row(tmp_path / "metrics.csv", row | {"seconds": 4.0})  # of the epoch; the results' are the run's
@@ -356,12 +356,12 @@ def ended(tmp_path: Path) -> Path:
     ("settings", "value"),
     [
         ({}, 0.75),
-        ({"objective": "val/accuracy"}, 0.75),
-        ({"objective": "val/loss"}, 0.4),  # where accuracy is best, the first time
-        ({"objective": ["val/accuracy", "seconds"]}, (0.75, 12.5)),
-        ({"objective": ["epochs", "train/loss", "val/accuracy"]}, (3, 0.2, 0.75)),
-        ({"objective": ["seconds"]}, (12.5,)),
-        ({"objective": ["val/loss", "val/accuracy"], "monitor": "val/loss", "mode": "min"}, (0.75, 0.75)),
+        ({"optimized_metric": "val/accuracy"}, 0.75),
+        ({"optimized_metric": "val/loss"}, 0.4),  # where accuracy is best, the first time
+        ({"optimized_metric": ["val/accuracy", "seconds"]}, (0.75, 12.5)),
+        ({"optimized_metric": ["epochs", "train/loss", "val/accuracy"]}, (3, 0.2, 0.75)),
+        ({"optimized_metric": ["seconds"]}, (12.5,)),
+        ({"optimized_metric": ["val/loss", "val/accuracy"], "monitor": "val/loss", "mode": "min"}, (0.75, 0.75)),
     ],
 )
 def test_an_objective_is_a_value_of_the_results_or_of_the_best_epoch(
@@ -373,14 +373,14 @@ def test_an_objective_is_a_value_of_the_results_or_of_the_best_epoch(
 
 def test_without_a_curve_the_results_are_enough(ended: Path) -> None:
     (ended / "metrics.csv").unlink()
-    cfg = OmegaConf.create({"monitor": "val/accuracy", "mode": "max", "objective": ["val/accuracy", "seconds"]})
+    cfg = OmegaConf.create({"monitor": "val/accuracy", "mode": "max", "optimized_metric": ["val/accuracy", "seconds"]})
     assert results.read_objective(ended, cfg) == (0.75, 12.5)
 
 
 @pytest.mark.parametrize("name", ["val/acuracy", "val/f1", "test/f1"])  # unknown, or known without a value
 def test_an_objective_that_the_run_has_no_value_of_is_named(ended: Path, name: str) -> None:
-    cfg = OmegaConf.create({"monitor": "val/accuracy", "mode": "max", "objective": ["val/loss", name]})
-    with pytest.raises(UserError, match=f"^objective={name}: the run has no such value$"):
+    cfg = OmegaConf.create({"monitor": "val/accuracy", "mode": "max", "optimized_metric": ["val/loss", name]})
+    with pytest.raises(UserError, match=f"^optimized_metric={name}: the run has no such value$"):
         results.read_objective(ended, cfg)
 
 
@@ -458,8 +458,8 @@ def test_what_tells_runs_apart_is_flat() -> None:
 
 def test_findings_are_those_of_the_diagnosis_and_none_where_it_is_missing_or_damaged(tmp_path: Path) -> None:
     assert results.read_findings(tmp_path) == []
-    (tmp_path / "diagnosis.json").write_text('{"findings": [{"name": "luck"}]}')
-    assert results.read_findings(tmp_path) == [{"name": "luck"}]
+    (tmp_path / "diagnosis.json").write_text('{"findings": [{"name": "accuracy_noise"}]}')
+    assert results.read_findings(tmp_path) == [{"name": "accuracy_noise"}]
     for damaged in ("", "{", "[]", '{"findings": null}'):
         (tmp_path / "diagnosis.json").write_text(damaged)
         assert results.read_findings(tmp_path) == []

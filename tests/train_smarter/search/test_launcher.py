@@ -65,7 +65,7 @@ def wait(*names):
         time.sleep(0.01)
 
 def result(value):
-    (folder / "results.json").write_text(json.dumps({"best": value}))
+    (folder / "results.json").write_text(json.dumps({"best_value": value}))
 
 note("begun", {"words": sys.argv[1:], "environment": environment, "at": time.monotonic()})
 """

@@ -44,7 +44,7 @@ def draw(trial: Trial) -> None:
 
 
 def best_of(folder: Path) -> list[float]:
-    return [read_json(folder / "results.json")["best"]]
+    return [read_json(folder / "results.json")["best_value"]]
 
 
 def opened(
@@ -331,7 +331,7 @@ def test_a_trial_runs_while_its_process_lives_and_is_asked_again_when_it_was_kil
 
 def killed(folder: Path) -> None:
     """A run's record whose process is gone without a word."""
-    content = {"status": "running", "host": platform.node(), "process": os.getpid(), "process_start": "long ago"}
+    content = {"status": "running", "host": platform.node(), "pid": os.getpid(), "process_start": "long ago"}
     write_json(folder / "record.json", content)
 
 
@@ -431,7 +431,7 @@ def test_a_run_that_outlived_its_search_is_waited_for(tmp_path: Path, monkeypatc
         claimed(mine)
     orphan = subprocess.Popen(["sleep", "0.5"])
     start = record.process_start_time(orphan.pid)
-    content = {"status": "running", "host": platform.node(), "process": orphan.pid, "process_start": start}
+    content = {"status": "running", "host": platform.node(), "pid": orphan.pid, "process_start": start}
     write_json(tmp_path / "0" / "record.json", content)
     assert mine.close_interrupted() == 1
     assert orphan.poll() == 0

@@ -63,7 +63,7 @@ def test_a_search_goes_on_to_its_total_and_draws_what_it_would_have_drawn_in_one
     assert "goes on: 2 of 4 trials are done" in told
     assert folders(tmp_path) == ["0", "1", "2", "3"]
     values = [trial.value for trial in trials(tmp_path)]
-    assert values == [read_json(tmp_path / f"train/multiruns/s/{n}/results.json")["best"] for n in range(4)]
+    assert values == [read_json(tmp_path / f"train/multiruns/s/{n}/results.json")["best_value"] for n in range(4)]
     whole = ["-m", "search=default", "hydra.sweeper.study_name=whole"]
     assert typed(*whole, *FAST, *SPACE, "hydra.sweeper.n_trials=4")[0] == 0
     assert points(tmp_path, "whole") == points(tmp_path)
@@ -91,8 +91,8 @@ def test_another_search_under_the_same_name_is_refused_with_what_differs(typed: 
         (["-m", "search=default", *SPACE, "hydra.sweeper.n_trials=0"], "n_trials=0: give a whole number"),
         (["-m", "search=default", *SPACE, "hydra.sweeper.direction=up"], "give minimize or maximize"),
         (["-m", "search=default", *SPACE, "hydra.sweeper.storage=x"], "hydra.sweeper.storage=x cannot be opened"),
-        (["-m", "search=default", *SPACE, "objective=[val/accuracy,seconds]"], "'hydra.sweeper.direction=[max"),
-        (["-m", "search=default", *SPACE, "objective=val/acuracy"], "did you mean 'val/accuracy'"),
+        (["-m", "search=default", *SPACE, "optimized_metric=[val/accuracy,seconds]"], "'hydra.sweeper.direction=[max"),
+        (["-m", "search=default", *SPACE, "optimized_metric=val/acuracy"], "did you mean 'val/accuracy'"),
         (["-m", "search=default", *SPACE, "hydra/sweeper/sampler=grid"], "a grid has no intervals"),
         (["-m", "search=default", "optimizer.lr=interval(0.1,0.01)"], "cannot be read"),
         (["-m", "search=default", *SPACE, "model.dropout=7"], "model.dropout=7: give a number from 0"),
@@ -117,7 +117,7 @@ def test_a_search_that_cannot_begin_is_answered_and_leaves_nothing(
         ("++hydra.job.env_set.PATH", "{outside}"),  # S3: a program of that name would be run
         ("hydra.sweep.dir", "{outside}"),  # S4
         ("paths.run", "{outside}"),
-        ("callbacks.last.dirpath", "{outside}"),
+        ("callbacks.resume_checkpoint.dirpath", "{outside}"),
     ],
 )
 def test_a_waiting_trial_sets_nothing_but_what_is_searched(typed: Typed, tmp_path: Path, key: str, value: str) -> None:
@@ -226,7 +226,7 @@ def test_pruned_trials_are_told_so_and_keep_their_folder_and_curve(typed: Typed,
 
 
 def test_several_objectives_end_in_a_pareto_front(typed: Typed, tmp_path: Path) -> None:
-    objective = ["objective=[val/accuracy,parameters]", "hydra.sweeper.direction=[maximize,minimize]"]
+    objective = ["optimized_metric=[val/accuracy,parameters]", "hydra.sweeper.direction=[maximize,minimize]"]
     grid = ["model.widths=choice([8],[64])", "hydra/sweeper/sampler=grid"]
     code, told = typed(*SEARCH, *FAST, *objective, *grid)
     assert code == 0, told
@@ -313,11 +313,13 @@ def test_the_winner_is_trained_again_by_the_command_that_is_told(typed: Typed, t
     assert f"train -m rerun={sweep} seed=1,2,3,4,5" in told
     best = max(trials(tmp_path, "digits_cnn_digits"), key=lambda trial: trial.value or 0)
     assert not any("/" in name for name in read_json(sweep / str(1 - best.number) / "results.json"))
-    code, told = typed("-m", f"rerun={sweep}", "seed=1,2", "callbacks.progress=null", "callbacks.pictures=null")
+    code, told = typed(
+        "-m", f"rerun={sweep}", "seed=1,2", "callbacks.progress=null", "callbacks.prediction_samples=null"
+    )
     assert code == 0, told
     again = max((tmp_path / "train" / "multiruns").glob("2*"))
     rerun = read_json(again / "0" / "results.json")
-    assert rerun["best"] == best.value  # of the same seed
+    assert rerun["best_value"] == best.value  # of the same seed
     assert "test/accuracy" in rerun
     assert [read_json(again / job / "record.json")["seed"] for job in "01"] == [1, 2]
 
@@ -359,7 +361,7 @@ def test_trials_of_two_processes_share_folder_study_and_parameters_and_leave_not
     assert folders(tmp_path) == ["0", "1"]
     sweep = tmp_path / "train" / "multiruns" / "s"
     for trial in trials(tmp_path):
-        assert trial.value == read_json(sweep / str(trial.number) / "results.json")["best"]
+        assert trial.value == read_json(sweep / str(trial.number) / "results.json")["best_value"]
         assert [path.name for path in (sweep / str(trial.number)).glob("*.log")] == ["train.log"]
     assert trials(tmp_path)[0].value != trials(tmp_path)[1].value
     assert not left_behind(tmp_path)
@@ -419,7 +421,7 @@ def test_a_search_killed_five_times_ends_with_the_trials_it_was_asked_for(
             search.kill()
             search.wait()
         if victim != "master" and workers:
-            os.kill(read_json(dice.choice(workers))["process"], signal.SIGKILL)
+            os.kill(read_json(dice.choice(workers))["pid"], signal.SIGKILL)
         for file in sweep.glob("*/results.json"):
             kept.setdefault(file.parent.name, file.stat().st_mtime_ns)
         if victim != "worker":
@@ -435,7 +437,7 @@ def test_a_search_killed_five_times_ends_with_the_trials_it_was_asked_for(
     assert all(trial.params == first[trial.user_attrs["repeats"]] for trial in again)
     for trial in ended(tmp_path):
         if trial.state == TrialState.COMPLETE:
-            assert trial.value == read_json(sweep / str(trial.number) / "results.json")["best"]
+            assert trial.value == read_json(sweep / str(trial.number) / "results.json")["best_value"]
     assert not left_behind(tmp_path)
     optuna_itself = str(Path(sys.executable).with_name("optuna"))
     cli = [optuna_itself, "trials", "--study-name", "s", "--storage", str(sweep / "study.log")]
@@ -488,7 +490,7 @@ def test_a_third_of_the_trials_fails_in_five_ways_and_the_others_are_done(
         for job in (tmp_path / "train" / "multiruns" / "s").glob("*/record.json"):
             text = (job.parent / ".hydra" / "overrides.yaml").read_text()
             if "is_killed" in text and status(job.parent) == "running":
-                os.kill(read_json(job)["process"], signal.SIGKILL)
+                os.kill(read_json(job)["pid"], signal.SIGKILL)
         time.sleep(0.2)
     told = (tmp_path / "told.txt").read_text()
     assert search.returncode == 1, told
@@ -509,7 +511,7 @@ def test_three_searches_on_one_study_do_nothing_twice(
     assert [search.wait(600) for search in searches] == [0, 0, 0], (tmp_path / "told.txt").read_text()
     assert len(ended(tmp_path)) == len(trials(tmp_path)) == 30
     assert len({str(trial.params) for trial in trials(tmp_path)}) == 30
-    owners = {trial.user_attrs["owner"]["process"] for trial in trials(tmp_path)}
+    owners = {trial.user_attrs["owner"]["pid"] for trial in trials(tmp_path)}
     assert len(owners) == 3, "one of them did nothing"
     assert folders(tmp_path) == [str(number) for number in range(30)]
 

@@ -167,7 +167,7 @@ def test_an_interpolation_that_could_change_later_is_the_text_that_was_checked(
     assert checked.callbacks.checkpoint.dirpath == f"{tmp_path}/run/x"
     with pytest.raises(UserError, match="leads nowhere"):
         check({**inside, "seed": None})
-    assert checked.callbacks.last.dirpath == f"{tmp_path}/run/checkpoints"
+    assert checked.callbacks.resume_checkpoint.dirpath == f"{tmp_path}/run/checkpoints"
 
 
 def test_files_of_the_old_run_are_named_relative_to_the_new_one(tmp_path: Path) -> None:

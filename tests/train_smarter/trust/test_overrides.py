@@ -19,7 +19,7 @@ FILE = Path("overrides.yaml")
         "optimizer.lr=0.1",
         "+optimizer.betas=[0.9,0.99]",
         "~callbacks.early_stopping",
-        "callbacks.last.every_minutes=null",
+        "callbacks.resume_checkpoint.every_minutes=null",
         "callbacks.checkpoint.filename='{epoch:02d}'",
         "callbacks.checkpoint.dirpath=${paths.run}/ckpt",
         "callbacks.checkpoint.monitor=val/loss",
@@ -94,7 +94,7 @@ def test_where_runs_are_is_the_users_to_say(word: str) -> None:
         "no override",
         "output=/x",
         "checkpoint=/x",
-        "+split=[test]",
+        "+splits=[test]",
         "tags=[a\x1b]",
     ],
 )
@@ -114,7 +114,7 @@ def test_choices_and_keys_of_words_are_told_apart() -> None:
     [
         ("data.dir=/x", True),
         ("paths.data=/x", True),
-        ("data.keep=start", False),
+        ("data.truncation_side=right", False),
         ("data=mnist", False),
         ("model.pretrained=/x", False),
     ],

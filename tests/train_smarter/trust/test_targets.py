@@ -65,7 +65,7 @@ def test_every_class_of_every_shipped_choice_is_allowed(file: Path) -> None:
 
 @pytest.mark.parametrize("module", ["torch.optim", "torch.optim.lr_scheduler", f"{PL}callbacks", f"{PL}profilers"])
 def test_every_class_that_torch_and_lightning_offer_there_is_allowed(module: str) -> None:
-    place = {"torch.optim": "optimizer", "torch.optim.lr_scheduler": "scheduler.factory"}.get(module, "")
+    place = {"torch.optim": "optimizer", "torch.optim.lr_scheduler": "scheduler.torch_scheduler"}.get(module, "")
     place = place or {"callbacks": "callbacks.x", "profilers": "trainer.profiler"}[module.rpartition(".")[2]]
     offered = importlib.import_module(module)
     slot = targets.SLOTS[place.replace(".x", ".*")]
@@ -104,7 +104,7 @@ def test_a_class_of_ones_own_package_is_allowed_in_its_slot() -> None:
         ("optimizer", "torch.optim.lr_scheduler.StepLR"),
         ("optimizer", "torch.optim.optimizer._use_grad_for_differentiable"),
         ("optimizer", "torch.optim._functional.adam"),
-        ("scheduler.factory", "torch.optim.Adam"),
+        ("scheduler.torch_scheduler", "torch.optim.Adam"),
         ("callbacks.x", f"{PL}callbacks.ModelCheckpoint._link_checkpoint"),
         ("callbacks.x", f"{PL}callbacks.LambdaCallback"),
         ("callbacks.x", f"{PL}callbacks.lambda_function.LambdaCallback"),
