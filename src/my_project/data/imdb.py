@@ -27,11 +27,11 @@ class IMDB(TextData):
     def __init__(
         self,
         *,
-        dir: str,
+        dir: str,  # noqa: A002
         urls: Sequence[str],
         md5: str,
         files_per_folder: int = 12_500,
-        **text: Any,  # noqa: A002
+        **text: Any,
     ) -> None:
         super().__init__(dir=dir, **text)
         assert self.dir is not None
@@ -60,7 +60,7 @@ class IMDB(TextData):
         files = sorted((self.root / folder).glob("*.txt"))
         if len(files) != self.files_per_folder:
             raise UserError(
-                f"{self.root / folder} holds {len(files)} reviews instead of {self.files_per_folder}: delete {self.root} "
-                "and start again to unpack or download it"
+                f"{self.root / folder} holds {len(files)} reviews instead of {self.files_per_folder}: "
+                f"delete {self.root} and start again to unpack or download it"
             )
         return [file.read_text(encoding="utf-8", errors="replace") for file in files]

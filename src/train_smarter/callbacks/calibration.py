@@ -75,7 +75,7 @@ def bin_confidences(confidence: Tensor, right: Tensor) -> Tensor:
 def calibration(counts: Tensor) -> dict[str, Any]:
     """The means of each bin, and the expected calibration error: |accuracy - confidence|, weighted by examples.
 
-    Guo et al., On Calibration of Modern Neural Networks, 2017. counts: (3, BINS), of `binned`.
+    Guo et al., On Calibration of Modern Neural Networks, 2017. counts: (3, BINS), of `bin_confidences`.
     """
     total = max(1.0, float(counts[0].sum()))
     bins = [_make_bin(place, *column) for place, column in enumerate(counts.T.tolist())]

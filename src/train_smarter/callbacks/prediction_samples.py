@@ -34,7 +34,7 @@ MAX_TEXT = 4000  # ... and kept of it in examples.json
 class PredictionSamples(Callback):
     """After a test run: each split's confusion matrix, and sample predictions of the last one (usually test).
 
-    For TensorBoard, if the run has it, images are shown as a grid; texts, of a datamodule that has `text_of`
+    For TensorBoard, if the run has it, images are shown as a grid; texts, of a datamodule that has `decode`
     (tokens (T,) -> words), as a table. For the report, each is an entry of examples.json.
 
     Args:

@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def run_export(cfg: DictConfig) -> None:
-    """Exports the model of the run that `run=` names; the file exists only if it passes `compare`."""
+    """Exports the model of the run that `run=` names; the file exists only if it passes `compare_export`."""
     check(cfg)
     folder = Path(cfg.run)
     target = _output_path(cfg, folder)

@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def run_train(cfg: DictConfig) -> Any:
-    """Trains what a composed config says; returns the value of `objective`, or one for each of it, for a search."""
+    """Trains what a composed config says; returns the value of `optimized_metric`, or one for each of it, for a search."""
     exit_with_parent()
     folder = Path(cfg.paths.run)
     back = None
@@ -98,7 +98,7 @@ def _report_already_done(cfg: DictConfig, folder: Path) -> Any:
 
 
 def _fit_and_finish(cfg: DictConfig, folder: Path, *, over: bool = False) -> None:
-    """Builds, trains and concludes; `over`: training has ended in an earlier start of this run."""
+    """Builds, trains and concludes; `training_done`: training has ended in an earlier start of this run."""
     from lightning import seed_everything
 
     from train_smarter.callbacks.epoch_logger import EpochLogger

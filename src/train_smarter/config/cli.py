@@ -43,9 +43,9 @@ PATH_KEYS = ("ckpt_path", "data.dir", "model.pretrained", "paths.data", "paths.l
 def command(
     name: str, act: Callable[[DictConfig], Any], rewrite_argv: Callable[[Sequence[str]], Sequence[str]] = list
 ) -> None:
-    """Composes conf/<name>.yaml with the overrides on the command line and calls `act` on it.
+    """Compose conf/<name>.yaml with the overrides on the command line and call `act` on it.
 
-    `words` turns the words that were typed into those that Hydra sees. A user's mistake ends here: its message on
+    `rewrite_argv` converts the typed arguments into those that Hydra sees. A user's mistake ends here: its message on
     stderr, exit code 2, no traceback.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the message is ours to print
@@ -77,9 +77,8 @@ def _escape_printed_controls() -> None:
         return escape_controls_in_lines(spelled(*given, **named))
 
     def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        print(
-            escape_controls_in_lines("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr
-        )
+        text = "".join(traceback.format_exception(kind, error, trace))
+        sys.stderr.write(escape_controls_in_lines(text))
 
     warnings.formatwarning, sys.excepthook = formatwarning, excepthook
 

@@ -123,7 +123,7 @@ def _to_gray(images: Tensor) -> Tensor:
 class Augmentation:
     """Images (B, C, H, W), floats in 0..1, and a generator, both on one device -> images of the same shape.
 
-    A subclass's fields are its settings, each from 0 (nothing happens) to its entry in `most`.
+    A subclass's fields are its settings, each from 0 (nothing happens) to its entry in `MAXIMA`.
     """
 
     MAXIMA: ClassVar[dict[str, float]] = {}

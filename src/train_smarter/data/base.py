@@ -117,7 +117,7 @@ class Data(LightningDataModule):
         raise UserError(f"input={given}: {type(self).__name__} reads no input of your own; type split=test")
 
     def load_input(self, source: Any) -> RawInput:
-        """Reads one of the `sources`; called in several threads.
+        """Reads one of `iter_inputs`; called in several threads.
 
         Raises:
             Exception: it is broken.
@@ -163,7 +163,7 @@ class Data(LightningDataModule):
         return {name: copy_containers(value) for name, value in vars(self).items() if name not in self.NOT_READ_KEYS}
 
     def load(self) -> None:
-        """Fills `names` and `examples`."""
+        """Fills `class_names` and `examples`."""
         try:
             source = self.read()
         except UserError as error:

@@ -83,7 +83,7 @@ class ImageData(Data):
         return {name: Examples(e.inputs.contiguous(memory_format=last), e.labels) for name, e in splits.items()}
 
     def sources(self, given: str) -> Iterator[Path]:
-        """Files: see `files_of`."""
+        """Files: see `expand_input`."""
         if self.shape[0] not in MODES:
             raise UserError(f"input={given}: no file is read as an image of {self.shape[0]} channels; type split=test")
         return expand_input(given)

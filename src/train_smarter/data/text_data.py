@@ -128,7 +128,7 @@ class TextData(Data):
     # ---- a user's own input
 
     def sources(self, given: str) -> Iterator[TextLine]:
-        """Lines: see `lines_of`."""
+        """Lines: see `read_texts`."""
         return read_texts(given)
 
     def example(self, source: TextLine) -> RawInput:

@@ -15,7 +15,7 @@ PADDING, UNKNOWN = "[PAD]", "[UNK]"
 
 
 def build_tokenizer(*, max_length: int, truncation_side: str) -> Tokenizer:
-    """A tokenizer that cleans, finds the words, cuts and pads to `length`, but knows no word yet."""
+    """A tokenizer that cleans, finds the words, cuts and pads to `max_length`, but knows no word yet."""
     tokenizer = Tokenizer(WordLevel({PADDING: 0, UNKNOWN: 1}, unk_token=UNKNOWN))
     tokenizer.normalizer = Steps(
         [

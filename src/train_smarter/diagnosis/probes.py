@@ -102,7 +102,7 @@ def _first_nan_output(model: nn.Module, inputs: Tensor) -> str | None:
 
 
 def measure_shift(train: Tensor, val: Tensor) -> dict[str, float]:
-    """How far validation inputs lie from training inputs, by feature; see `Facts.shift`.
+    """How far validation inputs lie from training inputs, by feature; see `Measurements.shift`.
 
     train, val: uint8 images (N, C, H, W), or tokens (N, T) with 0 for padding and 1 for unknown words; nothing is said
         of other inputs.

@@ -24,7 +24,7 @@ class Classifier(LightningModule):
     """Trains and evaluates a network that returns logits: (B, K), or (B, 1) for K = 2.
 
     A subclass builds its layers in `__init__`, ends it with `self.save_hyperparameters(ignore=FACTORIES)`, has
-    `self.outputs` logits and defines `forward`. Hyperparameters are plain numbers and strings, so a checkpoint loads
+    `self.num_logits` logits and defines `forward`. Hyperparameters are plain numbers and strings, so a checkpoint loads
     with `weights_only=True` and by `load_from_checkpoint(path)` alone.
 
     Args:

@@ -148,7 +148,7 @@ def _pop_key(argv: Sequence[str], key: str) -> tuple[list[str], list[str]]:
 
 
 def _unquote(value: str) -> str:
-    """Undoes `quoted`: the further processes of a run are started with the words that Hydra saw."""
+    """Undoes `quote`: the further processes of a run are started with the words that Hydra saw."""
     if value[:1] == "'" and Path(value[1:]).is_absolute():
         return str(OmegaConf.create({"run": OverridesParser.create().parse_override(f"run={value}").value()}).run)
     return value

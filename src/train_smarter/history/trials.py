@@ -145,7 +145,7 @@ def _value_at(place: int) -> Any:
 
 
 def from_folders(content: Mapping[str, Any]) -> Trials:
-    """Those of a multirun as `report.multirun` tells it: what was chosen is what not all jobs have."""
+    """Those of a multirun as `list_jobs` tells it: what was chosen is what not all jobs have."""
     known: Mapping[str, Any] = next((run for run in content["jobs"] if run.get("monitor")), {})
     objectives = {str(known.get("monitor", "best")): str(known.get("mode") or "max")}
     return Trials(

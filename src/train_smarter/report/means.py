@@ -81,7 +81,7 @@ def mean_rows(groups: Sequence[Content]) -> list[str]:
 
 
 def mean_row(group: Content) -> list[str]:
-    """The values of the columns `MEANS`."""
+    """The values of the columns `MEAN_COLUMNS`."""
     best, count = group["best"], group["best"]["n"]
     jobs = str(count) if count == group["of"] else f"{count} of {group['of']}"
     ends = [format_text(best[end]) for end in ("min", "max")]

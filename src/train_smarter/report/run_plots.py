@@ -45,7 +45,7 @@ def curves(title: str, series: Mapping[str, Points], *, best: float | None = Non
     figure, axes = new_figure(title=title)
     for place, (name, points) in enumerate(series.items()):
         style: dict[str, Any] = {"marker": "o", "markersize": 2.5} if len(points) <= 40 else {}
-        axes.plot(*zip(*points, strict=True), label=name, color=SPLIT.get(name, SERIES[place]), **style)  # type: ignore[arg-type]
+        axes.plot(*zip(*points, strict=True), label=name, color=SPLIT.get(name, SERIES[place]), **style)
     if best is not None:
         axes.axvline(best, color=FOREGROUND, alpha=0.5, linewidth=1, linestyle=":", label="best")
     axes.set_xlabel("epoch")

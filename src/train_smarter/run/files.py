@@ -14,7 +14,7 @@ from train_smarter.sanitize import csv_cell
 
 
 def write_json(path: Path, content: Any) -> None:
-    """A whole file, as `write_whole`."""
+    """A whole file, as `atomic_write`."""
     text = json.dumps(content, indent=2, ensure_ascii=False)
     # A row of numbers on one line.
     text = re.sub(r"\[\n\s+([\d,\s.e+-]+?)\n\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text)

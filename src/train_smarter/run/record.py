@@ -67,7 +67,7 @@ class Record:
                 os.utime(self.path)
 
     def end(self, status: str, error: BaseException | None = None) -> None:
-        """status: one of `ENDS`; error: what it failed with."""
+        """status: one of `FINAL_STATUSES`; error: what it failed with."""
         self._stopped.set()
         checkpoints = sorted((self.folder / "checkpoints").glob("*.ckpt"))
         best = best_row(self.folder / "metrics.csv", self.content["monitor"], self.content["mode"])

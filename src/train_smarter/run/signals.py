@@ -28,7 +28,7 @@ class SignalState:
 
     Attributes:
         asked: the signal's number, or None; asked_at: when it came, on the monotonic clock.
-        waits: true while somebody looks at `asked` every now and then; else the signal ends what runs right away, as
+        deferred: true while somebody looks at `received` every now and then; else the signal ends what runs right away, as
             a second one always does.
     """
 

@@ -93,7 +93,7 @@ class OptunaSweeper(Sweeper):
 
     Args:
         sampler, pruner: configs of Optuna's.
-        direction: minimize or maximize; a list where `objective` is one.
+        direction: minimize or maximize; a list where `optimized_metric` is one.
         storage: a URL; None: a journal file in the study's folder.
         study_name: which study.
         n_trials: how many trials there are to be in all.
@@ -169,7 +169,7 @@ class OptunaSweeper(Sweeper):
                 self._print_resume_command()
                 raise
             finally:
-                gc.unfreeze()  # `_end` froze it
+                gc.unfreeze()  # `_finish_trial` froze it
         self._finish()
 
     # ---- before the first trial

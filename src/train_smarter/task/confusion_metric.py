@@ -29,7 +29,7 @@ def confusion_scores(confusion: Tensor) -> dict[str, float]:
 class ConfusionMetric(Metric):
     """Counts predictions and adds losses up on the device; nothing is computed or synchronised before `result`.
 
-    A step only leaves its tensors here (`add`): counted a few dozen steps at a time, they cost a small model's step
+    A step only leaves its tensors here (`append`): counted a few dozen steps at a time, they cost a small model's step
     next to nothing.
     """
 
@@ -52,12 +52,12 @@ class ConfusionMetric(Metric):
             self.flush()
 
     def buffered_state(self) -> dict[str, Any]:
-        """All of it, on the CPU, for `take` to go on from; what waits is not counted, so that sums stay the same."""
+        """All of it, on the CPU, for `load_buffered_state` to go on from; what waits is not counted, so that sums stay the same."""
         waiting = [tuple(part.cpu() for part in step) for step in self.buffer]
         return {"confusion": self.confusion.cpu(), "loss": self.loss.cpu(), "waiting": waiting}
 
     def load_buffered_state(self, kept: dict[str, Any]) -> None:
-        """Goes on from what `kept` returned."""
+        """Goes on from what `buffered_state` returned."""
         self.confusion, self.loss = kept["confusion"].to(self.device), kept["loss"].to(self.device)
         self.buffer = [
             (loss.to(self.device), predicted.to(self.device), labels.to(self.device))
@@ -78,7 +78,7 @@ class ConfusionMetric(Metric):
         self.loss += torch.stack(losses).sum()
 
     def scores(self) -> dict[str, float]:
-        """`loss` (mean per example) and the `scores`, as plain numbers; over all processes."""
+        """`loss` (mean per example) and the `confusion_scores`, as plain numbers; over all processes."""
         self.flush()
         values: dict[str, float] = self.compute()
         return values

@@ -183,7 +183,7 @@ class ConfigCheck:
 def check_config(
     config: DictConfig, *, today: DictConfig, typed: Sequence[str], folder: Path, home: Path
 ) -> DictConfig:
-    """Return a saved config in which all that may not come from its folder is left out or replaced: see `Check`.
+    """Return a saved config in which all that may not come from its folder is left out or replaced: see `ConfigCheck`.
 
     Raises:
         UserError: a value is refused.
