@@ -22,7 +22,7 @@ def main(cfg):
 main()
 """
 IMPORTS = (
-    "from train_smarter.speed.startup import load, spare_tensorflow; spare_tensorflow(); load(); "
+    "from train_smarter.speed.startup import import_quickly, block_tensorflow; block_tensorflow(); import_quickly(); "
     "import torch, torchvision, lightning, tensorboard, torch.utils.tensorboard, matplotlib.pyplot, "
     "train_smarter.commands.train, train_smarter.config.build, train_smarter.commands.evaluate, "
     "my_project.data.cifar10, my_project.model.cnn, train_smarter.callbacks.prediction_samples"

@@ -19,14 +19,12 @@ if TYPE_CHECKING:
     from train_smarter.data.text_data import TextData
     from train_smarter.errors import UserError
     from train_smarter.fit.module import NOT_HPARAMS, Classifier
-    from train_smarter.speed.dropout import Dropout
 
 __all__ = [
     "NOT_HPARAMS",
     "Batch",
     "Classifier",
     "Data",
-    "Dropout",
     "Examples",
     "ImageData",
     "RawDataset",
@@ -42,15 +40,14 @@ __all__ = [
 
 # Where each name is defined.
 _MODULES = {
-    "FACTORIES": "fit.module",
+    "NOT_HPARAMS": "fit.module",
     "Batch": "data.examples",
     "Classifier": "fit.module",
     "Data": "data.base",
-    "Dropout": "speed.dropout",
     "Examples": "data.examples",
     "ImageData": "data.image_data",
-    "Input": "data.examples",
-    "Source": "data.examples",
+    "RawInput": "data.examples",
+    "RawDataset": "data.examples",
     "SplitName": "data.examples",
     "TextData": "data.text_data",
     "UserError": "errors",

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from my_project.model.lstm import left_align
-from train_smarter import NOT_HPARAMS, Classifier, Dropout, Examples, UserError
+from train_smarter import NOT_HPARAMS, Classifier, Examples, UserError
 
 # Two primes: neighbours' ids are spread over the rows of the pairs, whatever their number.
 FIRST_HASH, SECOND_HASH = 1_000_003, 7_919
@@ -31,13 +31,13 @@ class BagLSTM(Classifier):
 
     Args:
         vocab_size: words with rows of their own in both readers, padding included.
-        phrase: neighbouring words whose embeddings are summed into one step of the LSTM.
+        stride: neighbouring words whose embeddings are summed into one step of the LSTM.
         embedding_dim: features of a word, for the LSTM.
         hidden: features of the LSTM, in each direction; max and mean over its steps make 4 * hidden.
-        pairs: rows that share the bag's pairs among them; 0: it holds words alone.
+        hash_buckets: rows that share the bag's pairs among them; 0: it holds words alone.
         word_dropout: share of the words that the LSTM misses in training.
         dropout: share of the LSTM's features dropped in training before its logits.
-        share: factor on the LSTM's logits where both are added: it is too sure of itself.
+        lstm_weight: factor on the LSTM's logits where both are added: it is too sure of itself.
     """
 
     log_count_ratio: Tensor
@@ -64,7 +64,7 @@ class BagLSTM(Classifier):
         self.save_hyperparameters(ignore=NOT_HPARAMS)
         self.vocab_size, self.hash_buckets, self.stride = vocab_size, hash_buckets, stride
         self.word_dropout, self.lstm_weight = word_dropout, lstm_weight
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         self.bag = nn.Embedding(
             vocab_size + hash_buckets, self.num_logits, padding_idx=0
         )  # a weight of each word and pair

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train_smarter import NOT_HPARAMS, Classifier, Dropout, UserError
+from train_smarter import NOT_HPARAMS, Classifier, UserError
 
 
 class CNN(Classifier):
@@ -45,7 +45,7 @@ class CNN(Classifier):
             nn.Flatten(),  # (B, D)
             nn.Linear(64 * (rows // 2) * (columns // 2), hidden),
             nn.ReLU(),
-            Dropout(dropout),
+            nn.Dropout(dropout),
             nn.Linear(hidden, self.num_logits),  # (B, K)
         )
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train_smarter import NOT_HPARAMS, Classifier, Dropout, UserError
+from train_smarter import NOT_HPARAMS, Classifier, UserError
 
 POOLINGS = ("last", "max", "mean")
 
@@ -24,7 +24,7 @@ class LSTM(Classifier):
         bidirectional: reads the text backwards too, and joins both.
         pooling: "last" takes the state after the last word, "max" and "mean" run over all words.
         dropout: share of features dropped in training, at each LSTM's input and before the last layer.
-        dense: features of the layer between LSTM and logits.
+        fc_dim: features of the layer between LSTM and logits.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class LSTM(Classifier):
         self.save_hyperparameters(ignore=NOT_HPARAMS)
         self.hidden, self.pooling, self.directions = hidden, pooling, 2 if bidirectional else 1
         self.embedding = nn.Embedding(vocab_size, embedding_dim, padding_idx=0)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         # One nn.LSTM per layer and direction: both directions then run over plain tensors, which on a CPU is five
         # times as fast as packed sequences and needs no copy of the lengths from a GPU.
         self.layers = nn.ModuleList(
@@ -59,7 +59,7 @@ class LSTM(Classifier):
         self.head = nn.Sequential(
             nn.Linear(hidden * self.directions, fc_dim),
             nn.ReLU(),
-            Dropout(dropout),
+            nn.Dropout(dropout),
             nn.Linear(fc_dim, self.num_logits),  # (B, K)
         )
 

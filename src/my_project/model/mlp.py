@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from train_smarter import NOT_HPARAMS, Classifier, Dropout
+from train_smarter import NOT_HPARAMS, Classifier
 
 
 class MLP(Classifier):
@@ -39,7 +39,7 @@ class MLP(Classifier):
             layers += [nn.Linear(features, width)]
             layers += [nn.BatchNorm1d(width)] if batch_norm else []
             layers += [nn.ReLU()]
-            layers += [Dropout(dropout)] if dropout else []
+            layers += [nn.Dropout(dropout)] if dropout else []
         self.layers = nn.Sequential(*layers, nn.Linear([math.prod(shape), *widths][-1], self.num_logits))
 
     def forward(self, images: Tensor) -> Tensor:

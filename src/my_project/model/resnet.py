@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from train_smarter import NOT_HPARAMS, Classifier, Dropout, UserError
+from train_smarter import NOT_HPARAMS, Classifier, UserError
 
 STAGES = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # depth -> blocks of each stage
 
@@ -51,7 +51,7 @@ class ResNet(Classifier):
         self.head = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),  # (B, D)
-            Dropout(dropout),
+            nn.Dropout(dropout),
             nn.Linear(widths[-1], self.num_logits),  # (B, K)
         )
         self.apply(_init_weights)

@@ -31,7 +31,7 @@ from train_smarter.terminal import finding_line
 log = logging.getLogger(__name__)
 
 
-CARRIED_OVER = ("first_loss", "broken", "gradient_peak", "update_peak", "top_rate")  # facts of earlier epochs
+CARRIED_OVER = ("first_loss", "nan_location", "gradient_peak", "update_peak", "peak_rate")  # facts of earlier epochs
 # Told while a run trains, as soon as it is found; another problem when it has been there for SETTLED epochs.
 CERTAIN = ("nan_loss", "exploding_gradients", "class_imbalance")
 REPEATS_TO_LOG = 3

@@ -103,7 +103,7 @@ def _write_samples(
 ) -> None:
     """Texts as text, images as an image; other inputs have no picture."""
     if hasattr(data, "decode"):
-        writer.add_text(tag, samples_table(samples, names, data.text_of), step)
+        writer.add_text(tag, samples_table(samples, names, data.decode), step)
     elif samples[0].input.ndim == 3:
         picture = pixels(samples_figure(samples, names, **_normalization(data)))
         writer.add_image(tag, picture, step, dataformats="HWC")
@@ -119,7 +119,7 @@ def sample_entry(sample: "Sample", names: Sequence[str], data: Any) -> dict[str,
     said = {"true": names[sample.true], "predicted": names[sample.predicted]}
     entry = {**said, "probability": sample.probability, "right": sample.right}
     if hasattr(data, "decode"):
-        return entry | {"text": textwrap.shorten(data.text_of(sample.input), MAX_TEXT, placeholder=" …")}
+        return entry | {"text": textwrap.shorten(data.decode(sample.input), MAX_TEXT, placeholder=" …")}
     if sample.input.ndim == 3:
         return entry | {"image": png(to_visible(sample.input, **_normalization(data)))}
     return entry

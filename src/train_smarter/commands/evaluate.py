@@ -31,13 +31,13 @@ def run_evaluate(cfg: DictConfig) -> None:
     folder = Path(cfg.run)
     cfg = saved_config.merge_saved_config(cfg, folder, "evaluate", "run", "splits", "checkpoint")
     checkpoint = find.checkpoint(folder, cfg.checkpoint)
-    startup.import_quickly()
+    startup.import_quickly(speed=cfg.get("speed", True))
     from train_smarter.config.build import build
     from train_smarter.history.restore import load_weights
     from train_smarter.run.tensorboard import write_scalars
     from train_smarter.terminal import echo, results_table
 
-    startup.configure_process(cfg.get("num_threads"))  # what older runs recorded has none
+    startup.configure_process(cfg.get("num_threads"), speed=cfg.get("speed", True))  # what older runs recorded has none
     run = build(cfg)
     step = load_weights(run.data, run.model, folder, checkpoint)
     results = evaluate(run, cfg.splits)

@@ -48,12 +48,12 @@ def run_export(cfg: DictConfig) -> None:
     target = _output_path(cfg, folder)
     cfg = saved_config.merge_saved_config(cfg, folder, "export", *EXPORT_KEYS)
     checkpoint = find.checkpoint(folder, cfg.checkpoint)
-    startup.import_quickly()
+    startup.import_quickly(speed=cfg.get("speed", True))
     from train_smarter.config.build import build_data, build_model
     from train_smarter.history.restore import load_weights
     from train_smarter.terminal import echo
 
-    startup.configure_process(cfg.get("num_threads"))
+    startup.configure_process(cfg.get("num_threads"), speed=cfg.get("speed", True))
     data, model = build_data(cfg), build_model(cfg)
     load_weights(data, model, folder, checkpoint)
     data.prepare_data()

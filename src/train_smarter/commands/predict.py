@@ -66,11 +66,11 @@ def run_predict(cfg: DictConfig) -> None:
     check(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ACCEPTED]))
     cfg = saved_config.merge_saved_config(cfg, folder, "predict")
     checkpoint = find.checkpoint(folder, str(own.checkpoint))
-    startup.import_quickly()
+    startup.import_quickly(speed=cfg.get("speed", True))
     from train_smarter.config.build import build_data, build_model
     from train_smarter.history.restore import load_weights
 
-    startup.configure_process(cfg.get("num_threads"))
+    startup.configure_process(cfg.get("num_threads"), speed=cfg.get("speed", True))
     device = device_of(own.device)
     data = build_data(cfg)
     sources = None if own.split else data.iter_inputs(own.input)

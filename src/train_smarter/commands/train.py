@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def run_train(cfg: DictConfig) -> Any:
-    """Trains what a composed config says; returns the value of `optimized_metric`, or one for each of it, for a search."""
+    """Train what a composed config says; return the value or values of `optimized_metric`."""
     exit_with_parent()
     folder = Path(cfg.paths.run)
     back = None
@@ -104,7 +104,7 @@ def _fit_and_finish(cfg: DictConfig, folder: Path, *, over: bool = False) -> Non
     from train_smarter.callbacks.epoch_logger import EpochLogger
     from train_smarter.config.build import build
 
-    startup.configure_process(cfg.num_threads)
+    startup.configure_process(cfg.num_threads, speed=cfg.get("speed", True))
     seed_everything(cfg.seed, verbose=False)
     journal = EpochLogger(folder, training_done=over)
     trial = _trial_callbacks(cfg)
@@ -216,7 +216,7 @@ def _tracked_run(cfg: DictConfig, folder: Path) -> Iterator[None]:
         _quiet_console()
     else:
         echo(config_tree(cfg))
-    startup.import_quickly()
+    startup.import_quickly(speed=cfg.get("speed", True))
     if not first:
         yield
         return

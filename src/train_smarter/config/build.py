@@ -21,7 +21,7 @@ from train_smarter import paths
 from train_smarter.data.base import Data
 from train_smarter.errors import UserError, first_paragraph, root_cause
 from train_smarter.fit.module import Classifier
-from train_smarter.speed.step import NoOpProfiler, skip_idle_hooks
+from train_smarter.speed.step import NoOpProfiler, accelerate
 from train_smarter.trust import check_targets
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,8 @@ def build(cfg: DictConfig, *extra: Callback) -> Components:
     if not loggers:  # it refuses to work without one
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     run = Components(build_data(cfg), build_model(cfg), build_trainer(cfg, loggers, [*extra, *callbacks]))
-    skip_idle_hooks(run.trainer, run.model)
+    if cfg.get("speed", True):
+        accelerate(run.trainer, run.model)
     return run
 
 
@@ -83,7 +84,7 @@ def build_model(cfg: DictConfig) -> Classifier:
 def build_trainer(cfg: DictConfig, loggers: list[Logger], callbacks: list[Callback]) -> Trainer:
     """The trainer alone: `evaluate` brings no callbacks of the training."""
     wanted = any(isinstance(callback, ProgressBar) for callback in callbacks)
-    profiler = {} if cfg.trainer.get("profiler") else {"profiler": NoOpProfiler()}
+    profiler = {} if cfg.trainer.get("profiler") or not cfg.get("speed", True) else {"profiler": NoOpProfiler()}
     # Without any checkpoint callback Lightning would add its own.
     checkpointing = any(isinstance(callback, Checkpoint) for callback in callbacks)
     trainer = _instantiate_node(

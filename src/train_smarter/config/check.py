@@ -54,6 +54,7 @@ RULES: dict[str, Rule] = {
     "seed": _or_null(SEED_RANGE),
     "data.split_seed": SEED_RANGE,
     "mode": (lambda v: v in ("min", "max"), "min or max"),
+    "speed": BOOL,
     "num_threads": _or_null(POSITIVE_INT),
     "train": BOOL,
     "test": BOOL,

@@ -171,7 +171,7 @@ class GeometricAugmentation(Augmentation):
         """Draws a move for each of the images (B, C, H, W)."""
         raise NotImplementedError
 
-    def changed(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def apply(self, images: Tensor, generator: torch.Generator) -> Tensor:
         return apply_maps(images, [self.sample_map(images, generator)])
 
 
@@ -180,9 +180,9 @@ class Rotation(GeometricAugmentation):
     """Turns by an angle between -degrees and +degrees."""
 
     degrees: float = 0
-    most: ClassVar[dict[str, float]] = {"degrees": 180}
+    MAXIMA: ClassVar[dict[str, float]] = {"degrees": 180}
 
-    def move(self, images: Tensor, generator: torch.Generator) -> CoordinateMap:
+    def sample_map(self, images: Tensor, generator: torch.Generator) -> CoordinateMap:
         return rotate_map(_uniform(0, math.radians(self.degrees), images, generator))
 
 
@@ -191,9 +191,9 @@ class Flip(GeometricAugmentation):
     """Mirrors left to right with probability p."""
 
     p: float = 0
-    most: ClassVar[dict[str, float]] = {"p": 1}
+    MAXIMA: ClassVar[dict[str, float]] = {"p": 1}
 
-    def move(self, images: Tensor, generator: torch.Generator) -> CoordinateMap:
+    def sample_map(self, images: Tensor, generator: torch.Generator) -> CoordinateMap:
         return hflip_map(torch.rand(len(images), generator=generator, device=images.device) < self.p)
 
 
@@ -203,7 +203,7 @@ class Crop(GeometricAugmentation):
 
     padding: int = 0
 
-    def move(self, images: Tensor, generator: torch.Generator) -> CoordinateMap:
+    def sample_map(self, images: Tensor, generator: torch.Generator) -> CoordinateMap:
         down, right = (_randint(2 * self.padding + 1, images, generator) - self.padding for _ in range(2))
         return shift_map(down, right)
 
@@ -219,9 +219,9 @@ class ColorJitter(Augmentation):
     contrast: float = 0
     saturation: float = 0
     hue: float = 0
-    most: ClassVar[dict[str, float]] = {"brightness": 1, "contrast": 1, "saturation": 1, "hue": 0.5}
+    MAXIMA: ClassVar[dict[str, float]] = {"brightness": 1, "contrast": 1, "saturation": 1, "hue": 0.5}
 
-    def changed(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def apply(self, images: Tensor, generator: torch.Generator) -> Tensor:
         if self.brightness:
             images = brighten(images, _uniform(1, self.brightness, images, generator))
         if self.contrast:
@@ -242,6 +242,6 @@ class Cutout(Augmentation):
 
     size: int = 0
 
-    def changed(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def apply(self, images: Tensor, generator: torch.Generator) -> Tensor:
         row, column = (_randint(side, images, generator) for side in images.shape[2:])
         return cutout(images, row, column, size=self.size)

@@ -33,7 +33,7 @@ class ImageData(Data):
     """
 
     kind = "images"
-    unread = (*Data.NOT_READ_KEYS, "mean", "std", "augment", "_constants")
+    NOT_READ_KEYS = (*Data.NOT_READ_KEYS, "mean", "std", "augment", "_constants")
 
     def __init__(
         self,
@@ -82,13 +82,13 @@ class ImageData(Data):
         last = torch.channels_last
         return {name: Examples(e.inputs.contiguous(memory_format=last), e.labels) for name, e in splits.items()}
 
-    def sources(self, given: str) -> Iterator[Path]:
+    def iter_inputs(self, given: str) -> Iterator[Path]:
         """Files: see `expand_input`."""
         if self.shape[0] not in MODES:
             raise UserError(f"input={given}: no file is read as an image of {self.shape[0]} channels; type split=test")
         return expand_input(given)
 
-    def example(self, source: Path) -> RawInput:
+    def load_input(self, source: Path) -> RawInput:
         image, changes = decode(source, shape=self.shape)
         return RawInput({"input": str(source)}, image, changes)
 

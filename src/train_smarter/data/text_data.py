@@ -127,11 +127,11 @@ class TextData(Data):
 
     # ---- a user's own input
 
-    def sources(self, given: str) -> Iterator[TextLine]:
+    def iter_inputs(self, given: str) -> Iterator[TextLine]:
         """Lines: see `read_texts`."""
         return read_texts(given)
 
-    def example(self, source: TextLine) -> RawInput:
+    def load_input(self, source: TextLine) -> RawInput:
         try:
             text = source.content.decode("utf8")
         except UnicodeDecodeError as error:
@@ -175,7 +175,7 @@ class TextData(Data):
         if files and self.may_download:
             self._save(files[0])
 
-    def summarise(self) -> None:
+    def log_summary(self) -> None:
         super().log_summary()
         where = ", ".join(f"{count} {where}" for where, count in self.num_removed.items())
         log.info("left out of train and validation: %s", where)

@@ -27,11 +27,11 @@ class Measurements:
     data_wait: share of the training time that went by between two steps, without a batch; step_wait: seconds a step.
     gradient_peak, update_peak: the largest gradient, and change, of all weights in a measured step, relative to them:
         {size, epoch}.
-    rate, top_rate: the learning rate of the latest epoch's end, and the highest of any.
-    broken: the first loss that was not finite: {epoch, step, batch, where}.
+    rate, peak_rate: the learning rate of the latest epoch's end, and the highest of any.
+    nan_location: the first loss that was not finite: {epoch, step, batch, where}.
     clean: metrics of the best checkpoint, without augmentation and dropout: {"train/accuracy": ..., ...}.
     patience: as configured; validations: as many as the run may have; None: there is no such end.
-    stopped: early stopping has ended the run; over: the run has ended.
+    stopped: early stopping has ended the run; training_done: the run has ended.
     """
 
     names: list[str] = field(default_factory=list)

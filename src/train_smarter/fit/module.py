@@ -66,14 +66,6 @@ class Classifier(LightningModule):
         self.epoch_metrics: dict[str, ConfusionMetric] = {}  # by split, of the epoch under way
         self.test_metrics: dict[str, ConfusionMetric] = {}  # by split, of the latest test run
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Thirty times a step, Lightning notes here which hook is running; a module would first look for the name among
-        # its weights, buffers and modules, none of which lies in `__dict__`.
-        if name in self.__dict__ and (value is None or isinstance(value, str)):
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
-
     # ---- from logits to a loss and a prediction
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -111,27 +103,6 @@ class Classifier(LightningModule):
         if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train/loss_step", loss, prog_bar=True, on_epoch=False)
         return loss
-
-    def configure_gradient_clipping(
-        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
-    ) -> None:
-        """By norm, in three kernels for all weights where nothing has to be gathered or unscaled before.
-
-        The same numbers as `clip_grad_norm_` in a third of its time, which is a tenth of a small model's step.
-        """
-        alone = self.trainer.world_size == 1 and self.trainer.precision != "16-mixed"
-        if not alone or not gradient_clip_val or gradient_clip_algorithm == "value":
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-            return
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        torch._foreach_mul_(gradients, (gradient_clip_val / (norm + 1e-6)).clamp_(max=1.0))
-
-    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:  # noqa: ARG002
-        """Drops the gradients: all that `zero_grad` comes to, without what it asks and records around it."""
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         self._step(batch, self.epoch_metrics["val"])

@@ -24,12 +24,12 @@ class TerminatedBySignal(SystemExit):
 
 
 class SignalState:
-    """Whether this process has been asked to end.
+    """The signal that asked this process to end, if any.
 
     Attributes:
-        asked: the signal's number, or None; asked_at: when it came, on the monotonic clock.
-        deferred: true while somebody looks at `received` every now and then; else the signal ends what runs right away, as
-            a second one always does.
+        received: the signal's number, or None; received_at: when it arrived, on the monotonic clock.
+        deferred: True while the training polls `received`; otherwise the signal ends the program at once, as a second
+            one always does.
     """
 
     def __init__(self) -> None:

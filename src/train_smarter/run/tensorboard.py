@@ -1,6 +1,7 @@
 """Where pictures, histograms and layouts go: TensorBoard, if the run has it."""
 
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,8 @@ def all_gather(trainer: Trainer, own: Any) -> list[Any]:
 
 def warn_skipped(callback: Callback, why: str) -> None:
     """Log that a callback does not fit the model."""
-    log.info("callbacks.%s is left out: %s", type(callback).__name__.lower(), why)
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(callback).__name__).lower()
+    log.info("callbacks.%s is left out: %s", name, why)
 
 
 def latest_step(trainer: Trainer) -> int:

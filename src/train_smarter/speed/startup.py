@@ -1,4 +1,4 @@
-"""What a process is set to before it trains, so that a step costs what its network costs."""
+"""Shortcuts of a process: imports, memory, TensorBoard. `speed=false` leaves all of them out."""
 
 import atexit
 import ctypes
@@ -17,24 +17,25 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 TRIM_BYTES, MMAP_BYTES = 2**30, 2**26
 
 
-def import_quickly() -> None:
-    """Imports torch, Lightning and what builds a run; to be called before anything else imports them.
+def import_quickly(*, speed: bool = True) -> None:
+    """Import torch, Lightning and what builds a run; call it before anything else imports them.
 
-    Without what would double the seconds that this takes beside torch itself: searches for garbage among half a million
-    new objects, all of which stay, and a part of SciPy that nothing here uses.
+    `speed` disables the garbage collector, which would search half a million new objects that all stay, and skips
+    scipy.signal, which nothing here uses: together 1/3 of the time from a command to its first step.
     """
-    if (
-        "train_smarter.config.build" in sys.modules
-    ):  # of an earlier run in this process: what is garbage by now would stay
+    if "train_smarter.config.build" in sys.modules:  # an earlier run in this process: its garbage must not be frozen
+        return
+    if not speed:
+        import_module("train_smarter.config.build")
         return
     gc.disable()
     try:
         with stub_scipy_signal():
             import_module("train_smarter.config.build")
     finally:
-        gc.freeze()  # left out of later searches, too
+        gc.freeze()  # later collections skip these objects, too
         gc.enable()
-        atexit.register(gc.unfreeze)  # else libraries bound by nanobind tell at the end that all of theirs has leaked
+        atexit.register(gc.unfreeze)  # otherwise libraries bound by nanobind report leaks at exit
 
 
 @contextmanager
@@ -68,18 +69,20 @@ class ModuleStub(ModuleType):
         return getattr(import_module(self.__name__), name)
 
 
-def configure_process(num_threads: int | None = None) -> None:
-    """To be called once, before the trainer is made.
+def configure_process(num_threads: int | None = None, *, speed: bool = True) -> None:
+    """Set what a process can set only once, before the trainer is made.
 
     Args:
-        threads: of the CPU, for each operation; None: as many as there are cores. A small network's operations are
-            over before a second thread has woken up.
+        num_threads: CPU threads per operation; None: one per core. The operations of a small network end before a
+            second thread wakes up.
+        speed: use the shortcuts of this module. A later run in the same process cannot undo them.
     """
     import torch
 
-    tune_malloc()
-    hide_missing_gpu()
-    block_tensorflow()
+    if speed:
+        tune_malloc()
+        hide_missing_gpu()
+        block_tensorflow()
     if num_threads is not None:
         torch.set_num_threads(num_threads)
 

@@ -52,7 +52,7 @@ class ConfusionMetric(Metric):
             self.flush()
 
     def buffered_state(self) -> dict[str, Any]:
-        """All of it, on the CPU, for `load_buffered_state` to go on from; what waits is not counted, so that sums stay the same."""
+        """Return the state on the CPU, for `load_buffered_state`. The buffer is not counted: sums stay bit for bit."""
         waiting = [tuple(part.cpu() for part in step) for step in self.buffer]
         return {"confusion": self.confusion.cpu(), "loss": self.loss.cpu(), "waiting": waiting}
 

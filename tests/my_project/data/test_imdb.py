@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from my_project.data import imdb as module
 from my_project.data.imdb import FOLDERS, IMDB
-from train_smarter.data import download
 from train_smarter.errors import UserError
 
 FILES = 4  # reviews in a folder, instead of 12,500
@@ -23,7 +23,13 @@ def write_tree(root: Path) -> Path:
 
 
 def reviews(home: Path, **data: Any) -> IMDB:
-    settings = {"vocab_size": 50, "length": 8, "num_classes": 2, "val_fraction": 0.25, "files": FILES} | data
+    settings = {
+        "vocab_size": 50,
+        "max_length": 8,
+        "num_classes": 2,
+        "val_fraction": 0.25,
+        "files_per_folder": FILES,
+    } | data
     return IMDB(dir=str(home), urls=["https://example.invalid/reviews.tar.gz"], md5="0", **settings)
 
 
@@ -80,7 +86,7 @@ def test_a_missing_tree_is_downloaded_and_unpacked_once(tmp_path: Path, monkeypa
             tar.add(write_tree(tmp_path / "elsewhere"), "aclImdb")
         return dest
 
-    monkeypatch.setattr(download, "fetch", fetch)
+    monkeypatch.setattr(module, "fetch", fetch)
     home = tmp_path / "data"
     home.mkdir()
     for _ in range(2):

@@ -114,7 +114,7 @@ def test_evidence_is_counted_in_train_before_training_and_kept_in_the_checkpoint
     assert not model.log_count_ratio.any()
     model.setup("fit")
     assert model.log_count_ratio[4] > 0 > model.log_count_ratio[2]
-    assert "evidence" in model.state_dict()
+    assert "log_count_ratio" in model.state_dict()
 
 
 def test_without_a_datamodule_there_is_nothing_to_count() -> None:

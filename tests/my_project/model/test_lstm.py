@@ -15,7 +15,7 @@ TEXTS: tuple[list[int], ...] = ([5, 3, 9, 1], [7], [2, 4, 6, 8, 3, 5], [])
 
 def lstm(**switches: Any) -> LSTM:
     torch.manual_seed(0)
-    model = LSTM(**{"vocab_size": 10, "num_classes": 2, "embedding_dim": 6, "hidden": 5, "dense": 4} | switches)
+    model = LSTM(**{"vocab_size": 10, "num_classes": 2, "embedding_dim": 6, "hidden": 5, "fc_dim": 4} | switches)
     return model.eval()
 
 

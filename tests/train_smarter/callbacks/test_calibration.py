@@ -137,7 +137,7 @@ class Several(Given):
     def _step(self, batch: Any, tally: Any) -> tuple[Tensor, Tensor]:
         logits = self(batch[0])
         loss = logits.sum()
-        tally.add(loss, torch.zeros(len(logits), dtype=torch.long), torch.zeros(len(logits), dtype=torch.long))
+        tally.append(loss, torch.zeros(len(logits), dtype=torch.long), torch.zeros(len(logits), dtype=torch.long))
         return loss, logits
 
 

@@ -85,7 +85,7 @@ def test_a_run_ends_with_what_was_found_and_what_was_measured(tmp_path: Path) ->
     assert measured["train_classes"] == [20, 20]
     assert 0.5 < measured["first_loss"] < 1
     assert 0 < measured["data_wait"] < 1
-    assert (measured["over"], measured["stopped"], measured["validations"]) == (True, False, 2)
+    assert (measured["training_done"], measured["stopped"], measured["validations"]) == (True, False, 2)
     assert measured["val_examples"] == 20
     assert sum(map(sum, measured["confusion"])) == 20
     assert {finding["name"] for finding in content["findings"]} == {finding.name for finding in own.findings}
@@ -136,7 +136,7 @@ def test_a_broken_batch_is_named_and_ends_the_training(tmp_path: Path) -> None:
     assert trainer.current_epoch <= 2
     content = read_json(tmp_path / "diagnosis.json")
     # 4 steps an epoch: step 6 is the third of the second epoch
-    assert content["measured"]["broken"] == {
+    assert content["measured"]["nan_location"] == {
         "epoch": 1,
         "step": 6,
         "batch": 2,
@@ -280,9 +280,9 @@ def test_a_try_out_of_one_batch_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "answer"),
     [
-        ({"limits": {**LIMITS, "gapp": 1}}, "has no gapp; did you mean 'gap'"),
-        ({"limits": {**LIMITS, "gap": "x"}}, "limits.max_accuracy_gap=x: give a number"),
-        ({"limits": None}, "limits lacks broken_first_loss"),
+        ({"limits": {**LIMITS, "max_accuracy_gapp": 1}}, "has no max_accuracy_gapp; did you mean 'max_accuracy_gap'"),
+        ({"limits": {**LIMITS, "max_accuracy_gap": "x"}}, "limits.max_accuracy_gap=x: give a number"),
+        ({"limits": None}, "limits lacks max_first_loss_vs_chance"),
         ({"limits": LIMITS, "samples": 0}, "samples=0: give a whole number"),
     ],
 )

@@ -48,8 +48,8 @@ class Watch(Callback):
         self.scores: list[dict[str, float]] = []
 
     def on_train_epoch_end(self, _: Any, pl_module: Any) -> None:
-        tallies = pl_module.running.items()
-        self.scores.append({f"{split}/{k}": v for split, tally in tallies for k, v in tally.result().items()})
+        tallies = pl_module.epoch_metrics.items()
+        self.scores.append({f"{split}/{k}": v for split, tally in tallies for k, v in tally.scores().items()})
 
 
 def fit(folder: Path, *callbacks: Callback, resume: Path | None = None, **options: Any) -> EpochLogger:

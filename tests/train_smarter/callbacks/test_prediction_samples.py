@@ -59,7 +59,7 @@ class Tiny(LightningDataModule):
     def __init__(self, *shape: int, splits: tuple[str, ...] = ("test",)) -> None:
         super().__init__()
         self.shape, self.splits = shape, splits
-        self.names, self.mean, self.std = NAMES, [0.5], [0.5]
+        self.class_names, self.mean, self.std = NAMES, [0.5], [0.5]
 
     def test_dataloader(self) -> list[DataLoader]:
         labels = torch.arange(10) % 3
@@ -71,7 +71,7 @@ class Tiny(LightningDataModule):
 
 
 class Words(Tiny):
-    def text_of(self, tokens: Tensor) -> str:
+    def decode(self, tokens: Tensor) -> str:
         return " ".join(f"w{int(token)}" for token in tokens)
 
 
@@ -180,7 +180,7 @@ def test_a_large_image_is_made_small() -> None:
 
 
 def test_the_text_of_an_example_is_cut_and_other_inputs_have_neither() -> None:
-    data: Any = type("Data", (), {"text_of": lambda _: "word\n" * 9000})
+    data: Any = type("Data", (), {"decode": lambda _: "word\n" * 9000})
     text = sample_entry(sample(right=True), NAMES, data)["text"]
     assert text[:10] == "word word "
     assert MAX_TEXT - 10 < len(text) <= MAX_TEXT
@@ -315,7 +315,7 @@ class Sums(Bright):
 
     def _step(self, batch: Any, tally: Any) -> tuple[Tensor, Tensor]:
         numbers = self(batch[0]).sum(1)
-        tally.add(numbers.sum(), torch.zeros(len(numbers), dtype=torch.long), batch[1])
+        tally.append(numbers.sum(), torch.zeros(len(numbers), dtype=torch.long), batch[1])
         return numbers.sum(), numbers
 
 

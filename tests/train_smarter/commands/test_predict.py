@@ -306,7 +306,7 @@ class Numbers(ImageData):
         super().__init__(**{"num_classes": 2, "shape": [1, 1, 1], "eval_batch_size": 8, **data})
         self.class_names, self.pause = ["even", "odd"], pause
 
-    def example(self, source: Any) -> RawInput:
+    def load_input(self, source: Any) -> RawInput:
         time.sleep(self.pause(source))
         return RawInput({"input": source}, torch.full((1, 1, 1), float(source)))
 

@@ -90,7 +90,7 @@ def test_a_rotation_brings_zeros_in_from_outside() -> None:
 def test_angles_stay_within_the_degrees_and_fill_them(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Tensor] = []
     monkeypatch.setattr(data_augment, "rotate_map", drawn.append)
-    Rotation(degrees=10).move(torch.zeros(1000, 1, 1, 1), generator())
+    Rotation(degrees=10).sample_map(torch.zeros(1000, 1, 1, 1), generator())
     degrees = drawn[0].rad2deg()
     assert -10 <= degrees.min() < -9.5
     assert 9.5 < degrees.max() <= 10
@@ -132,7 +132,7 @@ def test_moves_follow_each_other_in_their_order() -> None:
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_bytes_in_any_layout_are_moved_as_floats_are(channels: int, layout: torch.memory_format) -> None:
     pixels = (images(4, channels, 9, 7) * 255).byte()
-    moves = [motion.move(pixels, generator()) for motion in (Rotation(degrees=30), Flip(p=0.5), Crop(padding=2))]
+    moves = [motion.sample_map(pixels, generator()) for motion in (Rotation(degrees=30), Flip(p=0.5), Crop(padding=2))]
     found = data_augment.apply_maps(pixels.contiguous(memory_format=layout), moves)
     assert found.dtype == torch.uint8
     assert found.float().equal(data_augment.apply_maps(pixels.float(), moves))

@@ -326,7 +326,7 @@ def test_normalisation_and_augmentation_stay_the_new_ones() -> None:
 
 
 def phrases(**data: Any) -> Phrases:
-    return Phrases(**{"num_classes": 2, "vocab_size": 60, "length": 12, "pairs": 50, **data})
+    return Phrases(**{"num_classes": 2, "vocab_size": 60, "max_length": 12, "pairs": 50, **data})
 
 
 def test_texts_come_with_their_tokenizer() -> None:
@@ -338,7 +338,8 @@ def test_texts_come_with_their_tokenizer() -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", [{"vocab_size": 30}, {"length": 9}, {"keep": "start"}, {"pairs": 60}, {"dir": "elsewhere"}]
+    "setting",
+    [{"vocab_size": 30}, {"max_length": 9}, {"truncation_side": "right"}, {"pairs": 60}, {"dir": "elsewhere"}],
 )
 def test_texts_with_other_settings_are_read_anew(setting: dict[str, Any]) -> None:
     first, second = sharing(phrases()), sharing(phrases(**setting))

@@ -214,8 +214,8 @@ def test_a_file_is_treated_like_the_example_that_it_was_saved_from(tmp_path: Pat
     example = Examples(torch.from_numpy(pixels).permute(2, 0, 1)[None], torch.zeros(1, dtype=torch.long))
     encoded = data.encode({"test": example})["test"]
 
-    (file,) = data.sources(str(tmp_path / "a.png"))
-    read = data.example(file)
+    (file,) = data.iter_inputs(str(tmp_path / "a.png"))
+    read = data.load_input(file)
     images, labels = data.collate([read.content])
     assert (read.id_columns, read.conversions) == ({"input": str(tmp_path / "a.png")}, ())
     assert torch.equal(images, encoded.inputs)
@@ -225,14 +225,14 @@ def test_a_file_is_treated_like_the_example_that_it_was_saved_from(tmp_path: Pat
 
 def test_a_file_of_another_size_and_kind_is_converted_and_that_is_told(tmp_path: Path) -> None:
     Image.new("RGB", (30, 20), "white").save(tmp_path / "a.png")
-    read = Grey().example(tmp_path / "a.png")
+    read = Grey().load_input(tmp_path / "a.png")
     assert read.content.tolist() == [[[255] * 4] * 4]
     assert read.conversions == ("converted to grey", "scaled to 4x4")
 
 
 def test_images_of_a_number_of_channels_that_no_file_has_are_refused() -> None:
     with pytest.raises(UserError, match=r"no file is read as an image of 4 channels; type split=test"):
-        Grey(shape=[4, 4, 4]).sources("photos")
+        Grey(shape=[4, 4, 4]).iter_inputs("photos")
 
 
 # ---- held against reality

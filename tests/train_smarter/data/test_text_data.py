@@ -140,7 +140,9 @@ def test_ids_are_kept_small_and_delivered_as_int64(vocab_size: int, dtype: torch
 
 def test_texts_that_stand_in_test_or_stood_before_are_left_out_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     train = ["Good<br /><br />film", "a", "A", "b", "c", "d", "e"]
-    data = Notes(RawDataset(["no", "yes"], examples(train), test=examples(["good film", "good film", "b"])), length=2)
+    data = Notes(
+        RawDataset(["no", "yes"], examples(train), test=examples(["good film", "good film", "b"])), max_length=2
+    )
     with caplog.at_level(logging.INFO):
         data.setup()
     seen = {name: {data.decode(tokens) for tokens in data.examples[name].inputs} for name in ("train", "val")}
@@ -203,7 +205,7 @@ def test_a_recorded_vocabulary_larger_than_the_embedding_is_refused() -> None:
 def given(words: str) -> list[tuple[int, str]]:
     """Number and text of each line."""
     data = notes()
-    read = [data.example(line) for line in data.sources(words)]
+    read = [data.load_input(line) for line in data.iter_inputs(words)]
     assert all(one.content == one.id_columns["input"] for one in read)
     return [(one.id_columns["line"], one.content) for one in read]
 
@@ -246,29 +248,29 @@ def test_texts_are_treated_like_the_examples() -> None:
 @pytest.mark.parametrize("name", ["none.txt", "my texts.TXT", "reviews/*", "none/here"])
 def test_what_looks_like_a_file_that_is_not_there_is_refused_at_once(name: str) -> None:
     with pytest.raises(UserError, match="there is no such file; give one with a text a line"):
-        notes().sources(name)
+        notes().iter_inputs(name)
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a folder: give a file with a text a line"):
-        notes().sources(str(tmp_path))
+        notes().iter_inputs(str(tmp_path))
 
 
 def test_a_file_that_may_not_be_read_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "texts.txt").touch()
     monkeypatch.setattr(os, "access", lambda *_: False)  # as root, every file may be read
     with pytest.raises(UserError, match="this file may not be read"):
-        notes().sources(str(tmp_path / "texts.txt"))
+        notes().iter_inputs(str(tmp_path / "texts.txt"))
 
 
 def test_a_line_that_is_no_utf_8_is_broken(tmp_path: Path) -> None:
     (tmp_path / "texts").write_bytes("good\ncaf\u00e9\n".encode("latin1"))
     data = notes()
-    good, cafe = data.sources(str(tmp_path / "texts"))
-    assert data.example(good).content == "good"
+    good, cafe = data.iter_inputs(str(tmp_path / "texts"))
+    assert data.load_input(good).content == "good"
     assert str(cafe) == "line 2"
     with pytest.raises(ValueError, match="not UTF-8 from byte 4 on"):
-        data.example(cafe)
+        data.load_input(cafe)
 
 
 # ---- the cache

@@ -31,7 +31,9 @@ def evidence(
     curves = [{"epoch": float(i), **{name: values[i] for name, values in columns.items()}} for i in range(len(train))]
     usual = {"names": ["no", "yes"], "train_classes": [500, 500], "val_examples": 100_000, "first_loss": 0.7}
     return Evidence(
-        curves, layers or {}, Measurements(**{**usual, "over": True, "validations": 20, "patience": 5, **facts})
+        curves,
+        layers or {},
+        Measurements(**{**usual, "training_done": True, "validations": 20, "patience": 5, **facts}),
     )
 
 
@@ -66,7 +68,7 @@ def test_the_standard_error_of_an_accuracy() -> None:
 
 def test_a_loss_that_is_no_number_is_the_only_thing_that_is_told_of_the_training() -> None:
     broken = {"epoch": 1, "step": 36, "batch": 2, "where": "weights of head"}
-    found = told(evidence([9.0, 9.0, 9.0, 9.0], broken=broken, layers={"relu": layer(dead=1.0)}))
+    found = told(evidence([9.0, 9.0, 9.0, 9.0], nan_location=broken, layers={"relu": layer(dead=1.0)}))
     assert list(found) == ["nan_loss"]
     assert "from step 36 on" in found["nan_loss"].evidence
     assert "weights of head" in found["nan_loss"].evidence
@@ -205,10 +207,10 @@ def test_a_class_that_is_absent_from_training_is_no_overfitting() -> None:
 def test_underfitting_stands_still_far_from_its_training_examples() -> None:
     stands = [0.62, 0.60, 0.595, 0.594, 0.593, 0.593]
     assert told(evidence(stands))["underfitting"].severity == "warning"
-    assert told(evidence(stands, rate=1e-6, top_rate=1e-3))["underfitting"].severity == "note"  # its schedule ended
+    assert told(evidence(stands, rate=1e-6, peak_rate=1e-3))["underfitting"].severity == "note"  # its schedule ended
     assert "underfitting" not in told(evidence([0.6, 0.5, 0.45, 0.4, 0.35, 0.3]))  # it still learns
     assert "underfitting" not in told(evidence([0.6, 0.3, 0.21, 0.2, 0.2, 0.2]))  # it fits
-    assert "underfitting" not in told(evidence(stands, over=False))
+    assert "underfitting" not in told(evidence(stands, training_done=False))
     smoothed = ([0.99] * 6, [0.98] * 6)  # label smoothing keeps the loss up
     assert "underfitting" not in told(evidence(stands, accuracy=smoothed))
 
@@ -218,7 +220,7 @@ def test_training_is_too_short_if_both_losses_still_fell_at_its_last_epoch() -> 
     assert told(evidence(falls)).keys() == {"training_too_short"}
     assert "training_too_short" not in told(evidence(falls, [0.6, 0.5, 0.49, 0.48]))
     assert "training_too_short" not in told(evidence([0.2, 0.1, 0.07, 0.05]))  # what is left is not worth it
-    assert "training_too_short" not in told(evidence(falls, over=False))
+    assert "training_too_short" not in told(evidence(falls, training_done=False))
 
 
 def test_early_stopping_came_too_soon_if_both_losses_still_fell() -> None:

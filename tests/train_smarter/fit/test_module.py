@@ -235,44 +235,11 @@ def test_a_schedule_moves_the_learning_rate() -> None:
     assert trainer.optimizers[0].param_groups[0]["lr"] == 0.125  # 1 x 0.5 x 0.5 x 0.5
 
 
-@pytest.mark.parametrize(
-    ("hook", "options"),
-    [
-        ("configure_gradient_clipping", {"gradient_clip_val": 0.01}),
-        ("configure_gradient_clipping", {"gradient_clip_val": 100.0}),
-        ("optimizer_zero_grad", {}),
-        ("optimizer_zero_grad", {"accumulate_grad_batches": 2}),
-    ],
-)
-def test_our_hooks_train_to_the_weights_that_lightnings_own_do(hook: str, options: dict[str, Any]) -> None:
-    def trained(ours: bool) -> dict[str, Tensor]:
-        lightning.seed_everything(1, verbose=False)
-        model = mlp(optimizer=partial(SGD, lr=1.0))
-        if not ours:
-            setattr(model, hook, partial(getattr(lightning.LightningModule, hook), model))
-        fit(model, **options)
-        return weights(model)
-
-    ours, theirs = trained(True), trained(False)
-    assert all(torch.allclose(ours[name], theirs[name], rtol=1e-5, atol=1e-7) for name in ours)
-
-
 def test_gradients_are_clipped_by_value_where_that_is_asked_for() -> None:
     model = mlp(optimizer=partial(SGD, lr=1.0))
     before = weights(model)
     fit(model, max_steps=1, gradient_clip_val=1e-3, gradient_clip_algorithm="value")
     assert max(float((new - before[name]).abs().max()) for name, new in weights(model).items()) <= 1.001e-3
-
-
-def test_attributes_weights_and_modules_are_set_as_in_any_module() -> None:
-    model = mlp()
-    model.note, model.note = "first", None
-    assert model.note is None
-    layer = model.layers[-1]
-    layer.bias = None  # type: ignore[assignment]
-    assert dict(layer.named_parameters()).keys() == {"weight"}
-    model.layers = None  # type: ignore[assignment]
-    assert not list(model.parameters())
 
 
 def test_a_compiled_forward_trains_to_the_same_weights_and_an_ordinary_checkpoint(

@@ -240,10 +240,10 @@ import time
 from pathlib import Path
 from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
-from train_smarter.search.study import Study
+from train_smarter.search.study import SharedStudy
 
 folder = Path(sys.argv[1])
-mine = Study("s", f"journal://{folder}/study.log", folder, directions=["maximize"], total=int(sys.argv[2]),
+mine = SharedStudy("s", f"journal://{folder}/study.log", folder, directions=["maximize"], total=int(sys.argv[2]),
              sampler=RandomSampler, pruner=NopPruner(), suggest=lambda trial: trial.suggest_float("x", 0, 1),
              values=lambda folder: [])
 print("ready", flush=True)

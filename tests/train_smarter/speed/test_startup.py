@@ -12,9 +12,9 @@ from train_smarter.paths import ROOT
 # Takes 140 MB in pieces and frees them, as a step does, ten times, and prints how many new pages that took.
 STEPS = """
 import resource, torch
-from train_smarter.speed.startup import keep_freed_memory
+from train_smarter.speed.startup import tune_malloc
 if {prepared}:
-    print(keep_freed_memory(), end=" ")
+    print(tune_malloc(), end=" ")
 def steps():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(10):
@@ -40,14 +40,14 @@ def test_freed_memory_is_kept_for_the_next_step() -> None:
 
 
 def test_settings_of_the_users_own_win() -> None:
-    program = "from train_smarter.speed.startup import keep_freed_memory; print(keep_freed_memory())"
+    program = "from train_smarter.speed.startup import tune_malloc; print(tune_malloc())"
     assert printed(program, MALLOC_TRIM_THRESHOLD_="100000") == ["False"]
 
 
 def test_a_missing_gpu_is_said_to_be_missing() -> None:
     program = (
-        "import os, torch; from train_smarter.speed.startup import prepare; "
-        "there = torch.cuda.is_available(); prepare()\n"
+        "import os, torch; from train_smarter.speed.startup import configure_process; "
+        "there = torch.cuda.is_available(); configure_process()\n"
         "print(there, repr(os.environ.get('CUDA_VISIBLE_DEVICES')))"
     )
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
@@ -64,8 +64,8 @@ def test_a_missing_gpu_is_said_to_be_missing() -> None:
 @pytest.mark.parametrize(("before", "frozen"), [("sys", True), ("train_smarter.config.build", False)])
 def test_what_a_run_is_built_of_is_loaded_without_a_search_for_garbage(before: str, frozen: bool) -> None:
     program = (
-        f"import gc, {before}; from train_smarter.speed.startup import load; begun = []\n"
-        "gc.callbacks.append(lambda phase, info: begun.append(phase)); load(); searched = len(begun)\n"
+        f"import gc, {before}; from train_smarter.speed.startup import import_quickly; begun = []\n"
+        "gc.callbacks.append(lambda phase, info: begun.append(phase)); import_quickly(); searched = len(begun)\n"
         "it = [[] for _ in range(10**5)]\n"
         "print(searched, gc.get_freeze_count() > 10**5, len(begun) > searched)"
     )
@@ -74,18 +74,16 @@ def test_what_a_run_is_built_of_is_loaded_without_a_search_for_garbage(before: s
 
 def test_scipy_is_spared_but_for_those_who_use_it() -> None:
     program = (
-        "import sys; from train_smarter.speed.startup import load, spared_scipy; load()\n"
+        "import sys; from train_smarter.speed.startup import import_quickly, stub_scipy_signal; import_quickly()\n"
         "print('torchmetrics' in sys.modules, 'scipy.signal' in sys.modules, 'scipy.stats' in sys.modules)\n"
-        "with spared_scipy(): from scipy.signal import hamming, square; print(hamming, square(1))\n"
+        "with stub_scipy_signal(): from scipy.signal import hamming, square; print(hamming, square(1))\n"
         "import scipy.signal; print(scipy.signal.windows.hamming(1))"
     )
     assert printed(program) == ["True", "False", "False", "None", "1.0", "[1.]"]
 
 
 def test_threads_are_set_if_they_are_given() -> None:
-    program = (
-        "import torch; from train_smarter.speed.startup import prepare; prepare({}); print(torch.get_num_threads())"
-    )
+    program = "import torch; from train_smarter.speed.startup import configure_process; configure_process({}); print(torch.get_num_threads())"
     assert printed(program.format(3)) == ["3"]
     assert printed(program.format(""), OMP_NUM_THREADS="2") == ["2"]
 
@@ -94,8 +92,8 @@ def test_threads_are_set_if_they_are_given() -> None:
 def test_tensorboard_does_without_tensorflow(spared: bool, loaded: str, tmp_path: Path) -> None:
     (tmp_path / "tensorflow.py").write_text("io = None")
     program = (
-        "from train_smarter.speed.startup import prepare\n"
-        f"if {spared}: prepare()\n"
+        "from train_smarter.speed.startup import configure_process\n"
+        f"if {spared}: configure_process()\n"
         "from tensorboard.compat import tf; tf.io; print(tf.__name__)"
     )
     assert printed(program, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT / "src")])) == [loaded]
