@@ -83,7 +83,10 @@ def test_scipy_is_spared_but_for_those_who_use_it() -> None:
 
 
 def test_threads_are_set_if_they_are_given() -> None:
-    program = "import torch; from train_smarter.speed.startup import configure_process; configure_process({}); print(torch.get_num_threads())"
+    program = (
+        "import torch; from train_smarter.speed.startup import configure_process; "
+        "configure_process({}); print(torch.get_num_threads())"
+    )
     assert printed(program.format(3)) == ["3"]
     assert printed(program.format(""), OMP_NUM_THREADS="2") == ["2"]
 
