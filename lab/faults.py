@@ -65,7 +65,7 @@ def run(case: Case, folder: Path, extra: Sequence[str] = ()) -> None:
 
     from measure.plant import plant
     from train_smarter.callbacks.epoch_logger import EpochLogger
-    from train_smarter.commands.train import train
+    from train_smarter.commands.train import fit
     from train_smarter.config.build import build
     from train_smarter.run.files import write_json
     from train_smarter.speed.startup import configure_process
@@ -79,8 +79,9 @@ def run(case: Case, folder: Path, extra: Sequence[str] = ()) -> None:
     built = build(cfg, EpochLogger(folder))
     plant(built, {"keep_test": 500, **(case.plant or {})} if case.plant else {})
     began = time.perf_counter()
-    results = train(built, monitor=cfg.monitor)
-    write_json(folder / "results.json", {**results, "seconds": time.perf_counter() - began})
+    results = fit(built, monitor=cfg.monitor)
+    results.seconds = time.perf_counter() - began
+    write_json(folder / "results.json", results.to_json())
 
 
 def composed(words: Sequence[str]) -> DictConfig:

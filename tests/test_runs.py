@@ -157,13 +157,13 @@ def test_a_run_that_is_terminated_is_saved_within_seconds_and_goes_on(
     told, _ = process.communicate(timeout=20)
     folder = only_run(tmp_path)
     assert process.returncode == 143
-    assert f"interrupted; to go on, type: train resume={folder}" in told
+    assert f"interrupted; to resume, type: train resume={folder}" in told
     assert status(folder) == "interrupted"
     assert (folder / "checkpoints" / "last.ckpt").is_file()
     epochs = len(lines(folder / "metrics.csv")) - 1
     done = command("train", "resume=last", f"trainer.max_epochs={epochs + 1}")
     assert done.returncode == 0, done.stderr
-    assert "going on after" in done.stdout
+    assert "resuming after" in done.stdout
     assert [line.split(",")[0] for line in lines(folder / "metrics.csv")[1:]] == [str(e) for e in range(epochs + 1)]
     assert len(list((tmp_path / "train" / "runs").iterdir())) == 1
 

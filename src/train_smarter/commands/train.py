@@ -10,6 +10,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from train_smarter.history.resume import load_resume_state, prepare, schedule_ne
 from train_smarter.run import files, record, run_dir
 from train_smarter.run import results as run_results
 from train_smarter.run import trial as run_trial
+from train_smarter.run.results import Results
 from train_smarter.run.signals import exit_with_parent, handle_signals
 from train_smarter.speed import startup
 from train_smarter.terminal import config_tree, diagnosis_lines, echo, results_table
@@ -36,9 +38,8 @@ if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
 log = logging.getLogger(__name__)
 
 
-TRAINING_DONE = (
-    "TRAIN_SMARTER_OVER"  # the environment variable by which the first process tells whether training is over
-)
+# The environment variable in which the first process says whether training is over.
+TRAINING_DONE = "TRAIN_SMARTER_TRAINING_DONE"
 
 
 def main() -> None:
@@ -65,23 +66,21 @@ def run_train(cfg: DictConfig) -> Any:
     else:
         cfg = saved_config.merge_pinned_config(cfg, "train")
     check(cfg)
-    with handle_signals(), _tracked_run(cfg, folder):
+    training_done = back is not None and back.training_done
+    with handle_signals(), _tracked_run(cfg, folder) as run:
         if back is not None:
-            log.info("going on after %d epochs, %d steps", back.epoch, back.step)
-            _fit_and_finish(prepare(back, folder), folder, over=back.training_done)
-        else:
-            if cfg.rerun and run_dir.global_rank() == 0 and (folder / ".hydra").is_dir():
-                OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")  # Hydra has kept what conf/ says today
-            _fit_and_finish(cfg, folder)
-    if cfg.get("report", True) and cfg.test and run_dir.global_rank() == 0 and run_trial.current_trial() is None:
+            log.info("resuming after %d epochs, %d steps", back.epoch, back.step)
+            cfg = prepare(back, folder)
+        elif cfg.rerun and run_dir.global_rank() == 0 and (folder / ".hydra").is_dir():
+            OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")  # Hydra has saved what conf/ says today
+        run.results = results = train(cfg, folder, training_done=training_done)
+    if run_dir.global_rank() != 0:
+        return None
+    if cfg.get("report", True) and cfg.test and run_trial.current_trial() is None:
         from train_smarter.report import page  # here: it draws
 
         page.write_at_end(folder)
-    return _objective_value(cfg, folder)
-
-
-def _objective_value(cfg: DictConfig, folder: Path) -> Any:
-    return run_results.read_objective(folder, cfg) if run_dir.global_rank() == 0 else None
+    return results.objective(folder, cfg)
 
 
 def _report_already_done(cfg: DictConfig, folder: Path) -> Any:
@@ -94,11 +93,15 @@ def _report_already_done(cfg: DictConfig, folder: Path) -> Any:
         f"{folder.name} is done: {results.get('monitor')} {best} after {epochs} epochs; for more, type",
         f"train {verb}={run_dir.display_name(folder, paths.LOGS)} {more}",
     )
-    return _objective_value(cfg, folder)
+    return run_results.read_objective(folder, cfg) if run_dir.global_rank() == 0 else None
 
 
-def _fit_and_finish(cfg: DictConfig, folder: Path, *, over: bool = False) -> None:
-    """Builds, trains and concludes; `training_done`: training has ended in an earlier start of this run."""
+def train(cfg: DictConfig, folder: Path, *, training_done: bool = False) -> Results:
+    """Build what a config says, fit it, evaluate the best checkpoint, and write the results into the run's folder.
+
+    Args:
+        training_done: training has ended in an earlier start of this run; only the evaluation is left.
+    """
     from lightning import seed_everything
 
     from train_smarter.callbacks.epoch_logger import EpochLogger
@@ -106,20 +109,19 @@ def _fit_and_finish(cfg: DictConfig, folder: Path, *, over: bool = False) -> Non
 
     startup.configure_process(cfg.num_threads, speed=cfg.get("speed", True))
     seed_everything(cfg.seed, verbose=False)
-    journal = EpochLogger(folder, training_done=over)
-    trial = _trial_callbacks(cfg)
-    run = build(cfg, journal, *trial)
+    epoch_logger, trial = EpochLogger(folder, training_done=training_done), _trial_callbacks(cfg)
+    run = build(cfg, epoch_logger, *trial)
     run.data.reuse_across_jobs = _is_multirun()  # read once for all jobs of this process
-    chosen = record.hparams(cfg)
+    hparams = record.hparams(cfg)
     for logger in run.trainer.loggers:
-        logger.log_hyperparams(chosen)
-    # A search never looks at the test split: it is asked once, of the winner.
-    results = train(run, monitor=cfg.monitor, fit=cfg.train, test=cfg.test and not trial, ckpt_path=cfg.ckpt_path)
-    results |= {"seconds": journal.elapsed, "train_epoch_seconds_median": journal.seconds_per_epoch}
-    if trial and trial[0].pruned is not None:
-        results["pruned"] = trial[0].pruned
+        logger.log_hyperparams(hparams)
+    # A search never looks at the test split: only the best trial is evaluated on it, once.
+    results = fit(run, monitor=cfg.monitor, train=cfg.train, test=cfg.test and not trial, ckpt_path=cfg.ckpt_path)
+    results.seconds, results.train_epoch_seconds_median = epoch_logger.elapsed, epoch_logger.seconds_per_epoch
+    results.pruned = trial[0].pruned if trial else None
     if run.trainer.is_global_zero:
-        _write_results(run, results, folder, chosen)
+        _write_results(run, results, folder, hparams)
+    return results
 
 
 def _trial_callbacks(cfg: DictConfig) -> list[Pruning]:
@@ -135,63 +137,58 @@ def _trial_callbacks(cfg: DictConfig) -> list[Pruning]:
     return [Pruning(ticket, monitor=cfg.monitor)]
 
 
-def train(
-    run: Components, *, monitor: str, fit: bool = True, test: bool = True, ckpt_path: str | None = None
-) -> dict[str, Any]:
-    """Trains, then evaluates the best checkpoint on every split.
+def fit(
+    run: Components, *, monitor: str, train: bool = True, test: bool = True, ckpt_path: str | None = None
+) -> Results:
+    """Train, then evaluate the best checkpoint on every split.
 
     Args:
         monitor: the metric that decides which checkpoint is best.
-        fit: False only evaluates what `ckpt_path` holds.
+        train: False only evaluates what `ckpt_path` holds.
         test: False leaves the evaluation out.
-        ckpt_path: a checkpoint to go on from, or to evaluate.
-
-    Returns:
-        The metrics by name (`test/accuracy`), their `confusion` counts, and `monitor`, `best_value`, `best_epoch`,
-        `epochs`, `checkpoint`; `best_value` is the monitored value of the best checkpoint, not of the last epoch.
+        ckpt_path: a checkpoint to resume from, or to evaluate.
     """
+    import torch
+
     from train_smarter.commands.evaluate import evaluate
 
     trainer = run.trainer
-    if fit:
+    if train:
         trainer.fit(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True)
         ckpt_path = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
         if ckpt_path is None and test:
-            log.info("no checkpoint was kept: the weights of the last step are evaluated")
-    results: dict[str, Any] = {
-        "monitor": monitor,
-        **_best_checkpoint(run, monitor, ckpt_path),
-        "epochs": trainer.current_epoch,
-    }
-    results["parameters"] = sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad)
+            log.info("no checkpoint was saved: the weights of the last step are evaluated")
+    best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    best = trainer.callback_metrics.get(monitor) if best is None else best
+    epoch = torch.load(ckpt_path, map_location="cpu", mmap=True, weights_only=True)["epoch"] if ckpt_path else None
+    results = Results(
+        monitor=monitor,
+        best_value=None if best is None else float(best),
+        best_epoch=epoch,
+        checkpoint=ckpt_path,
+        epochs=trainer.current_epoch,
+        parameters=sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad),
+    )
     if test:
-        results |= evaluate(run, ("train", "val", "test"), ckpt_path=ckpt_path)
+        evaluated = evaluate(run, ("train", "val", "test"), ckpt_path=ckpt_path)
+        results.confusion = evaluated.pop("confusion", {})
+        results.metrics = evaluated
     return results
 
 
-def _best_checkpoint(run: Components, monitor: str, ckpt_path: str | None) -> dict[str, Any]:
-    import torch
-
-    best = getattr(run.trainer.checkpoint_callback, "best_model_score", None)
-    value = run.trainer.callback_metrics.get(monitor) if best is None else best
-    epoch = torch.load(ckpt_path, map_location="cpu", mmap=True, weights_only=True)["epoch"] if ckpt_path else None
-    return {"best_value": None if value is None else float(value), "best_epoch": epoch, "checkpoint": ckpt_path}
-
-
-def _write_results(run: Components, results: dict[str, Any], folder: Path, chosen: dict[str, Any]) -> None:
-    """results.json, TensorBoard's HParams page, and the end of what the terminal shows."""
+def _write_results(run: Components, results: Results, folder: Path, hparams: dict[str, Any]) -> None:
+    """Write results.json and TensorBoard's HParams page, and print the summary of the run."""
     from train_smarter.run import tensorboard
-    from train_smarter.run.tensorboard import log_hparams
 
-    files.write_json(folder / "results.json", results)
-    shown = {results["monitor"]: results["best_value"]} | {
-        name: results.get(name) for name in ("test/accuracy", "test/f1")
-    }
-    log_hparams(run.trainer, choices=chosen, metrics={name: v for name, v in shown.items() if v is not None})
+    files.write_json(folder / "results.json", results.to_json())
+    shown = {name: results.metrics.get(name) for name in ("test/accuracy", "test/f1")}
+    shown = {results.monitor: results.best_value} | shown
+    metrics = {name: value for name, value in shown.items() if value is not None}
+    tensorboard.log_hparams(run.trainer, choices=hparams, metrics=metrics)
     if run_trial.current_trial() is not None:
         return
-    if "test/accuracy" in results:
-        echo(results_table(results, ("train", "val", "test")))
+    if results.metrics:
+        echo(results_table(results.metrics, ("train", "val", "test")))
     if (folder / "diagnosis.json").is_file():
         echo(*diagnosis_lines(run_results.read_findings(folder), run_dir.display_name(folder, paths.LOGS)))
     echo(f"run folder:  {folder}")
@@ -204,9 +201,16 @@ def _executable(program: str) -> str:
     return program if shutil.which(program) else str(Path(sys.executable).with_name(program))
 
 
+@dataclass
+class TrackedRun:
+    """What a run that is tracked has come to: set before its record is closed."""
+
+    results: Results | None = None
+
+
 @contextmanager
-def _tracked_run(cfg: DictConfig, folder: Path) -> Iterator[None]:
-    """The run's record, from its start to its end; rank 0 writes it alone."""
+def _tracked_run(cfg: DictConfig, folder: Path) -> Iterator[TrackedRun]:
+    """Write the run's record from its start to its end; only rank 0 does."""
     if cfg.seed is None:  # a new one each run, the same in each of its processes
         cfg.seed = zlib.crc32(str(folder).encode())
     first, trial = run_dir.global_rank() == 0, run_trial.current_trial() is not None
@@ -217,21 +221,22 @@ def _tracked_run(cfg: DictConfig, folder: Path) -> Iterator[None]:
     else:
         echo(config_tree(cfg))
     startup.import_quickly(speed=cfg.get("speed", True))
+    run = TrackedRun()
     if not first:
-        yield
+        yield run
         return
     notes = record.Record(folder, cfg, command=COMMAND_LINE, overrides=run_dir.task_overrides())
     try:
-        yield
+        yield run
     except (KeyboardInterrupt, SystemExit):
         notes.end("interrupted")
         if not trial:
-            echo(f"interrupted; to go on, type: {_resume_command(folder)}")
+            echo(f"interrupted; to resume, type: {_resume_command(folder)}")
         raise
     except BaseException as error:
         notes.end("failed", error)
         raise
-    notes.end("pruned" if "pruned" in files.read_json(folder / "results.json") else "done")
+    notes.end("pruned" if run.results is not None and run.results.pruned is not None else "done")
 
 
 def _is_multirun() -> bool:

@@ -1,6 +1,8 @@
 """What a finished run leaves: its findings, its objective, its best epoch."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,55 @@ from omegaconf import DictConfig
 
 from train_smarter.errors import UserError
 from train_smarter.run.files import read_csv, read_json
+
+
+@dataclass
+class Results:
+    """What a run ends with; `train` returns it and results.json holds it.
+
+    Attributes:
+        monitor: the metric that decides which checkpoint is best.
+        best_value: its value of the best checkpoint, not of the last epoch; None: it was never measured.
+        best_epoch: the epoch of the best checkpoint, counted from 0.
+        checkpoint: the file of the best checkpoint; None: none was saved.
+        epochs: epochs trained.
+        parameters: trainable numbers of the network.
+        metrics: clean metrics of the best checkpoint by name (`test/accuracy`); empty with `test=false`.
+        confusion: counts (K, K) by split, a row per true class.
+        seconds: of training, over all starts of the run.
+        train_epoch_seconds_median: of the training batches of an epoch, the first one left out.
+        pruned: the validation at which a search stopped this trial; None: it was not pruned.
+    """
+
+    monitor: str
+    best_value: float | None
+    best_epoch: int | None
+    checkpoint: str | None
+    epochs: int
+    parameters: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    confusion: dict[str, list[list[int]]] = field(default_factory=dict)
+    seconds: float | None = None
+    train_epoch_seconds_median: float | None = None
+    pruned: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of results.json: flat, without what the run does not have."""
+        content = {name: value for name, value in vars(self).items() if name not in ("metrics", "confusion", "pruned")}
+        content |= self.metrics
+        content |= {"confusion": self.confusion} if self.confusion else {}
+        return content if self.pruned is None else content | {"pruned": self.pruned}
+
+    def objective(self, folder: Path, cfg: DictConfig) -> float | tuple[float, ...] | None:
+        """The number that a search looks at, or one per name of `cfg.optimized_metric`.
+
+        A name is a value of results.json, or a column of metrics.csv, from the row of the best epoch. None if the
+        monitored metric was never measured.
+
+        Raises:
+            UserError: the run has no such value.
+        """
+        return _objective(self.to_json(), folder, cfg)
 
 
 def read_findings(folder: Path) -> list[dict[str, Any]]:
@@ -38,18 +89,15 @@ def _read_diagnosis(folder: Path) -> dict[str, Any]:
 
 
 def read_objective(folder: Path, cfg: DictConfig) -> float | tuple[float, ...] | None:
-    """What a search looks at, from the folder of a run that has ended: a number, or one for each of several names.
+    """`Results.objective` of a run that has ended, from its folder."""
+    return _objective(read_json(folder / "results.json"), folder, cfg)
 
-    None where the monitored metric was never measured.
 
-    `cfg.optimized_metric` names values of results.json, where that of the monitored metric is `best_value`; or of
-    metrics.csv, of which the row of the best epoch is taken.
-    """
-    results = read_json(folder / "results.json")
+def _objective(results: Mapping[str, Any], folder: Path, cfg: DictConfig) -> float | tuple[float, ...] | None:
     if results["best_value"] is None:
         return None
     row = best_row(folder / "metrics.csv", cfg.monitor, cfg.get("mode")) or {}
-    known = row | results | {cfg.monitor: results["best_value"]}
+    known = row | dict(results) | {cfg.monitor: results["best_value"]}
     wanted = cfg.get("optimized_metric", cfg.monitor)
     names = [wanted] if isinstance(wanted, str) else list(wanted)
     missing = [name for name in names if known.get(name) in (None, "")]

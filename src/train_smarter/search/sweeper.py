@@ -476,7 +476,7 @@ class OptunaSweeper(Sweeper):
         echo("", *(f"{what + ':':38}{command}" for what, command in more.items()))
 
     def _print_resume_command(self) -> None:
-        echo(f"interrupted; to go on, type: {self._resume_command()}")
+        echo(f"interrupted; to resume, type: {self._resume_command()}")
 
     def _resume_command(self) -> str:
         """A storage of the user's own is not taken over from a folder, which may be a stranger's."""

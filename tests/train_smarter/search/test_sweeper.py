@@ -383,7 +383,7 @@ def test_ctrl_c_ends_a_search_and_its_processes_and_it_goes_on(
     assert search.wait(60) == 130
     assert not left_behind(tmp_path)
     told = (tmp_path / "told.txt").read_text()
-    assert f"interrupted; to go on, type: train -m resume={tmp_path}/train/multiruns/s" in told
+    assert f"interrupted; to resume, type: train -m resume={tmp_path}/train/multiruns/s" in told
     sweep = tmp_path / "train" / "multiruns" / "s"
     assert [status(sweep / name) for name in "01"] == ["interrupted"] * 2
     assert [trial.user_attrs.get("cut_off") for trial in trials(tmp_path)[:2]] == [True, True]

@@ -100,8 +100,8 @@ def test_each_dropout_is_replaced_and_keeps_what_it_was_set_to() -> None:
     replace_dropout(net)
     first, second = inner[0], inner[1]
     assert [type(part) for part in (first, second, net[2])] == [Dropout, Dropout, nn.Dropout2d]
-    assert (first.p, first.inplace, first.training) == (0.25, False, False)
-    assert (second.p, second.inplace, second.training) == (0.5, True, True)
+    assert [first.p, first.inplace, first.training] == [0.25, False, False]
+    assert [second.p, second.inplace, second.training] == [0.5, True, True]
 
 
 def test_speed_false_leaves_every_shortcut_out(compose: Compose) -> None:
