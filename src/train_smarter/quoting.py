@@ -1,6 +1,20 @@
-"""Quote values for Hydra's override grammar."""
+"""Write values as Hydra's command line takes them."""
 
 import re
+from collections.abc import Sequence
+
+
+def to_cli(value: object, digits: int | None = None) -> str:
+    """A value as an override spells it: null, true, [1,2]. `digits`: significant digits of floats; None: all."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and digits is not None:
+        return f"{value:.{digits}g}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{','.join(to_cli(one, digits) for one in value)}]"
+    return str(value)
 
 
 def quote(value: object) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -28,6 +28,7 @@ from train_smarter.inference.exporter import (
     raw_examples,
     silence_export,
 )
+from train_smarter.run.files import atomic_file
 from train_smarter.speed import startup
 
 EXPORT_KEYS = ("run", "checkpoint", "format", "output", "tolerance", "examples")
@@ -110,18 +111,13 @@ def _reject_bad_values(cfg: DictConfig) -> Iterator[str]:
 
 @contextmanager
 def _write_export(target: Path, content: bytes) -> Iterator[Path]:
-    """A file beside `target`, which takes its name when the block has ended well, and is gone when it has not."""
-    part = target.with_name(f"{target.name}.part")
+    """Yield a file with the content, which replaces `target` if the block succeeds."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        yield part
-        part.replace(target)
+        with atomic_file(target) as part:
+            part.write_bytes(content)
+            yield part
     except OSError as error:
         raise UserError(f"{target} cannot be written ({error.strerror}): give another place, output=...") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

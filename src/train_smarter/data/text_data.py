@@ -9,7 +9,6 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from train_smarter.data.examples import SPLITS, Batch, Examples, RawDataset, Raw
 from train_smarter.data.text_files import TextLine, read_texts
 from train_smarter.data.tokenizer import build_tokenizer, load_tokenizer, train_vocab
 from train_smarter.errors import UserError
+from train_smarter.run.files import atomic_file
 
 log = logging.getLogger(__name__)
 
@@ -217,14 +217,10 @@ class TextData(Data):
         spelled = torch.frombuffer(bytearray(self.tokenizer_json.encode()), dtype=torch.uint8)
         splits = {name: (examples.inputs, examples.labels) for name, examples in self.examples.items()}
         state = {"names": self.class_names, "left_out": self.num_removed, "tokenizer": spelled, "splits": splits}
-        part = file.with_name(f"{file.name}.{os.getpid()}.part")
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(state, part)
-            part.replace(file)  # whole or not at all
+            with atomic_file(file, f".{os.getpid()}.part") as part:
+                torch.save(state, part)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as the second
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
             log.warning("the texts could not be cached in %s and will be read again next time: %s", file.parent, error)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 (Lightning's hook)

@@ -6,6 +6,7 @@ from typing import Any
 
 from train_smarter.diagnosis.findings import Finding
 from train_smarter.diagnosis.measurements import Measurements
+from train_smarter.quoting import to_cli
 
 MAX_SUGGESTIONS = 3  # overrides for a finding
 USUAL_RATES = {"Adam": 1e-3, "AdamW": 1e-3, "SGD": 1e-2}  # learning rates
@@ -46,19 +47,7 @@ def suggest(finding: Finding, config: Mapping[str, Any], facts: Measurements) ->
     settings = Settings(config, facts)
     proposed = PROPOSALS[finding.name](settings) if finding.name in PROPOSALS else []
     useful = [(key, value) for key, value in proposed if value is not None and settings.has(key)]
-    return [f"{key}={_to_cli(value)}" for key, value in useful if value != settings.get(key)][:MAX_SUGGESTIONS]
-
-
-def _to_cli(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return (
-        f"[{','.join(map(_to_cli, value))}]"
-        if isinstance(value, Sequence) and not isinstance(value, str)
-        else str(value)
-    )
+    return [f"{key}={to_cli(value, 3)}" for key, value in useful if value != settings.get(key)][:MAX_SUGGESTIONS]
 
 
 # ---- learning rates

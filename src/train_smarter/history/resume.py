@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from train_smarter.errors import UserError
 from train_smarter.history import find, saved_config
+from train_smarter.quoting import to_cli
 from train_smarter.run import files, record, run_dir
 
 # Other settings of these would make a state from what a run has become that no run of one setting could have.
@@ -120,7 +121,7 @@ def _reject_frozen_changes(changed: dict[str, tuple[Any, Any]], cfg: DictConfig,
     if fixed and any(_is_under(key, EXTENDING[:2]) for key in changed):
         breaking |= {key: values for key, values in changed.items() if _is_under(key, EXTENDING[:2])}
     if breaking:
-        listed = "".join(f"\n  {key}: {_shown(new)} instead of {_shown(old)}" for key, (old, new) in breaking.items())
+        listed = "".join(f"\n  {key}: {to_cli(new)} instead of {to_cli(old)}" for key, (old, new) in breaking.items())
         why = "\nIts schedule is laid out over the whole run, whose length stays." if fixed else ""
         raise UserError(
             f"resume={folder} cannot go on with other settings than it began with:{listed}{why}\n"
@@ -131,10 +132,6 @@ def _reject_frozen_changes(changed: dict[str, tuple[Any, Any]], cfg: DictConfig,
 def schedule_needs_length(cfg: DictConfig) -> bool:
     """Whether the schedule was laid out over the length of the run."""
     return bool(cfg.get("scheduler")) and "auto" in dict(cfg.scheduler.get("torch_scheduler") or {}).values()
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else str(value)
 
 
 def _reject_shorter_run(cfg: DictConfig, epoch: int) -> None:

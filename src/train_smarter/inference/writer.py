@@ -8,12 +8,13 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from train_smarter.errors import UserError
 from train_smarter.inference.predictor import Prediction
+from train_smarter.run.files import atomic_file
 from train_smarter.sanitize import csv_cell, escape_controls
 
 PREVIEW_ROWS = 5  # so few predictions are shown in the terminal as well
@@ -103,17 +104,14 @@ def open_output(output: Path | None) -> Iterator[TextIO]:
         with _open_stdout() as file:
             yield file
         return
-    part = output.with_name(f"{output.name}.part")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf8", errors="backslashreplace", newline="") as file:
+        with (
+            atomic_file(output) as part,
+            part.open("w", encoding="utf8", errors="backslashreplace", newline="") as file,
+        ):
             yield file
-        part.replace(output)
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error}") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 @contextmanager

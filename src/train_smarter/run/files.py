@@ -3,7 +3,8 @@
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,30 @@ def write_json(path: Path, content: Any) -> None:
     atomic_write(path, text + "\n")
 
 
-def atomic_write(path: Path, text: str) -> None:
-    """A reader never sees half of the file; what lies in its place before, a stranger's link say, is replaced."""
+@contextmanager
+def atomic_file(path: Path, suffix: str = ".part") -> Iterator[Path]:
+    """Yield a new path next to `path`. Its file replaces `path` if the block succeeds, and is removed otherwise.
+
+    A reader never sees half of a file. A link at `path`, in a stranger's folder say, is replaced and not followed.
+
+    Raises:
+        OSError: the folder or the file cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
+    part = path.with_name(f"{path.name}{suffix}")
     part.unlink(missing_ok=True)
-    with part.open("x", encoding="utf8") as file:
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def atomic_write(path: Path, text: str) -> None:
+    """Write a whole text file, or nothing."""
+    with atomic_file(path) as part, part.open("x", encoding="utf8") as file:
         file.write(text)
-    part.replace(path)
 
 
 def read_json(path: Path) -> Any:
@@ -66,11 +83,9 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 def truncate_csv(path: Path, epoch: int) -> None:
     """Takes the rows of `epoch` and all later ones out of a run's metrics.csv: the run does them again."""
     kept = [row for row in read_csv(path) if row["epoch"].isdigit() and int(row["epoch"]) < epoch]
-    part = path.with_name(f"{path.name}.part")
-    part.unlink(missing_ok=True)
-    for row in kept:
-        append_row(part, row)
-    if kept:
-        part.replace(path)
-    else:
+    if not kept:
         path.unlink(missing_ok=True)
+        return
+    with atomic_file(path) as part:
+        for row in kept:
+            append_row(part, row)

@@ -33,9 +33,10 @@ from omegaconf.errors import OmegaConfBaseException
 from train_smarter import paths
 from train_smarter.errors import UserError
 from train_smarter.history import trials as history_trials
+from train_smarter.quoting import to_cli
 from train_smarter.run import run_dir
 from train_smarter.run import trial as run_trial
-from train_smarter.run.files import read_csv, read_json
+from train_smarter.run.files import atomic_file, read_csv, read_json
 from train_smarter.run.results import problem_names, read_objective
 from train_smarter.run.signals import handle_signals
 from train_smarter.search import study
@@ -79,7 +80,7 @@ class SearchSpace:
     def overrides(self, params: Mapping[str, Any]) -> list[str]:
         """Words for a job; `params` are the values that were drawn."""
         typed = {**params, **self.fixed}
-        return [*(f"{key}={_to_cli(value)}" for key, value in typed.items()), *self.deleted]
+        return [*(f"{key}={to_cli(value)}" for key, value in typed.items()), *self.deleted]
 
     def describe(self, objective: Mapping[str, str]) -> dict[str, dict[str, str]]:
         """In words, by which a study knows its search again."""
@@ -226,9 +227,8 @@ class OptunaSweeper(Sweeper):
         directions = dict(zip(self._objectives(), self.directions, strict=True))
         self.study.verify_or_record(space.describe(directions), self._files())
         check_trials(self.study.trials, space.distributions, more=bool(self.custom_search_space), study=self.study_name)
-        part = self.folder / "multirun.yaml.part"
-        OmegaConf.save(self.cfg, part)
-        part.replace(self.folder / "multirun.yaml")
+        with atomic_file(self.folder / "multirun.yaml") as part:
+            OmegaConf.save(self.cfg, part)
         cut_off = self.study.close_interrupted()
         if _is_grid(self.sampler):
             self._enqueue_grid(space)
@@ -526,16 +526,8 @@ def _is_grid(sampler: DictConfig) -> bool:
     return str(sampler.get("_target_")).endswith(".GridSampler")
 
 
-def _to_cli(value: Any) -> Any:
-    """A value as the command line spells it."""
-    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else value
-
-
 def _format_params(trial: FrozenTrial) -> str:
-    values = {
-        key: f"{value:.4g}" if isinstance(value, float) else _to_cli(value) for key, value in trial.params.items()
-    }
-    return " ".join(f"{key}={value}" for key, value in values.items())
+    return " ".join(f"{key}={to_cli(value, 4)}" for key, value in trial.params.items())
 
 
 def _test_best_trial(folder: Path) -> dict[str, Any]:
