@@ -1,4 +1,5 @@
 import os
+import random
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,34 @@ def write_tree(root: Path) -> Path:
             text = f"A film<br />of {folder} number{number}"
             (root / folder / f"{number}_7.txt").write_text(text, encoding="utf-8")
     return root
+
+
+def write_sample(folder: Path) -> list[str]:
+    """Write the official layout with 30 reviews in each folder, of random words, for the contract tests."""
+    words = [
+        "a",
+        "the",
+        "film",
+        "plot",
+        "was",
+        "good",
+        "bad",
+        "fine",
+        "dull",
+        "great",
+        "awful<br",
+        "/><br",
+        "/>and",
+        "it",
+        "is",
+    ]
+    generator = random.Random(0)
+    for part in FOLDERS:
+        (folder / "aclImdb" / part).mkdir(parents=True)
+        for number in range(30):
+            text = " ".join(generator.choices(words, k=40)) + f" {part} {number}"
+            (folder / "aclImdb" / part / f"{number}_1.txt").write_text(text, encoding="utf8")
+    return ["data.files=30"]
 
 
 def reviews(home: Path, **data: Any) -> IMDB:
