@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from my_project.data import imdb
 from my_project.data.imdb import FOLDERS, IMDB
-from train_smarter.data import download
 from train_smarter.errors import UserError
 
 FILES = 4  # reviews in a folder, instead of 12,500
@@ -109,7 +109,7 @@ def test_a_missing_tree_is_downloaded_and_unpacked_once(tmp_path: Path, monkeypa
             tar.add(write_tree(tmp_path / "elsewhere"), "aclImdb")
         return dest
 
-    monkeypatch.setattr(download, "fetch", fetch)
+    monkeypatch.setattr(imdb, "fetch", fetch)
     home = tmp_path / "data"
     home.mkdir()
     for _ in range(2):

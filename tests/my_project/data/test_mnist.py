@@ -8,7 +8,6 @@ import torch
 from my_project.data import mnist
 from my_project.data.mnist import MD5, MNIST, read_idx
 from train_smarter import paths
-from train_smarter.data import download
 from train_smarter.errors import UserError
 
 COUNT = {"train": 100, "t10k": 20}  # of 60,000 and 10,000
@@ -94,7 +93,7 @@ def test_a_mirror_is_a_folder_with_or_without_a_slash(
     tmp_path: Path, mirror: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(download, "fetch", lambda urls, *_, **__: asked.extend(urls))
+    monkeypatch.setattr(mnist, "fetch", lambda urls, *_, **__: asked.extend(urls))
     data(tmp_path, mirror).download()
     assert asked == [f"https://example.org/mnist/{name}.gz" for name in MD5]
 
