@@ -237,8 +237,6 @@ def plan_removal(project: Project, group: str, name: str, *, force: bool) -> Pla
             f"{project.short(project.source)} can be removed"
         )
     named = config.names(project.conf, group, name)
-    if group not in (*CODE, "experiment", "search") and (used := [*named, *config.mentions(project, [(group, name)])]):
-        raise ScaffoldError(f"{group}={name} is in use: change {', '.join(project.short(path) for path in used)} first")
     check_unused(project, group, name, named)
     gone = {group: {name}}
     delete = [module, project.config(group, name), project.test(group, name)]
