@@ -257,7 +257,7 @@ def mentions(project: Project, removed: Iterable[tuple[str, str]]) -> list[Path]
 
     The engine, its tests and private configs are not read.
     """
-    left_out = ("src/train_smarter/", "tests/train_smarter/", "conf/local/")
+    left_out = ("src/train_smarter/", "tests/train_smarter/", "tests/scripts/", "conf/local/")
     typed = (rf"(?<![\w/.]){group}=[\w,\[]*(?<!\w){name}(?!\w)" for group, name in removed)
     found = re.compile("|".join(typed))
     return [file for file in texts(project.root) if not under(file, project.root, left_out) and holds(file, found)]
