@@ -1,11 +1,13 @@
 """What tests of several places share: a composed config, and runs as a process of their own."""
 
+import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import hydra
@@ -14,11 +16,15 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from PIL import Image
 
 import train_smarter.config.resolvers  # noqa: F401
-from train_smarter.paths import CONF, ROOT
+from train_smarter.config.build import build_data
+from train_smarter.config.check import choices
+from train_smarter.data.base import Data
+from train_smarter.errors import UserError
+from train_smarter.paths import CONF, PROJECT, ROOT
 from train_smarter.speed.startup import block_tensorflow
 
 # Beside the benchmark's peers TensorBoard would load TensorFlow, whose log handler closes the streams pytest reads.
@@ -100,112 +106,102 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     HydraConfig.instance().cfg = None
 
 
-SHORT = ["model=mlp", "trainer=cpu", "trainer.max_epochs=2", "data.batch_size=32", "callbacks.progress=null"]
+# ---- what a data set reads, and how small a model can be
 
 
-@pytest.fixture
-def past_run(compose: Compose, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder, tmp_path/run, of an MLP that was trained on digits for two epochs: once, each test has a copy."""
-    from train_smarter.commands import train
-    from train_smarter.run import record
+@lru_cache
+def tests_of(group: str, choice: str) -> ModuleType | None:
+    """Load tests/<package>/<group>/test_<choice>.py, which may help the contract tests with its choice.
 
-    folder, original = tmp_path / "run", tmp_path_factory.getbasetemp() / "past_run"
-    if not original.exists():
-        cfg = compose(*SHORT)
-        record.save_hydra_config(cfg, folder, SHORT)
-        train.run_train(cfg)
-        shutil.move(folder, original)
-    shutil.copytree(original, folder)
-    return folder
+    Of a data set: `write_sample(folder) -> overrides` writes a few files in the layout that it would download into
+    paths.data. Of a model: `CONTRACT_OVERRIDES`, the overrides that make it small.
+    """
+    file = ROOT / "tests" / PROJECT / group / f"test_{choice}.py"
+    if not file.is_file():
+        return None
+    spec = importlib.util.spec_from_file_location(f"contract_{group}_{choice}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-@pytest.fixture(scope="session")
-def equal() -> Callable[[Any, Any], bool]:
-    """Whether two states, of tensors in dicts and lists, are the same to the last bit."""
-
-    def same(one: Any, other: Any) -> bool:
-        if isinstance(one, torch.Tensor):
-            return torch.equal(one, other)
-        if isinstance(one, dict):
-            return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
-        if isinstance(one, list | tuple):
-            return len(one) == len(other) and all(map(same, one, other))
-        return bool(one == other)
-
-    return same
+def has_sample(data: str) -> bool:
+    return data == "images" or hasattr(tests_of("data", data), "write_sample")
 
 
 @pytest.fixture(scope="session")
-def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every data set that is downloaded or given by the user, in its official layout, filled with noise."""
-    folder = tmp_path_factory.mktemp("data")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[str]]:
+    """Write a data set's sample, once; return the overrides that read it."""
+    folder, written = tmp_path_factory.mktemp("data"), dict[str, list[str]]()
+
+    def write(data: str) -> list[str]:
+        if data not in written:
+            own = _write_images if data == "images" else getattr(tests_of("data", data), "write_sample")  # noqa: B009
+            written[data] = [f"paths.data={folder}", *own(folder)]
+        return written[data]
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def data_folder(samples: Callable[[str], list[str]]) -> Path:
+    """A folder with the samples of every data set that has one."""
+    names = sorted(path.stem for path in (CONF / "data").glob("[!_]*.yaml"))
+    folders = [samples(name)[0] for name in names if has_sample(name)]
+    return Path(folders[0].partition("=")[2])
+
+
+@pytest.fixture(scope="session")
+def facts(samples: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
+    """Return the overrides that fit a data set's config to its sample; none for a data set without one."""
+    return lambda data: samples(data) if has_sample(data) else []
+
+
+@pytest.fixture(scope="session")
+def small() -> Callable[[str], list[str]]:
+    """Return the overrides that make a model small; none for a model whose tests name none."""
+    return lambda model: list(getattr(tests_of("model", model), "CONTRACT_OVERRIDES", []))
+
+
+@pytest.fixture(scope="session")
+def skip_without_files() -> Callable[[DictConfig], None]:
+    """Skip the test if the composed data set has no sample and would have to be downloaded first."""
+    reasons: dict[str, str] = {}
+
+    def skip(cfg: DictConfig) -> None:
+        name = choices()["data"]
+        if not has_sample(name) and name not in reasons:
+            reasons[name] = _missing_files(cfg)
+        if reason := reasons.get(name):
+            hint = f"tests/{PROJECT}/data/test_{name}.py may write some in a function write_sample(folder)"
+            pytest.skip(f"data={name} has no files here; {hint} ({reason})")
+
+    return skip
+
+
+def _missing_files(cfg: DictConfig) -> str:
+    """Return why a data set cannot be read without a download; nothing if it can."""
+    if missing := OmegaConf.missing_keys(cfg.data):
+        return f"no value for {', '.join(f'data.{key}' for key in sorted(missing))}"
+    data = build_data(cfg)
+    if type(data).download is Data.download:
+        return ""
+    try:
+        data.read()
+    except (UserError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def _write_images(folder: Path) -> list[str]:
+    """Write a folder for each class, and a file of texts."""
     noise = np.random.default_rng(0)
-    _cifar10(folder / "cifar-10-batches-bin", noise)
-    _mnist(folder / "MNIST" / "raw", noise)
-    _reviews(folder / "aclImdb", noise)
-    _images(folder / "images", noise)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def facts(data_folder: Path) -> Callable[[str], list[str]]:
-    """The overrides that fit a data set's config to the noise in `data_folder`."""
-    own = {"imdb": [f"data.files_per_folder={REVIEWS}"], "images": [f"data.dir={data_folder}/images", "data.size=16"]}
-    return lambda data: [f"paths.data={data_folder}", *own.get(data, [])]
-
-
-REVIEWS = 30  # in each folder
-
-
-def _cifar10(folder: Path, noise: np.random.Generator) -> None:
-    folder.mkdir(parents=True)
-    rows = np.tile(noise.integers(0, 256, (100, 3073), dtype=np.uint8), (100, 1))
-    rows[:, 0] = np.arange(len(rows)) % 10
-    for name in [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]:
-        rows.tofile(folder / f"{name}.bin")
-
-
-def _mnist(folder: Path, noise: np.random.Generator) -> None:
-    folder.mkdir(parents=True)
-    for part, count in (("train", 60_000), ("t10k", 10_000)):
-        sizes = b"".join(side.to_bytes(4, "big") for side in (count, 28, 28))
-        images = np.tile(noise.integers(0, 256, (100, 784), dtype=np.uint8), (count // 100, 1))
-        (folder / f"{part}-images-idx3-ubyte").write_bytes(bytes([0, 0, 8, 3]) + sizes + images.tobytes())
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        (folder / f"{part}-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1]) + sizes[:4] + labels.tobytes())
-
-
-def _reviews(folder: Path, noise: np.random.Generator) -> None:
-    words = np.array(
-        [
-            "a",
-            "the",
-            "film",
-            "plot",
-            "was",
-            "good",
-            "bad",
-            "fine",
-            "dull",
-            "great",
-            "awful<br",
-            "/><br",
-            "/>and",
-            "it",
-            "is",
-        ]
-    )
-    for part in ("train/neg", "train/pos", "test/neg", "test/pos"):
-        (folder / part).mkdir(parents=True)
-        for number in range(REVIEWS):
-            text = " ".join(noise.choice(words, 40)) + f" {part} {number}"
-            (folder / part / f"{number}_1.txt").write_text(text, encoding="utf8")
-
-
-def _images(folder: Path, noise: np.random.Generator) -> None:
     for name in ("cat", "dog", "owl"):
-        (folder / name).mkdir(parents=True)
+        (folder / "images" / name).mkdir(parents=True)
         for number in range(12):
             pixels = noise.integers(0, 256, (20 + number, 24, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{number}.png")
-    (folder / "texts.txt").write_text("a fine film\nand a dull one\n", encoding="utf8")
+            Image.fromarray(pixels).save(folder / "images" / name / f"{number}.png")
+    (folder / "images" / "texts.txt").write_text("a fine film\nand a dull one\n", encoding="utf8")
+    return [f"data.dir={folder}/images", "data.size=16"]

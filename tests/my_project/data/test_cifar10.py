@@ -12,6 +12,7 @@ import torch
 
 from my_project.data import cifar10
 from my_project.data.cifar10 import CIFAR10, NAMES
+from train_smarter import paths
 from train_smarter.errors import UserError
 
 FILES = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
@@ -59,6 +60,16 @@ def write_python(folder: Path) -> Path:
     for number, name in enumerate(FILES):
         (folder / name).write_bytes(python_2_pickle(*content(number)))
     return folder
+
+
+def write_sample(folder: Path) -> list[str]:
+    """Write the official layout at its official size, filled with noise, for the contract tests."""
+    (folder / "cifar-10-batches-bin").mkdir()
+    rows = np.tile(np.random.default_rng(0).integers(0, 256, (100, 3073), dtype=np.uint8), (100, 1))
+    rows[:, 0] = np.arange(len(rows)) % 10
+    for name in FILES:
+        rows.tofile(folder / "cifar-10-batches-bin" / f"{name}.bin")
+    return []
 
 
 def data(folder: Path, *, urls: list[str] | None = None, md5: str = "") -> CIFAR10:
@@ -173,7 +184,7 @@ def test_a_pickle_written_by_python_3_is_read_too(tmp_path: Path, protocol: int)
 @pytest.mark.slow
 def test_the_real_set_has_its_official_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # whole files
-    folder = Path(__file__).parents[2] / "data"
+    folder = paths.ROOT / "data"
     if not list(folder.glob("cifar-10-batches-*")):
         pytest.skip("CIFAR-10 is not in the data folder")
     cifar = data(folder)

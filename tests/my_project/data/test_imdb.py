@@ -1,11 +1,12 @@
 import os
+import random
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from my_project.data import imdb as module
+from my_project.data import imdb
 from my_project.data.imdb import FOLDERS, IMDB
 from train_smarter.errors import UserError
 
@@ -22,14 +23,37 @@ def write_tree(root: Path) -> Path:
     return root
 
 
+def write_sample(folder: Path) -> list[str]:
+    """Write the official layout with 30 reviews in each folder, of random words, for the contract tests."""
+    words = [
+        "a",
+        "the",
+        "film",
+        "plot",
+        "was",
+        "good",
+        "bad",
+        "fine",
+        "dull",
+        "great",
+        "awful<br",
+        "/><br",
+        "/>and",
+        "it",
+        "is",
+    ]
+    generator = random.Random(0)
+    for part in FOLDERS:
+        (folder / "aclImdb" / part).mkdir(parents=True)
+        for number in range(30):
+            text = " ".join(generator.choices(words, k=40)) + f" {part} {number}"
+            (folder / "aclImdb" / part / f"{number}_1.txt").write_text(text, encoding="utf8")
+    return ["data.files_per_folder=30"]
+
+
 def reviews(home: Path, **data: Any) -> IMDB:
-    settings = {
-        "vocab_size": 50,
-        "max_length": 8,
-        "num_classes": 2,
-        "val_fraction": 0.25,
-        "files_per_folder": FILES,
-    } | data
+    facts = {"vocab_size": 50, "max_length": 8, "num_classes": 2, "val_fraction": 0.25, "files_per_folder": FILES}
+    settings = facts | data
     return IMDB(dir=str(home), urls=["https://example.invalid/reviews.tar.gz"], md5="0", **settings)
 
 
@@ -86,7 +110,7 @@ def test_a_missing_tree_is_downloaded_and_unpacked_once(tmp_path: Path, monkeypa
             tar.add(write_tree(tmp_path / "elsewhere"), "aclImdb")
         return dest
 
-    monkeypatch.setattr(module, "fetch", fetch)
+    monkeypatch.setattr(imdb, "fetch", fetch)
     home = tmp_path / "data"
     home.mkdir()
     for _ in range(2):

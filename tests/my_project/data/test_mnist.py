@@ -7,6 +7,7 @@ import torch
 
 from my_project.data import mnist
 from my_project.data.mnist import MD5, MNIST, read_idx
+from train_smarter import paths
 from train_smarter.errors import UserError
 
 COUNT = {"train": 100, "t10k": 20}  # of 60,000 and 10,000
@@ -22,6 +23,20 @@ def files() -> dict[str, bytes]:
     """The four files by name, small."""
     shapes = {name: (COUNT[name.split("-")[0]], *((28, 28) if "images" in name else ())) for name in MD5}
     return {name: idx(*shape) for name, shape in shapes.items()}
+
+
+def write_sample(folder: Path) -> list[str]:
+    """Write the official layout at its official size, filled with noise, for the contract tests."""
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    pixels = torch.randint(0, 256, (100, 784), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for part, count in (("train", 60_000), ("t10k", 10_000)):
+        sizes = b"".join(side.to_bytes(4, "big") for side in (count, 28, 28))
+        images = pixels.repeat(count // 100, 1).numpy().tobytes()
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(bytes([0, 0, 8, 3]) + sizes + images)
+        labels = bytes(number % 10 for number in range(count))
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1]) + sizes[:4] + labels)
+    return []
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +132,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_real_set_has_its_official_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # whole files
-    folder = Path(__file__).parents[2] / "data"
+    folder = paths.ROOT / "data"
     if not (folder / "MNIST" / "raw").is_dir():
         pytest.skip("MNIST is not in the data folder")
     digits = data(folder)

@@ -4,6 +4,8 @@ import torch
 from my_project.model.resnet import ResNet
 from train_smarter.errors import UserError
 
+CONTRACT_OVERRIDES = ["model.width=8"]  # a small model, for the contract tests
+
 
 def test_at_depth_18_it_has_the_parameters_known_for_cifar10() -> None:
     with torch.device("meta"):

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from train_smarter.commands.evaluate import evaluate
-from train_smarter.commands.train import run_train, train
+from train_smarter.commands.train import fit, run_train
 from train_smarter.config.build import build
 from train_smarter.run.files import read_json
 
@@ -99,10 +99,10 @@ class Spoil(Callback):
 
 def test_the_best_checkpoint_is_the_one_tested(compose: Compose) -> None:
     spoilt = build(compose(*SHORT, "logger=none"), Spoil())
-    results = train(spoilt, monitor="val/accuracy")
+    results = fit(spoilt, monitor="val/accuracy")
     # Weights of zero guess one class of ten.
-    assert results["test/accuracy"] > 0.5
-    assert results["best_epoch"] is not None
+    assert results.metrics["test/accuracy"] > 0.5
+    assert results.best_epoch is not None
 
 
 def test_a_run_that_ends_before_its_first_validation_is_evaluated_as_it_is(

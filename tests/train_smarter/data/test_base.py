@@ -23,7 +23,6 @@ from train_smarter.data.examples import SPLITS, Examples, RawDataset, SplitName,
 from train_smarter.data.loader import Loader, ShardedBatchSampler, derive_seed
 from train_smarter.data.split import stratified_split
 from train_smarter.errors import UserError
-from train_smarter.paths import CONF
 
 D = TypeVar("D", bound=Data)
 
@@ -360,8 +359,8 @@ def test_texts_of_a_past_run_keep_its_tokenizer() -> None:
     assert sharing(phrases()).preprocess() == first.preprocess()
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "data").glob("[!_]*.yaml")))
-def test_every_data_set_is_shared_and_no_run_writes_into_its_tensors(
+@pytest.mark.parametrize("name", ["digits", "images", "phrases"])
+def test_a_data_set_is_shared_and_no_run_writes_into_its_tensors(
     compose: Callable[..., DictConfig], facts: Callable[[str], list[str]], tmp_path: Path, name: str
 ) -> None:
     own = facts(name)

@@ -18,7 +18,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from train_smarter.paths import CONF, ROOT
+from train_smarter.paths import ROOT
 from train_smarter.run.files import read_json
 from train_smarter.run.record import status
 from train_smarter.search import study, sweeper
@@ -259,16 +259,6 @@ def test_the_plugins_samplers_are_taken(typed: Typed, tmp_path: Path, sampler: s
     code, told = typed(*SEARCH, *FAST, "optimizer.lr=interval(0.001,0.01)", "model.dropout=interval(0,0.5)", *words)
     assert code == 0, told
     assert len({trial.params["optimizer.lr"] for trial in trials(tmp_path)}) == 3
-
-
-@pytest.mark.parametrize("search", sorted(path.stem for path in (CONF / "search").glob("*_*.yaml")))
-def test_every_search_runs(typed: Typed, facts: Callable[[str], list[str]], tmp_path: Path, search: str) -> None:
-    data = search.split("_")[0]
-    small = ["debug=limit", "trainer=cpu", "data.eval_batch_size=16", "hydra.sweeper.n_trials=1", "test=false"]
-    code, told = typed("-m", f"search={search}", *facts(data), *small)
-    assert code == 0, told
-    assert "1 of 1 done: 1 complete" in told
-    assert folders(tmp_path, f"{search}_{data}") == ["0"]
 
 
 def test_a_function_of_the_users_own_draws_what_depends_on_other_choices(

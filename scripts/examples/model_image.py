@@ -1,0 +1,37 @@
+"""Placeholder: a small convolutional network. Replace its layers with your own."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from train_smarter import NOT_HPARAMS, Classifier
+
+
+class Placeholder(Classifier):
+    """Two convolutions with ReLU, the mean over all pixels, a linear layer.
+
+    Images (B, C, H, W), 2x2 pixels or more -> logits (B, K), or (B, 1) for two classes.
+
+    Args:
+        shape: [C, H, W] of the images.
+        width: channels of the first convolution; the second has twice as many.
+    """
+
+    def __init__(self, *, shape: Sequence[int], num_classes: int, width: int = 16, **classifier: Any) -> None:
+        super().__init__(num_classes=num_classes, **classifier)
+        self.save_hyperparameters(ignore=NOT_HPARAMS)  # plain numbers, strings and lists: a checkpoint stores them
+        # Your own layers go here; their arguments are keys in the YAML file. Loss and metrics come from Classifier.
+        self.features = nn.Sequential(
+            nn.Conv2d(shape[0], width, 3, padding=1),  # (B, width, H, W)
+            nn.ReLU(),
+            nn.MaxPool2d(2),  # (B, width, H / 2, W / 2)
+            nn.Conv2d(width, 2 * width, 3, padding=1),
+            nn.ReLU(),
+        )
+        self.head = nn.Linear(2 * width, self.num_logits)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.features(images).mean((2, 3))  # (B, 2 * width)
+        logits: Tensor = self.head(features)
+        return logits

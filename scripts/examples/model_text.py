@@ -1,0 +1,31 @@
+"""Placeholder: a mean of word embeddings. Replace its layers with your own."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from train_smarter import NOT_HPARAMS, Classifier
+
+
+class Placeholder(Classifier):
+    """Word embeddings, their mean over the text, a hidden layer with ReLU, a linear layer.
+
+    Tokens (B, T), int64, 0 = padding -> logits (B, K), or (B, 1) for two classes.
+
+    Args:
+        vocab_size: rows of the embedding, padding included.
+        width: features of a word and of the hidden layer.
+    """
+
+    def __init__(self, *, vocab_size: int, num_classes: int, width: int = 32, **classifier: Any) -> None:
+        super().__init__(num_classes=num_classes, **classifier)
+        self.save_hyperparameters(ignore=NOT_HPARAMS)  # plain numbers, strings and lists: a checkpoint stores them
+        # Your own layers go here; their arguments are keys in the YAML file. Loss and metrics come from Classifier.
+        self.embedding = nn.Embedding(vocab_size, width, padding_idx=0)
+        self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, self.num_logits))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        lengths = (tokens != 0).sum(1, keepdim=True).clamp(min=1)  # (B, 1)
+        mean = self.embedding(tokens).sum(1) / lengths  # (B, width); padding is a row of zeros
+        logits: Tensor = self.head(mean)
+        return logits
