@@ -17,13 +17,13 @@ from omegaconf import DictConfig
 from train_smarter.config.cli import command
 from train_smarter.errors import UserError, did_you_mean
 from train_smarter.history import find, saved_config
-from train_smarter.report.compare import COMPARE_KEY, compare_runs
+from train_smarter.report.compare import PAIR, compare_runs
 from train_smarter.report.formatting import format_value
 from train_smarter.report.listing import list_jobs, list_runs, show_run
 from train_smarter.terminal import echo
 from train_smarter.trust import check_folder
 
-KEYS = (*COMPARE_KEY, "last", "output", "format")
+KEYS = (*PAIR, "limit", "output", "format")
 FORMATS = ("table", "json")
 
 
@@ -33,10 +33,10 @@ def main() -> None:
 
 
 def rewrite_argv(argv: Sequence[str]) -> list[str]:
-    """The command line as Hydra is to see it: `run=` and `against=` are taken literally, whatever they hold."""
+    """The command line as Hydra is to see it: `run=` and `compare_to=` are taken literally, whatever they hold."""
     if {"-m", "--multirun"} & set(argv):
         raise UserError("report has nothing to sweep: type it without -m")
-    for key in COMPARE_KEY:
+    for key in PAIR:
         given = [word for word in argv if word.startswith(f"{key}=")]
         if len(given) > 1:
             raise UserError(f"{' '.join(given)}: two runs are compared by report run=<one> compare_to=<other>")
@@ -44,7 +44,7 @@ def rewrite_argv(argv: Sequence[str]) -> list[str]:
             raise UserError(f"{key}= names no run: give `last`, a folder, or its name")
     if not any(word.startswith("-") for word in argv):
         _reject_unknown_keys(argv)
-    return saved_config.quote_values(argv, (*COMPARE_KEY, "output"))
+    return saved_config.quote_values(argv, (*PAIR, "output"))
 
 
 def _reject_unknown_keys(argv: Sequence[str]) -> None:
@@ -56,7 +56,7 @@ def _reject_unknown_keys(argv: Sequence[str]) -> None:
 
 
 def run_report(cfg: DictConfig) -> None:
-    """Shows the newest runs, or the one that `run=` names, or what differs between it and the one of `against=`.
+    """Shows the newest runs, or the one that `run=` names, or what differs between it and the one of `compare_to=`.
 
     Of one run or multirun it writes the page, unless a program is to read.
     """
@@ -65,7 +65,7 @@ def run_report(cfg: DictConfig) -> None:
     if cfg.run is None:
         content, things = list_runs(logs, last=cfg.limit)
     elif cfg.compare_to is not None:
-        folders = [find.find_run(str(cfg[key]), logs, key=key) for key in ("run", "against")]
+        folders = [find.find_run(str(cfg[key]), logs, key=key) for key in PAIR]
         content, things = compare_runs(*folders)
     else:
         folder = find.find(str(cfg.run), logs)

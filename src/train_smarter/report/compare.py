@@ -14,7 +14,7 @@ from train_smarter.report.runs import accuracy_noise, choices_of, run_sections
 from train_smarter.sanitize import escape_controls
 from train_smarter.terminal import format_table
 
-COMPARE_KEY = ("run", "against")
+PAIR = ("run", "compare_to")
 # Where runs lie, and words that named one: they differ by nature.
 NOT_COMPARED = ("paths.run", "paths.logs", "resume", "rerun", "run")
 
@@ -25,7 +25,7 @@ NOT_COMPARED = ("paths.run", "paths.logs", "resume", "rerun", "run")
 def compare_runs(folder: Path, other: Path) -> View:
     """What differs between two runs: config, software and hardware, metrics."""
     if folder == other:
-        raise UserError(f"run= and against= are both {folder}: give two runs")
+        raise UserError(f"run= and compare_to= are both {folder}: give two runs")
     runs = run_sections(folder), run_sections(other)
     differing = {
         "config": _changed_files(
@@ -36,8 +36,8 @@ def compare_runs(folder: Path, other: Path) -> View:
     }
     for pair in differing["metrics"].values():
         if len(pair) == 2:
-            pair["difference"] = pair["run"] - pair["against"]
-    sides = dict(zip(COMPARE_KEY, runs, strict=True))
+            pair["difference"] = pair["run"] - pair["compare_to"]
+    sides = dict(zip(PAIR, runs, strict=True))
     lacking = [
         escape_controls(f"{side}: {file}: {run['missing'][file]}")
         for side, run in sides.items()
@@ -53,7 +53,7 @@ def compare_runs(folder: Path, other: Path) -> View:
 
 def _find_differences(run: Content, against: Content) -> dict[str, Content]:
     """The keys whose values differ, with both of them; one that a run has not is left out of its side."""
-    sides = dict(zip(COMPARE_KEY, (run, against), strict=True))
+    sides = dict(zip(PAIR, (run, against), strict=True))
     return {
         key: {side: values[key] for side, values in sides.items() if key in values}
         for key in dict.fromkeys([*run, *against])
@@ -100,15 +100,14 @@ def _two_columns(title: str, differing: Mapping[str, Content]) -> str:
         return f"{title}: no difference"
     if title != "metrics":
         rows = [
-            [key, *(format_value(pair[side]) if side in pair else MISSING for side in COMPARE_KEY)]
+            [key, *(format_value(pair[side]) if side in pair else MISSING for side in PAIR)]
             for key, pair in differing.items()
         ]
-        return format_table(rows, title, *COMPARE_KEY)
+        return format_table(rows, title, *PAIR)
     rows = [
-        [key, *(format_text(pair.get(side)) for side in COMPARE_KEY), _format_change(pair)]
-        for key, pair in differing.items()
+        [key, *(format_text(pair.get(side)) for side in PAIR), _format_change(pair)] for key, pair in differing.items()
     ]
-    return format_table(rows, title, *COMPARE_KEY, "difference")
+    return format_table(rows, title, *PAIR, "difference")
 
 
 def _format_change(pair: Content) -> str:

@@ -21,7 +21,6 @@ from my_project.data.digits import Digits
 from my_project.model.cnn import CNN
 from my_project.model.mlp import MLP
 from train_smarter.commands import export
-from train_smarter.config import cli
 from train_smarter.config.build import build_data, build_model
 from train_smarter.data.base import Data
 from train_smarter.data.examples import Examples
@@ -99,7 +98,7 @@ def act(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> Act:
             seen = words([f"run={folder}", *typed])
             verb(compose(*(word for word in seen if not word.startswith("hydra.")), verb=name))
 
-        monkeypatch.setattr(cli, "command", command)
+        monkeypatch.setattr(export, "command", command)
         export.main()
 
     return run

@@ -619,7 +619,7 @@ def test_metrics_and_environment_are_compared_with_the_difference(made: Make, sh
     )
     made("runs/two", results={"best_value": 0.75, "val/extra": 0.125}, note={"packages": {"python": "3.13.0"}})
     lines = shown("run=one", "compare_to=two")
-    assert [row[0] for row in lines[:3]] == ["time", "run", "against"]
+    assert [row[0] for row in lines[:3]] == ["time", "run", "compare_to"]
     environment = _section(lines, "environment")
     assert environment.pop(0)[::2] == ["uncommitted", "-"]
     assert environment == [["python", "3.11.7", "3.13.0"], ["torch", "2.15.0", "-"]]
@@ -636,9 +636,8 @@ def test_a_comparison_says_what_a_run_lacks(made: Make, shown: Shown) -> None:
     made("runs/one")
     made("runs/two", note={"status": "failed"}, without=("results.json",))
     lines = shown("run=one", "compare_to=two")
-    assert [
-        line for line in lines if line[0].startswith("against: results.json: not evaluated, and its status is failed")
-    ]
+    untested = "compare_to: results.json: not evaluated, and its status is failed"
+    assert [line for line in lines if line[0].startswith(untested)]
 
 
 def test_of_a_multirun_the_best_job_is_compared_and_that_is_said(
@@ -676,7 +675,7 @@ def test_a_program_reads_the_same_as_json(
     assert [(run["name"], run["best"]) for run in read()] == [("one", 0.5), ("two", 0.75), ("grid/0", 0.97486)]
     assert read("run=one")["results"]["test/accuracy"] == 0.9612
     assert [run["name"] for run in read("run=grid")["jobs"]] == ["grid/0"]
-    pair = {"run": 0.5, "against": 0.75, "difference": -0.25}
+    pair = {"run": 0.5, "compare_to": 0.75, "difference": -0.25}
     assert read("run=one", "compare_to=two")["metrics"] == {"best val/accuracy": pair}
 
 
@@ -692,8 +691,8 @@ def test_a_program_reads_the_same_as_json(
         (["-m", "run=a"], "without -m"),
         (["compare_to=last"], "compare_to=last needs a run to compare: add run=last"),
         (["limit=0"], "limit=0: give a whole number of at least 1"),
-        (["last=null"], "last=null: give a whole number of at least 1"),
-        (["last=true"], "last=true: give a whole number of at least 1"),
+        (["limit=null"], "limit=null: give a whole number of at least 1"),
+        (["limit=true"], "limit=true: give a whole number of at least 1"),
         (["format=jsn"], "format=jsn: give table or json; did you mean 'json'"),
         (["run=a,b[{"], r"run=a,b\[\{ is no run folder"),
     ],

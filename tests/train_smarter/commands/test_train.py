@@ -110,7 +110,7 @@ def test_a_run_that_ends_before_its_first_validation_is_evaluated_as_it_is(
 ) -> None:
     caplog.set_level("INFO", logger="train_smarter")
     assert run_train(compose(*SHORT, "trainer.max_steps=2")) is None
-    assert "no checkpoint was kept: the weights of the last step are evaluated" in caplog.text
+    assert "no checkpoint was saved: the weights of the last step are evaluated" in caplog.text
     results = read_json(tmp_path / "run" / "results.json")
     assert (results["best_value"], results["epochs"]) == (None, 1)
     assert 0 < results["test/accuracy"] < 1
