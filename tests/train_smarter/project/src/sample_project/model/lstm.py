@@ -38,10 +38,10 @@ class LSTM(Classifier):
     def forward(self, tokens: Tensor) -> Tensor:
         tokens, lengths = left_align(tokens)  # the padding behind a text changes nothing before it
         features = self.dropout(self.embedding(tokens.T))  # (T, B, D)
-        last, texts = lengths - 1, torch.arange(len(lengths), device=tokens.device)
+        last, texts = lengths - 1, torch.arange(lengths.shape[0], device=tokens.device)
         states = [self.layers[0](features)[0][last, texts]]
         if len(self.layers) == 2:
-            position = torch.arange(len(features), device=tokens.device)[:, None]  # (T, 1)
+            position = torch.arange(features.shape[0], device=tokens.device)[:, None]  # (T, 1)
             mirror = torch.where(position < lengths, last - position, position)[:, :, None]  # (T, B, 1)
             states.append(self.layers[1](features.gather(0, mirror.expand_as(features)))[0][last, texts])
         logits: Tensor = self.head(torch.cat(states, 1))
