@@ -17,6 +17,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # not there under python -P or -I
+
 from _git import Parser, UserError, git, identity, remove_folder
 from forking import pages
 from forking.checks import check_name, check_target

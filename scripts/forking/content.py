@@ -15,15 +15,9 @@ from forking.template import ENGINE, GROUP, File, Files, Template
 DOCS = ("docs/diagnosis.md", "docs/security.md")
 # Not part of a fork: what measures, tests or presents the template.
 LEFT_OUT = (
-    "lab/",
-    "docs/",
-    "tests/lab/",
-    "tests/scripts/",
-    "tests/test_readme.py",
-    "scripts/fork.py",
-    "scripts/forking/",
+    *("lab/", "tests/lab/", "docs/", "README.md", "CHANGELOG.md", "tests/test_readme.py"),
+    *("scripts/fork.py", "scripts/forking/", "tests/scripts/"),
 )
-LEFT_OUT += ("README.md", "CHANGELOG.md")
 ENGINE_TESTS = f"tests/{ENGINE}/"
 
 ONLY_HERE = "template only"  # marks lines that a fork does not get: one line, or a block from `: begin` to `: end`
