@@ -24,7 +24,7 @@ from forking import pages
 from forking.checks import check_name, check_target
 from forking.content import Content
 from forking.examples import DEFAULT, MISSING, Choice, Examples
-from forking.template import File, Files, Template, read, uncommitted
+from forking.template import File, Files, Template, read, uncommitted, without_credentials
 
 ROOT = Path(__file__).resolve().parents[1]
 BRANCH = "template"  # the template's versions, one commit each
@@ -37,11 +37,12 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
     name = args.name or target.name
     try:
         template = read(root)
-        check_name(name, template)
+        if not args.for_update:  # the name of a fork that exists already is right
+            check_name(name, template)
         check_target(target, root=root)
         examples = Examples(template)
         keep = _names(args, examples)
-        kept = examples.select(keep, skip_unknown=args.skip_unknown)
+        kept = examples.select(keep, skip_unknown=args.for_update is not None)
         content = Content(template, name, examples, kept)
         defaults = examples.default_pair(kept, keep)
         files = content.make(defaults, engine_tests=args.engine_tests)
@@ -50,6 +51,9 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
     except UserError as error:
         print(f"fork.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("fork.py: interrupted: nothing is left of the fork", file=sys.stderr)
+        return 130
     _report(content, files, target, args, uncommitted(root), defaults)
     return 0
 
@@ -64,8 +68,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     which.add_argument("--keep", metavar="NAMES", help="examples to keep: data sets, models, experiments; or all")
     which.add_argument("--bare", action="store_true", help="keep no example: an empty project package")
     parser.add_argument("--engine-tests", action="store_true", help="copy the engine's tests, too")
-    # For update.py: a newer template may have dropped an example.
-    parser.add_argument("--skip-unknown", action="store_true", help=argparse.SUPPRESS)
+    # From update.py: records this origin, and skips examples that a newer template no longer has.
+    parser.add_argument("--for-update", metavar="ORIGIN", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 
@@ -87,7 +91,8 @@ def _record(template: Template, name: str, args: argparse.Namespace, keep: Seque
     kept = "all" if args.keep == "all" else ",".join(keep)
     arguments = ["--name", name, *(["--keep", kept] if kept else ["--bare"])]
     arguments += ["--engine-tests"] if args.engine_tests else []
-    return pages.record(template.origin, template.commit, arguments)
+    origin = without_credentials(args.for_update or template.origin)
+    return pages.record(origin, template.commit, arguments)
 
 
 def write(files: Files, target: Path, *, message: str) -> None:

@@ -65,7 +65,7 @@ class Examples:
         """Return the choices that a file names: in its defaults list, as `_target_`, by an import or as an override."""
         file, choice = self.files[path], _choice(path) if _is_choice(path) else None
         if path.endswith(".py"):
-            return self._named_in_code(file)
+            return self._named_in_code(file, typed=path.startswith("tests/"))
         named = {Choice(*pair) for pair in default_choices(file.text, choice.group if choice else "")}
         return named | self._dotted(file.text)
 
@@ -83,18 +83,14 @@ class Examples:
                 waiting += [need for path in paths for need in self.needs(path)]
         return found
 
-    def _named_in_code(self, file: File) -> set[Choice]:
+    def _named_in_code(self, file: File, *, typed: bool) -> set[Choice]:
+        """Return what a file imports and, if `typed`, the overrides in its strings: a test composes these."""
         with contextlib.suppress(SyntaxError):
-            return {need for node in ast.walk(ast.parse(file.content)) for need in self._of_node(node)}
+            nodes = list(ast.walk(ast.parse(file.content)))
+            texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+            named = [self._dotted(text) | (self.overridden(text) if typed else set()) for text in texts]
+            return set().union(*named, *(self._dotted(module) for node in nodes for module in _imports(node)))
         return set()
-
-    def _of_node(self, node: ast.AST) -> set[Choice]:
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            return self._dotted(node.value) | self.overridden(node.value)
-        modules = imported_by(node)
-        if isinstance(node, ast.ImportFrom):
-            modules += [f"{node.module}.{alias.name}" for alias in node.names]
-        return {need for module in modules for need in self._dotted(module)}
 
     def _dotted(self, text: str) -> set[Choice]:
         """Return the modules of the project that a text names: my_project.model.cnn.CNN."""
@@ -166,6 +162,12 @@ def _defaults(text: str) -> list[str]:
     block = re.sub(r"(^|\s)#.*", "", match[1])
     entries = block.strip("[]").split(",") if block.startswith("[") else re.findall(r"^\s*-(.*)", block, re.MULTILINE)
     return [entry.strip().strip("'\"") for entry in entries if entry.strip()]
+
+
+def _imports(node: ast.AST) -> list[str]:
+    """Return the modules that an import names, and the names that may be modules."""
+    names = [f"{node.module}.{alias.name}" for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+    return [*imported_by(node), *names]
 
 
 def _is_choice(path: str) -> bool:
