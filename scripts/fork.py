@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
     """Run the command; return its exit code."""
     args = _arguments(argv)
     target = Path(args.target).expanduser().resolve()
-    name = args.name or target.name
+    name = target.name if args.name is None else args.name
     try:
         template = read(root)
         if not args.for_update:  # the name of a fork that exists already is right

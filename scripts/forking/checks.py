@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import importlib.metadata
+import importlib.util
 import keyword
 import re
 import sys
@@ -12,7 +13,7 @@ from _git import UserError
 from forking.template import ENGINE, Files, Template
 
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-LONGEST = 40  # characters: a longer name breaks lines of the code that fit today
+LONGEST = 30  # characters: a longer name breaks lines of the code that fit today
 # File names that Windows reserves.
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
 
@@ -40,7 +41,8 @@ def _conflict(name: str, template: Template) -> str:
         return "is a file name that Windows reserves"
     if name in _words(template.files):
         return "has a meaning in this project already"
-    if name in {"test", *sys.stdlib_module_names, *_imported(template.files), *_locked(template.files)}:
+    locked = _locked(template.files)
+    if name in {"test", *sys.stdlib_module_names, *_imported(template.files), *locked} or _belongs_to(name, locked):
         return f"would hide the module {name}"
     return ""
 
@@ -70,11 +72,16 @@ def imported_by(node: ast.AST) -> list[str]:
 
 
 def _locked(files: Files) -> set[str]:
-    """Return the packages of requirements.lock, and the modules of those that are installed here."""
+    """Return the packages of requirements.lock."""
     lock = files["requirements.lock"].text if "requirements.lock" in files else ""
-    locked = {_normal(name) for name in re.findall(r"^([\w.-]+)==", lock, re.MULTILINE)}
-    installed = importlib.metadata.packages_distributions()
-    return locked | {module for module, names in installed.items() if locked & {_normal(name) for name in names}}
+    return {_normal(name) for name in re.findall(r"^([\w.-]+)==", lock, re.MULTILINE)}
+
+
+def _belongs_to(module: str, locked: set[str]) -> bool:
+    """Return whether a module that is installed here is of a locked package: yaml is of PyYAML."""
+    if importlib.util.find_spec(module) is None:  # the next step reads every installed package
+        return False
+    return bool(locked & {_normal(name) for name in importlib.metadata.packages_distributions().get(module, [])})
 
 
 def _normal(distribution: str) -> str:
