@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
         check_ready(root)
         record = read_record(root, "HEAD")
         with temporary_folder() as folder:
-            source = absolute(args.source or record.origin)
+            source = absolute(record.origin if args.source is None else args.source)
             clone = clone_template(source, folder / "new", root=root, version=args.version)
             if git(clone, "rev-parse", "HEAD") == record.commit:
                 print(f"Already at the template's version {record.commit[:10]}: nothing to do.")

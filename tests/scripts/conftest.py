@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,7 @@ def git(folder: Path, *words: str) -> str:
     return subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
-def commit(folder: Path, files: dict[str, str | None], message: str = "one") -> str:
+def write_and_commit(folder: Path, files: Mapping[str, str | None]) -> str:
     """Write the files (None deletes one), commit them, and return the commit."""
     for path, text in files.items():
         if text is None:
@@ -124,8 +125,13 @@ def commit(folder: Path, files: dict[str, str | None], message: str = "one") -> 
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(text.encode())
     git(folder, "add", "--all")
-    git(folder, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", f"--message={message}")
+    git(folder, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message=one")
     return git(folder, "rev-parse", "HEAD").strip()
+
+
+@pytest.fixture
+def commit() -> Callable[[Path, Mapping[str, str | None]], str]:
+    return write_and_commit
 
 
 def without_the_users_settings(context: pytest.MonkeyPatch, folder: Path) -> None:
@@ -153,7 +159,7 @@ def first_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         without_the_users_settings(context, root.parent)
         git(root, "init", "--quiet", "--template=", "--initial-branch=main")
         git(root, "config", "core.autocrlf", "false")
-        commit(root, dict(FILES))
+        write_and_commit(root, FILES)
     (root / "data").mkdir()
     (root / "data" / "large").touch()
     return root

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 import fork
+from _git import UserError
+from forking.checks import check_name
+from forking.template import read
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -160,7 +163,7 @@ def test_a_bare_fork_has_no_example_and_runs_the_contract_tests_once_there_is_a_
     ignored: list[list[str]] = []
     for _ in range(2):
         names: dict[str, list[str]] = {}
-        exec((new / "conftest.py").read_text(), {"__file__": str(new / "conftest.py")}, names)  # type: ignore[arg-type]
+        exec((new / "conftest.py").read_text(), {"__file__": str(new / "conftest.py")}, names)
         ignored.append(names["collect_ignore"])
         text = (new / "conf/train.yaml").read_text()
         (new / "conf/train.yaml").write_text(text.replace("???", "mine"))
@@ -291,8 +294,8 @@ def test_the_standard_library_is_enough(template: Path) -> None:
     ],
 )
 def test_a_name_that_would_break_the_fork_is_refused(name: str, reason: str, first_template: Path) -> None:
-    with pytest.raises(fork.UserError, match=reason):
-        fork.check_name(name, fork.read(first_template))
+    with pytest.raises(UserError, match=reason):
+        check_name(name, read(first_template))
 
 
 def test_a_refused_name_is_one_line_and_makes_no_folder(
@@ -397,7 +400,7 @@ def test_a_fork_of_this_template_has_no_measurement_of_ours_and_passes_the_linte
     own = {path: text for path, text in texts.items() if not path.startswith(("src/", "tests/"))}
     assert measured
     assert [path for path, text in own.items() if any(number in text for number in measured)] == []
-    package = fork.read(ROOT).project
+    package = read(ROOT).project
     assert [path for path, text in texts.items() if re.search(rf"(?<![\w]){package}(?=[./])", text)] == []
     links = {target for text in own.values() for target in re.findall(r"\]\((?!http)([^)#]+)\)", text)}
     assert [link for link in links if not (tmp_path / name / link).exists()] == []
