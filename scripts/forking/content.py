@@ -21,7 +21,8 @@ LEFT_OUT = (
 ENGINE_TESTS = f"tests/{ENGINE}/"
 
 ONLY_HERE = "template only"  # marks lines that a fork does not get: one line, or a block from `: begin` to `: end`
-BLOCK = re.compile(rf"^[^\n]*{ONLY_HERE}: begin(?:(?!{ONLY_HERE}: begin).)*?{ONLY_HERE}: end[^\n]*\n", re.M | re.S)
+BEGIN, END = (rf"^[ ]*(?:#|<!--) {ONLY_HERE}: {edge}(?: -->)?\n" for edge in ("begin", "end"))
+BLOCK = re.compile(rf"{BEGIN}(?:(?!{BEGIN}).)*?{END}", re.M | re.S)
 LINE = re.compile(rf"^[^\n]*(?:# {ONLY_HERE}|<!-- {ONLY_HERE} -->[ |]*)\n", re.M)
 # A result in the header of a recipe, up to the end of the sentence; a decimal point is not one.
 MEASURED = re.compile(r"\b(?:Test accuracy|Measured)\b.*?\.(?=\s)", re.S)
@@ -96,7 +97,7 @@ class Content:
 def cut(text: str, path: str) -> str:
     """Remove the lines that are marked as the template's own."""
     text = LINE.sub("", BLOCK.sub("", text))
-    if f"{ONLY_HERE}: " in text:
+    if re.search(f"{BEGIN}|{END}", text, re.M):
         raise UserError(f'{path} in the template has a "{ONLY_HERE}: begin" or "{ONLY_HERE}: end" without the other')
     return text
 

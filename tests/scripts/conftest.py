@@ -159,6 +159,8 @@ def first_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         without_the_users_settings(context, root.parent)
         git(root, "init", "--quiet", "--template=", "--initial-branch=main")
         git(root, "config", "core.autocrlf", "false")
+        git(root, "add", "run")
+        git(root, "update-index", "--chmod=+x", "run")  # Windows has no such bit on disk
         write_and_commit(root, FILES)
     (root / "data").mkdir()
     (root / "data" / "large").touch()
