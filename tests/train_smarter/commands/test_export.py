@@ -53,7 +53,7 @@ SMALL: dict[str, list[str]] = {
 }
 MODELS = sorted(path.stem for path in (CONF / "model").glob("[!_]*.yaml"))
 
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf8"), re.DOTALL)
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "guide.md").read_text(encoding="utf8"), re.DOTALL)
 (RECIPE,) = (block for block in BLOCKS if "onnxruntime" in block)
 
 
@@ -170,7 +170,7 @@ def test_the_file_does_not_tell_where_it_was_made(digits: SimpleNamespace) -> No
     assert b"stack_trace" not in content
 
 
-def test_the_readmes_recipe_classifies_an_image_without_this_package(
+def test_the_guides_recipe_classifies_an_image_without_this_package(
     digits: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
