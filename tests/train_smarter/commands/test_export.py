@@ -180,7 +180,7 @@ def test_the_guides_recipe_classifies_an_image_without_this_package(
     with torch.no_grad():
         probabilities = end_to_end(digits.data, digits.model)(digits.raw[:1])[0]
     name, probability = capsys.readouterr().out.rsplit(maxsplit=1)
-    assert name == digits.data.names[int(probabilities.argmax())]
+    assert name == digits.data.class_names[int(probabilities.argmax())]
     assert float(probability) == pytest.approx(float(probabilities.max()), abs=1e-6)
     assert "train_smarter" not in RECIPE
 
