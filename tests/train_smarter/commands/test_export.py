@@ -53,7 +53,7 @@ SMALL: dict[str, list[str]] = {
 }
 MODELS = sorted(path.stem for path in (CONF / "model").glob("[!_]*.yaml"))
 
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf8"), re.DOTALL)
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "guide.md").read_text(encoding="utf8"), re.DOTALL)
 (RECIPE,) = (block for block in BLOCKS if "onnxruntime" in block)
 
 
@@ -170,7 +170,7 @@ def test_the_file_does_not_tell_where_it_was_made(digits: SimpleNamespace) -> No
     assert b"stack_trace" not in content
 
 
-def test_the_readmes_recipe_classifies_an_image_without_this_package(
+def test_the_guides_recipe_classifies_an_image_without_this_package(
     digits: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -180,7 +180,7 @@ def test_the_readmes_recipe_classifies_an_image_without_this_package(
     with torch.no_grad():
         probabilities = end_to_end(digits.data, digits.model)(digits.raw[:1])[0]
     name, probability = capsys.readouterr().out.rsplit(maxsplit=1)
-    assert name == digits.data.names[int(probabilities.argmax())]
+    assert name == digits.data.class_names[int(probabilities.argmax())]
     assert float(probability) == pytest.approx(float(probabilities.max()), abs=1e-6)
     assert "train_smarter" not in RECIPE
 
