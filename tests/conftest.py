@@ -20,11 +20,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from PIL import Image
 
 import train_smarter.config.resolvers  # noqa: F401
+from train_smarter import paths
 from train_smarter.config.build import build_data
 from train_smarter.config.check import choices
 from train_smarter.data.base import Data
 from train_smarter.errors import UserError
-from train_smarter.paths import CONF, PROJECT, ROOT
 from train_smarter.speed.startup import block_tensorflow
 
 # Beside the benchmark's peers TensorBoard would load TensorFlow, whose log handler closes the streams pytest reads.
@@ -57,7 +57,7 @@ def compose(tmp_path: Path, speed: list[str]) -> Iterator[Compose]:
 
     def composed(*overrides: str, verb: str = "train") -> DictConfig:
         GlobalHydra.instance().clear()
-        hydra.initialize_config_dir(str(CONF))
+        hydra.initialize_config_dir(str(paths.CONF))
         places = [f"paths.run={tmp_path}/run", f"paths.logs={tmp_path}"]
         places += ["report=false", *speed] if verb == "train" else []
         cfg = hydra.compose(verb, [*places, *overrides], return_hydra_config=True)
@@ -82,7 +82,7 @@ def command(tmp_path: Path, speed: list[str]) -> Command:
         return subprocess.run(
             [sys.executable, "-m", f"train_smarter.commands.{verb}", *switch, *words, f"paths.logs={logs}"],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", **environment},
+            env={**os.environ, "PYTHONPATH": str(paths.ENGINE.parent), "OMP_NUM_THREADS": "1", **environment},
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -123,17 +123,20 @@ def typed(
 # ---- what a data set reads, and how small a model can be
 
 
-@lru_cache
 def tests_of(group: str, choice: str) -> ModuleType | None:
     """Load tests/<package>/<group>/test_<choice>.py, which may help the contract tests with its choice.
 
     Of a data set: `write_sample(folder) -> overrides` writes a few files in the layout that it would download into
     paths.data. Of a model: `CONTRACT_OVERRIDES`, the overrides that make it small.
     """
-    file = ROOT / "tests" / PROJECT / group / f"test_{choice}.py"
+    return _load_module(paths.ROOT / "tests" / paths.PROJECT / group / f"test_{choice}.py")
+
+
+@lru_cache
+def _load_module(file: Path) -> ModuleType | None:
     if not file.is_file():
         return None
-    spec = importlib.util.spec_from_file_location(f"contract_{group}_{choice}", file)
+    spec = importlib.util.spec_from_file_location(f"contract_{file.parent.name}_{file.stem}", file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -147,22 +150,25 @@ def has_sample(data: str) -> bool:
 
 @pytest.fixture(scope="session")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[str]]:
-    """Write a data set's sample, once; return the overrides that read it."""
-    folder, written = tmp_path_factory.mktemp("data"), dict[str, list[str]]()
+    """Write a data set's sample, once for each project; return the overrides that read it."""
+    folders, written = dict[Path, Path](), dict[tuple[Path, str], list[str]]()
 
     def write(data: str) -> list[str]:
-        if data not in written:
+        if paths.ROOT not in folders:
+            folders[paths.ROOT] = tmp_path_factory.mktemp("data")
+        folder = folders[paths.ROOT]
+        if (folder, data) not in written:
             own = _write_images if data == "images" else getattr(tests_of("data", data), "write_sample")  # noqa: B009
-            written[data] = [f"paths.data={folder}", *own(folder)]
-        return written[data]
+            written[folder, data] = [f"paths.data={folder}", *own(folder)]
+        return written[folder, data]
 
     return write
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def data_folder(samples: Callable[[str], list[str]]) -> Path:
     """A folder with the samples of every data set that has one."""
-    names = sorted(path.stem for path in (CONF / "data").glob("[!_]*.yaml"))
+    names = sorted(path.stem for path in (paths.CONF / "data").glob("[!_]*.yaml"))
     folders = [samples(name)[0] for name in names if has_sample(name)]
     return Path(folders[0].partition("=")[2])
 
@@ -189,7 +195,7 @@ def skip_without_files() -> Callable[[DictConfig], None]:
         if not has_sample(name) and name not in reasons:
             reasons[name] = _missing_files(cfg)
         if reason := reasons.get(name):
-            hint = f"tests/{PROJECT}/data/test_{name}.py may write some in a function write_sample(folder)"
+            hint = f"tests/{paths.PROJECT}/data/test_{name}.py may write some in a function write_sample(folder)"
             pytest.skip(f"data={name} has no files here; {hint} ({reason})")
 
     return skip

@@ -7,17 +7,19 @@ from typing import Any
 import pytest
 import torch
 from hydra.utils import get_class
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from train_smarter.commands.train import run_train
-from train_smarter.config.build import build, build_data
+from train_smarter.config.build import build, build_data, build_model
 from train_smarter.config.check import check
 from train_smarter.config.check import choices as chosen
 from train_smarter.data.base import Data
 from train_smarter.data.examples import SPLITS
 from train_smarter.errors import UserError
+from train_smarter.inference import exporter
 from train_smarter.paths import CONF
 from train_smarter.run.files import read_json
+from train_smarter.trust.targets import check_targets
 
 Compose = Callable[..., DictConfig]
 Overrides = Callable[[str], list[str]]
@@ -27,6 +29,12 @@ LIMITED = ["debug=limit", "data.batch_size=8", "data.eval_batch_size=16", "train
 
 def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml") if path.stem != "none")
+
+
+def shipped() -> list[Path]:
+    """The choices and commands of conf/."""
+    files = (file.relative_to(CONF) for file in CONF.rglob("*.yaml"))
+    return sorted(CONF / file for file in files if file.parts[0] not in ("hydra", "local", "allowed.yaml"))
 
 
 def refused(cfg: DictConfig) -> str:
@@ -67,6 +75,40 @@ def test_every_model_trains_and_evaluates_on_every_data_set_that_it_fits(
     torch.load(checkpoint, weights_only=True)
     loaded = get_class(cfg.model._target_).load_from_checkpoint(checkpoint)  # type: ignore[attr-defined]
     assert sum(p.numel() for p in loaded.parameters()) > 0
+
+
+@pytest.fixture
+def fitting(compose: Compose, facts: Overrides, small: Overrides) -> Callable[..., DictConfig]:
+    """Compose a small model with a data set that it fits and that is there without a download."""
+
+    def make(model: str, *words: str) -> DictConfig:
+        for data in sorted(choices("data"), key=lambda name: bool(facts(name))):  # a sample takes longer to read
+            cfg = compose(f"data={data}", f"model={model}", *facts(data), *small(model), *words)
+            if not refused(cfg) and (facts(data) or type(build_data(cfg)).download is Data.download):
+                return cfg
+        pytest.skip(f"no data set here fits model={model} without a download")
+
+    return make
+
+
+@pytest.mark.parametrize("model", choices("model"))
+def test_every_model_gives_the_same_probabilities_from_its_exported_file(
+    fitting: Callable[..., DictConfig], tmp_path: Path, model: str
+) -> None:
+    cfg = fitting(model)
+    data, network = build_data(cfg), build_model(cfg).eval()
+    data.prepare_data()
+    data.setup()
+    raw, module = exporter.raw_examples(data, 20), exporter.end_to_end(data, network)
+    file = tmp_path / "model.pt2"
+    try:
+        with exporter.silence_export():
+            file.write_bytes(exporter.export_network(module, raw, format="torch", about={}))
+    except UserError as answer:  # a network may be of a kind that torch.export cannot follow
+        pytest.skip(str(answer))
+    again = exporter.load_export(file, format="torch")
+    for size in (1, 7, 20):  # within the tolerance of conf/export.yaml
+        assert exporter.compare_export(again, module, raw[:size].split(size)).largest < 1e-4, f"{size} at once"
 
 
 @pytest.mark.parametrize("model", choices("model"))
@@ -160,17 +202,23 @@ def test_every_callback_can_be_removed_by_a_null(compose: Compose, facts: Overri
     assert len(without.trainer.callbacks) < len(everything.trainer.callbacks)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("file", shipped(), ids=lambda file: str(file.relative_to(CONF)))
+def test_every_class_that_a_choice_names_is_allowed(file: Path) -> None:
+    content = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    group = file.relative_to(CONF).parts[0] if file.parent != CONF else ""
+    whole = "@package _global_" in file.read_text(encoding="utf8")
+    path = "" if whole or not group else group
+    for key, part in content.items() if not path and isinstance(content, dict) else [(path, content)]:
+        if key not in ("hydra", "defaults"):
+            check_targets(part, str(key))
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("model", choices("model"))
 def test_every_model_trains_on_a_gpu_by_deterministic_algorithms_alone(
-    compose: Compose, facts: Overrides, small: Overrides, model: str
+    fitting: Callable[..., DictConfig], model: str
 ) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    for data in choices("data"):
-        words = ["trainer=gpu", "trainer.deterministic=true", "debug=limit", "callbacks.progress=null"]
-        cfg = compose(f"data={data}", f"model={model}", *facts(data), *small(model), *words)
-        if not refused(cfg) and (facts(data) or type(build_data(cfg)).download is Data.download):
-            assert run_train(cfg) is not None
-            return
-    pytest.skip(f"no data set here fits model={model} without a download")
+    words = ["trainer=gpu", "trainer.deterministic=true", "debug=limit", "callbacks.progress=null"]
+    assert run_train(fitting(model, *words)) is not None

@@ -18,7 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from train_smarter.paths import ROOT
+from train_smarter.paths import ENGINE
 
 Plant = Callable[[Path, "World"], object]
 Run = Callable[..., Any]
@@ -552,7 +552,7 @@ def test_no_pickle_is_opened(place: str, command: str, stranger: Path, world: Wo
 @pytest.mark.slow
 def test_nothing_in_the_current_folder_is_run(stranger: Path, world: World) -> None:
     """Typed within a stranger's folder: modules of well-known names, and settings of matplotlib, lie there."""
-    for name in ("torch", "yaml", "json", "train_smarter", "my_project", "sitecustomize", "numpy", "hydra_plugins"):
+    for name in ("torch", "yaml", "json", "train_smarter", "sample_project", "sitecustomize", "numpy", "hydra_plugins"):
         (stranger / f"{name}.py").write_text(f"open({str(world.marker)!r}, 'w').close()\n")
     (stranger / "matplotlibrc").write_text("text.usetex: True\nbackend: module://antigravity\n")
     (world.home / "bin").mkdir()
@@ -585,10 +585,10 @@ def test_a_multirun_from_a_stranger_starts_its_jobs_outside_of_the_current_folde
     world: World, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process of its own would take a module of the current folder for one of Python's."""
-    for name in ("torch", "yaml", "train_smarter", "my_project"):
+    for name in ("torch", "yaml", "train_smarter", "sample_project"):
         (world.here / f"{name}.py").write_text(f"open({str(world.marker)!r}, 'w').close()\n")
     world.before = world.seen()
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    monkeypatch.setenv("PYTHONPATH", str(ENGINE.parent))
     small = ["model=mlp", "trainer=cpu", "trainer.max_epochs=1", "logger=none", "callbacks=none", "test=false"]
     code, told = run("train", "-m", "hydra/launcher=process", "seed=1", *small)
     assert code == 0, told
@@ -598,39 +598,39 @@ def test_a_multirun_from_a_stranger_starts_its_jobs_outside_of_the_current_folde
 # ---- S8: what is sent, and where data go
 
 
-def data(kind: str, urls: Any, folder: Path, **more: Any) -> dict[str, Any]:
-    """A data set that is not there yet."""
-    module = {"MNIST": "mnist", "CIFAR10": "cifar10", "IMDB": "imdb"}[kind]
-    facts = {"num_classes": 10, "dir": str(folder), "urls": urls, **more}
-    facts |= (
-        {"vocab_size": 9, "length": 9} if kind == "IMDB" else {"shape": more.get("shape", [1, 28, 28]), "mean": 0.5}
-    )
-    return {"_target_": f"my_project.data.{module}.{kind}", **facts, **({} if kind == "IMDB" else {"std": 0.5})}
+def data(urls: Any, folder: Path, md5: str = "0") -> dict[str, Any]:
+    """A data set that has to be downloaded first."""
+    settings = {"num_classes": 10, "shape": [1, 28, 28], "mean": 0.5, "std": 0.5}
+    return {
+        "_target_": "sample_project.data.figures.Figures",
+        "dir": str(folder),
+        "urls": urls,
+        "md5": md5,
+        **settings,
+    }
 
 
 EMPTY = "d41d8cd98f00b204e9800998ecf8427e"  # the md5 of nothing
 NETWORK: dict[str, Callable[[int, World], dict[str, Any]]] = {
-    "S8": lambda port, world: {
-        "data": data("MNIST", [f"http://127.0.0.1:{port}/${{oc.env:SECRET}}"], world.outside / "data")
-    },
+    "S8": lambda port, world: {"data": data([f"http://127.0.0.1:{port}/${{oc.env:SECRET}}"], world.outside / "data")},
     "S8 with an escape": lambda port, world: {
-        "data": data("MNIST", [f"http://127.0.0.1:{port}/\\${{oc.env:SECRET}}"], world.outside / "data")
+        "data": data([f"http://127.0.0.1:{port}/\\${{oc.env:SECRET}}"], world.outside / "data")
     },
     "a server for a data set": lambda port, world: {
-        "data": data("CIFAR10", [f"http://127.0.0.1:{port}/x"], world.home / "data", md5=EMPTY, shape=[3, 32, 32])
+        "data": data([f"http://127.0.0.1:{port}/x"], world.home / "data", md5=EMPTY)
     },
     "a server in the usual folder": lambda port, world: {
-        "data": data("MNIST", [f"http://127.0.0.1:{port}/x"], world.home / "data") | {"dir": "${paths.logs}/data"}
+        "data": data([f"http://127.0.0.1:{port}/x"], world.home / "data") | {"dir": "${paths.logs}/data"}
     },
     "a server through tags": lambda port, world: {
-        "tags": data("MNIST", [f"http://127.0.0.1:{port}/"], world.home / "data"),
+        "tags": data([f"http://127.0.0.1:{port}/"], world.home / "data"),
         "data": "${tags}",
     },
     "a server as a key": lambda port, world: {
-        "data": data("MNIST", {f"http://127.0.0.1:{port}/x": 1}, world.home / "data") | {"dir": "${paths.logs}/data"}
+        "data": data({f"http://127.0.0.1:{port}/x": 1}, world.home / "data") | {"dir": "${paths.logs}/data"}
     },
     "a mirror in a dict": lambda port, world: {
-        "data": data("IMDB", {0: f"http://127.0.0.1:{port}/x"}, world.home / "data", md5=EMPTY)
+        "data": data({0: f"http://127.0.0.1:{port}/x"}, world.home / "data", md5=EMPTY)
     },
     "a checkpoint from a server": lambda port, _: {"ckpt_path": f"http://127.0.0.1:{port}/x.ckpt"},
     "a server behind W&B": lambda port, _: {
@@ -742,7 +742,3 @@ def test_control_characters_of_a_folder_reach_no_terminal(stranger: Path, run: R
 
 
 # ---- S3, S4: studies and multiruns are in tests/test_sweeper.py and tests/test_past.py
-
-
-def test_the_project_is_where_it_is_thought_to_be() -> None:
-    assert (ROOT / "conf" / "train.yaml").is_file()

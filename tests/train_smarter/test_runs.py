@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from train_smarter.paths import ROOT
+from train_smarter.paths import ENGINE
 from train_smarter.run.files import read_json
 from train_smarter.run.record import status
 
@@ -110,7 +110,7 @@ def begun(tmp_path: Path) -> Iterator[Begun]:
     def begin(*words: str, logs: Path = tmp_path, reached: str, timeout: float = 120) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "train_smarter.commands.train", *words, f"paths.logs={logs}"],
-            env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "PYTHONPATH": str(ENGINE.parent), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

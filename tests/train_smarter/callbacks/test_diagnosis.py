@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from omegaconf import OmegaConf
 from torch.optim import SGD
 
-from my_project.model.mlp import MLP
+from sample_project.model.mlp import MLP
 from train_smarter.callbacks.diagnosis import Diagnosis
 from train_smarter.callbacks.epoch_logger import EpochLogger
 from train_smarter.data.examples import Batch, Examples, RawDataset

@@ -11,7 +11,7 @@ import torch
 from lightning import Callback
 from torch.optim import Adam
 
-from my_project.model.mlp import MLP
+from sample_project.model.mlp import MLP
 from train_smarter.callbacks.epoch_logger import EpochLogger
 from train_smarter.data.examples import Examples, RawDataset
 from train_smarter.data.image_data import ImageData

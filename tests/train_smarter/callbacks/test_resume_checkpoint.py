@@ -12,7 +12,7 @@ from lightning import Callback
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch.optim import Adam
 
-from my_project.model.mlp import MLP
+from sample_project.model.mlp import MLP
 from train_smarter.callbacks.resume_checkpoint import ResumeCheckpoint
 from train_smarter.data.examples import Examples, RawDataset
 from train_smarter.data.image_data import ImageData

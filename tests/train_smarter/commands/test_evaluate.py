@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -68,8 +69,8 @@ def test_a_run_needs_none_of_the_files_that_it_started_from(evaluated: Callable[
 
 
 def test_a_data_set_that_does_not_fit_is_refused(evaluated: Callable[..., Any]) -> None:
-    with pytest.raises(UserError, match="model=mlp does not fit data=imdb"):
-        evaluated("data=imdb")
+    with pytest.raises(UserError, match="model=mlp does not fit data=phrases"):
+        evaluated("data=phrases")
 
 
 def test_a_checkpoint_that_is_not_there_is_answered_with_those_that_are(evaluated: Callable[..., Any]) -> None:
@@ -128,10 +129,15 @@ def test_a_folder_without_what_is_needed_is_told_what(evaluated: Callable[..., A
 
 
 def test_other_data_with_the_same_classes_are_normalised_as_the_run_was(
-    evaluated: Callable[..., Any], data_folder: Path, caplog: pytest.LogCaptureFixture
+    evaluated: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    results = evaluated("data=mnist", f"paths.data={data_folder}", "splits=[test]")
-    assert sum(map(sum, results["confusion"]["test"])) == 10_000
+    labels, noise = np.arange(40) % 10, np.random.default_rng(0)
+    images = noise.integers(0, 256, (40, 1, 28, 28), dtype=np.uint8)
+    arrays: Any = {f"{split}_images": images for split in ("train", "test")}
+    arrays |= {f"{split}_labels": labels for split in ("train", "test")}
+    np.savez(tmp_path / "figures.npz", **arrays)
+    results = evaluated("data=figures", f"paths.data={tmp_path}", "splits=[test]")
+    assert sum(map(sum, results["confusion"]["test"])) == 40
     assert "the run's normalisation is taken, mean [0.5] and std [0.5], not [0.1307] and [0.3081]" in caplog.text
 
 

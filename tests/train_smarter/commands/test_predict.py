@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import Tensor
 
-from my_project.model.mlp import MLP
+from sample_project.model.mlp import MLP
 from train_smarter.commands import evaluate, predict
 from train_smarter.config.build import build_data, build_model
 from train_smarter.data.examples import RawInput

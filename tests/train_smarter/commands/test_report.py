@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from train_smarter import paths
 from train_smarter.commands import report
 from train_smarter.errors import UserError
 from train_smarter.history.find import find
-from train_smarter.paths import CONF
 from train_smarter.report import runs
 from train_smarter.run.files import write_json
 
@@ -50,8 +50,8 @@ RESULTS = {
 }
 CONFIG = {
     "seed": 1,
-    "data": {"_target_": "my_project.data.digits.Digits", "size": 28, "shape": [1, "${..size}"]},
-    "model": {"_target_": "my_project.model.mlp.MLP", "shape": "${data.shape}", "dropout": 0.2},
+    "data": {"_target_": "sample_project.data.digits.Digits", "size": 28, "shape": [1, "${..size}"]},
+    "model": {"_target_": "sample_project.model.mlp.MLP", "shape": "${data.shape}", "dropout": 0.2},
     "scheduler": None,
     "paths": {"run": "${hydra:runtime.output_dir}"},
 }
@@ -685,7 +685,7 @@ def test_a_program_reads_the_same_as_json(
         (["last"], "is it a run\\? Type report run=last"),
         (["a b"], "is it a run\\? Type report run='a b'"),
         (["rnu=last"], "report takes run=, compare_to=, limit=, output=, format= and paths.logs=; did you mean 'run'"),
-        (["data=mnist"], "data=mnist: report takes run="),
+        (["data=digits"], "data=digits: report takes run="),
         (["run="], "run= names no run"),
         (["run=a", "run=b"], "report run=<one> compare_to=<other>"),
         (["-m", "run=a"], "without -m"),
@@ -720,7 +720,7 @@ def test_it_answers_without_torch_and_leaves_no_trace(made: Make, command: Calla
     assert "rich.console" in imported
     assert not imported & {"torch", "lightning", "numpy"}
     assert sorted(tmp_path.rglob("*")) == before
-    assert not [*CONF.glob("*.log"), *CONF.glob(".hydra*")]
+    assert not [*paths.CONF.glob("*.log"), *paths.CONF.glob(".hydra*")]
 
 
 # ---- what was found, and luck

@@ -177,7 +177,7 @@ def test_a_run_that_breaks_is_recorded_as_failed(
         raise ZeroDivisionError
 
     cfg = compose(*SHORT)
-    monkeypatch.setattr("my_project.model.mlp.MLP.forward", forward)
+    monkeypatch.setattr("sample_project.model.mlp.MLP.forward", forward)
     with pytest.raises(ZeroDivisionError):
         run_train(cfg)
     assert read_json(tmp_path / "run" / "record.json")["status"] == "failed"

@@ -93,7 +93,7 @@ def test_a_config_can_call_nothing_outside_the_short_list(compose: Compose, targ
 
 
 def test_settings_of_a_callback_that_is_not_there_are_left_out(compose: Compose) -> None:
-    assert build(compose("experiment=imdb_lstm", "callbacks=none")).trainer.callbacks == []  # type: ignore[attr-defined]
+    assert build(compose("experiment=phrases_lstm", "callbacks=none")).trainer.callbacks == []  # type: ignore[attr-defined]
 
 
 # ---- what a step is spared

@@ -29,7 +29,7 @@ MISTAKES = {
     "monitor=val/acc": ["monitor='val/acc'", "did you mean 'val/accuracy'?"],
     "mode=min": ["mode=min with monitor=val/accuracy", "mode=max"],
     "monitor=val/loss": ["mode=max with monitor=val/loss", "mode=min"],
-    "data=imdb": ["model=cnn does not fit data=imdb", "data.shape"],
+    "data=phrases": ["model=cnn does not fit data=phrases", "data.shape"],
     "model=lstm": ["model=lstm does not fit data=digits", "data.vocab_size"],
     "data=images": ["data.dir has no value yet"],
     "train=false": ["ckpt_path", "evaluate run=last"],

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from train_smarter import paths
 from train_smarter.config.cli import _absolutize
-from train_smarter.paths import CONF
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -26,8 +26,8 @@ def answered(verb: str, *words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("verb", "words", "told"),
     [
-        ("train", ["--help"], "train experiment=cifar10_cnn"),
-        ("train", ["--cfg", "job"], "_target_: my_project.model.cnn.CNN"),
+        ("train", ["--help"], "train resume=last"),
+        ("train", ["--cfg", "job"], "_target_: sample_project.model.cnn.CNN"),
         ("evaluate", ["--help"], "evaluate run=last"),
     ],
 )
@@ -50,7 +50,7 @@ def test_a_misspelt_key_is_answered_in_two_lines_with_the_nearest_right_name() -
     [
         ("train", "model=cn", "did you mean 'cnn'?"),
         ("train", "logger=null", "type logger=none"),
-        ("train", "model=_classifier", "type one of bag_lstm, cnn"),
+        ("train", "model=_classifier", "type one of cnn, lstm, mlp"),
         ("train", "local=null", "type one of default"),
         ("evaluate", "-m", "type it without -m"),
         ("train", "optimizer=null", "type one of adam, adamw, sgd"),
@@ -100,7 +100,7 @@ def test_a_refused_run_takes_nothing_of_the_users_away(command: Command, tmp_pat
 
 @pytest.mark.parametrize("group", ["callbacks", "debug", "experiment", "logger", "scheduler"])
 def test_a_group_that_may_be_empty_has_a_none(group: str) -> None:
-    assert (CONF / group / "none.yaml").is_file()
+    assert (paths.CONF / group / "none.yaml").is_file()
 
 
 @pytest.mark.parametrize("kind", ["mistake", "error", "warning"])

@@ -5,13 +5,13 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 import train_smarter.config.resolvers  # noqa: F401
-from train_smarter.paths import ROOT
+from train_smarter import paths
 
 
 def test_a_config_knows_the_project_and_counts_the_classes_of_a_folder(tmp_path: Path) -> None:
     for name in ("cat", "dog", "owl"):
         (tmp_path / name).mkdir()
-    assert OmegaConf.create({"x": "${project_root:}/conf"}).x == f"{ROOT}/conf"
+    assert OmegaConf.create({"x": "${project_root:}/conf"}).x == f"{paths.ROOT}/conf"
     assert OmegaConf.create({"dir": str(tmp_path), "x": "${count_classes:${dir}}"}).x == 3
 
 

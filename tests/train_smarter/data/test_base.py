@@ -14,8 +14,8 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from my_project.data.digits import Digits
-from my_project.data.phrases import Phrases
+from sample_project.data.digits import Digits
+from sample_project.data.phrases import Phrases
 from train_smarter.config.build import build
 from train_smarter.data.augment import Flip
 from train_smarter.data.base import Data

@@ -108,8 +108,8 @@ def test_every_finding_but_luck_has_proposals() -> None:
     assert {rule.__name__ for rule in RULES} - PROPOSALS.keys() == {"accuracy_noise"}
 
 
-@pytest.mark.parametrize("experiment", ["digits_cnn", "mnist_mlp", "phrases_lstm", "cifar10_cnn", "imdb_lstm"])
-def test_every_advice_on_an_experiment_of_the_readme_composes_and_is_valid(compose: Compose, experiment: str) -> None:
+@pytest.mark.parametrize("experiment", ["digits_cnn", "digits_mlp", "phrases_lstm"])
+def test_every_advice_on_an_experiment_composes_and_is_valid(compose: Compose, experiment: str) -> None:
     config: Any = OmegaConf.to_container(compose(f"experiment={experiment}", "trainer=cpu"), resolve=True)
     classes = [90, *[10] * (config["data"]["num_classes"] - 1)]
     words = {

@@ -14,8 +14,8 @@ from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import StepLR
 from torch.utils.data import DataLoader
 
-from my_project.model.cnn import CNN
-from my_project.model.mlp import MLP
+from sample_project.model.cnn import CNN
+from sample_project.model.mlp import MLP
 from train_smarter.data.examples import SPLITS, Examples, RawDataset
 from train_smarter.data.image_data import ImageData
 from train_smarter.errors import UserError

@@ -132,9 +132,9 @@ def test_a_run_that_ended_before_its_config_was_kept_is_told(tmp_path: Path) -> 
 
 
 def test_a_reading_command_sees_the_past_overrides_first_and_the_users_last(tmp_path: Path) -> None:
-    folder = made(tmp_path / "train" / "runs" / "a", "data=mnist", "+model.x=1")
+    folder = made(tmp_path / "train" / "runs" / "a", "data=phrases", "+model.x=1")
     assert argv_for_reader(["model.x=2", "run=last", "splits=[test]"], "evaluate", tmp_path) == [
-        "data=mnist",
+        "data=phrases",
         "+model.x=1",
         f"run='{folder}'",
         f"hydra.run.dir='{folder}/evaluate'",
@@ -156,9 +156,9 @@ def test_the_users_own_logs_are_searched(tmp_path: Path) -> None:
 
 
 def test_a_question_to_hydra_about_a_run_reads_it(tmp_path: Path) -> None:
-    folder = made(tmp_path / "train" / "runs" / "a", "data=mnist")
+    folder = made(tmp_path / "train" / "runs" / "a", "data=phrases")
     words = argv_for_reader(["run=a", "--cfg", "job"], "evaluate", tmp_path)
-    assert words[:2] == ["data=mnist", f"run='{folder}'"]
+    assert words[:2] == ["data=phrases", f"run='{folder}'"]
     assert words[-2:] == ["--cfg", "job"]
 
 
@@ -227,9 +227,9 @@ def test_hydra_composes_with_a_folder_of_any_name(tmp_path: Path, compose: Any) 
 
 
 def test_a_run_goes_on_with_its_own_words_in_its_own_folder_where_hydra_writes_nothing(tmp_path: Path) -> None:
-    folder = made(tmp_path / "train" / "runs" / "a, [b]", "data=mnist", "resume=x", "rerun='y'")
+    folder = made(tmp_path / "train" / "runs" / "a, [b]", "data=phrases", "resume=x", "rerun='y'")
     assert argv_for_train(["trainer.max_epochs=9", "resume=a, [b]"], tmp_path) == [
-        "data=mnist",
+        "data=phrases",
         f"resume='{folder}'",
         f"hydra.run.dir='{folder}'",
         "hydra.output_subdir=null",
@@ -238,9 +238,9 @@ def test_a_run_goes_on_with_its_own_words_in_its_own_folder_where_hydra_writes_n
 
 
 def test_a_run_is_done_again_in_a_folder_of_its_own(tmp_path: Path) -> None:
-    folder = made(tmp_path / "train" / "runs" / "a", "data=mnist")
+    folder = made(tmp_path / "train" / "runs" / "a", "data=phrases")
     assert argv_for_train(["rerun=last", "-m", "seed=1,2"], tmp_path) == [
-        "data=mnist",
+        "data=phrases",
         f"rerun='{folder}'",
         "-m",
         "seed=1,2",
@@ -361,12 +361,18 @@ def test_a_damaged_multirun_is_answered(tmp_path: Path, content: str) -> None:
 
 
 def test_a_trial_is_one_run_again_with_what_its_search_had_chosen(tmp_path: Path) -> None:
-    made(tmp_path / "run", "optimizer.lr=0.01", "search=mnist_mlp", "seed=3")
-    choices = {"data": "mnist", "model": "mlp", "experiment": "mnist_mlp", "search": "mnist_mlp", "hydra/help": "train"}
+    made(tmp_path / "run", "optimizer.lr=0.01", "search=digits_mlp", "seed=3")
+    choices = {
+        "data": "digits",
+        "model": "mlp",
+        "experiment": "digits_mlp",
+        "search": "digits_mlp",
+        "hydra/help": "train",
+    }
     OmegaConf.save(
         OmegaConf.create({"hydra": {"runtime": {"choices": choices}}}), tmp_path / "run" / ".hydra" / "hydra.yaml"
     )
-    chosen = ["experiment=mnist_mlp", "data=mnist", "model=mlp"]
+    chosen = ["experiment=digits_mlp", "data=digits", "model=mlp"]
     assert past_overrides(tmp_path / "run") == [*chosen, "optimizer.lr=0.01", "seed=3"]
 
 

@@ -25,7 +25,6 @@ from omegaconf import OmegaConf
 
 from train_smarter import paths
 from train_smarter.errors import UserError
-from train_smarter.paths import CONF, ROOT
 from train_smarter.quoting import quote
 from train_smarter.run.files import read_json
 from train_smarter.run.record import process_start_time
@@ -89,8 +88,8 @@ def launching(tmp_path: Path, notes: Path, monkeypatch: pytest.MonkeyPatch) -> I
     program.mkdir(parents=True)
     conf.mkdir()
     (conf / "job.yaml").write_text(CONFIG)
-    shutil.copytree(CONF / "hydra" / "launcher", conf / "hydra" / "launcher")
-    monkeypatch.setenv("PYTHONPATH", f"{program.parent}{os.pathsep}{ROOT / 'src'}")
+    shutil.copytree(paths.CONF / "hydra" / "launcher", conf / "hydra" / "launcher")
+    monkeypatch.setenv("PYTHONPATH", f"{program.parent}{os.pathsep}{paths.ENGINE.parent}")
     monkeypatch.setattr(paths, "COMMANDS", program.name)
 
     def made(
@@ -493,7 +492,7 @@ from pathlib import Path
 from train_smarter.search.launcher import ProcessLauncher
 ProcessLauncher()._process([sys.executable, "-c", {job!r}], Path({str(tmp_path / "console")!r}), {{}})
 """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    environment = {**os.environ, "PYTHONPATH": str(paths.ENGINE.parent)}
     with subprocess.Popen([sys.executable, "-c", parent], env=environment) as process:
         appears(tmp_path / "console")
         end = time.monotonic() + 20

@@ -18,7 +18,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from train_smarter.paths import ROOT
+from train_smarter.paths import ENGINE
 from train_smarter.run.files import read_json
 from train_smarter.run.record import status
 from train_smarter.search import study, sweeper
@@ -326,7 +326,7 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         with (tmp_path / "told.txt").open("a") as told:
             process = subprocess.Popen(
                 [sys.executable, "-m", "train_smarter.commands.train", *words, f"paths.logs={tmp_path}"],
-                env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+                env={**os.environ, "PYTHONPATH": str(ENGINE.parent), "OMP_NUM_THREADS": "1"},
                 stdout=told,
                 stderr=subprocess.STDOUT,
                 text=True,

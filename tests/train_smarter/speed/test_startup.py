@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from train_smarter.paths import ROOT
+from train_smarter.paths import ENGINE
 
 # Takes 140 MB in pieces and frees them, as a step does, ten times, and prints how many new pages that took.
 STEPS = """
@@ -26,7 +26,7 @@ print(steps())
 
 
 def printed(program: str, **environment: str) -> list[str]:
-    given = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", **environment}
+    given = {**os.environ, "PYTHONPATH": str(ENGINE.parent), "OMP_NUM_THREADS": "1", **environment}
     done = subprocess.run([sys.executable, "-c", program], env=given, capture_output=True, text=True, check=True)
     return done.stdout.split()
 
@@ -53,7 +53,7 @@ def test_a_missing_gpu_is_said_to_be_missing() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={**environment, "PYTHONPATH": str(ROOT / "src")},
+        env={**environment, "PYTHONPATH": str(ENGINE.parent)},
         capture_output=True,
         text=True,
         check=True,
@@ -99,4 +99,4 @@ def test_tensorboard_does_without_tensorflow(spared: bool, loaded: str, tmp_path
         f"if {spared}: configure_process()\n"
         "from tensorboard.compat import tf; tf.io; print(tf.__name__)"
     )
-    assert printed(program, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT / "src")])) == [loaded]
+    assert printed(program, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ENGINE.parent)])) == [loaded]

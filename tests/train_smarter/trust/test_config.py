@@ -115,12 +115,12 @@ def test_addresses_and_checksums_are_those_of_conf(
 ) -> None:
     caplog.set_level(logging.INFO)
     planted = {"data.urls": ["http://evil"], "data.md5": "0", "data.mirror": "http://evil"}
-    checked = check(planted, words=("data=cifar10",))
-    assert checked.data.urls == ["https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"]
-    assert checked.data.md5 == "c32a1d4ab5d03f1284b67883e8d87530"
+    checked = check(planted, words=("data=figures",))
+    assert checked.data.urls == ["https://figures.invalid/figures.npz"]
+    assert checked.data.md5 == "0123456789abcdef0123456789abcdef"
     assert "mirror" not in checked.data
     assert "data.urls is as in conf/ today, not as saved; to use another one, type data.urls=..." in caplog.text
-    typed = check(planted, words=("data=cifar10",), typed=("data.urls",))
+    typed = check(planted, words=("data=figures",), typed=("data.urls",))
     assert typed.data.urls == ["http://evil"]
 
 
@@ -134,11 +134,11 @@ def test_data_elsewhere_are_read_and_nothing_is_downloaded_to_them(
     check: Callable[..., DictConfig], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    checked = check({"data.dir": "/photos", "model.pretrained": "/a.ckpt"}, words=("data=mnist",))
+    checked = check({"data.dir": "/photos", "model.pretrained": "/a.ckpt"}, words=("data=figures",))
     assert checked.data.download is False
     assert "read from where the run's config says: data.dir=/photos, model.pretrained=/a.ckpt" in caplog.text
-    assert check({"data.dir": "/photos"}, words=("data=mnist",), typed=("data.dir",)).data.download
-    assert check({"data.download": True, "data.dir": "/photos"}, words=("data=mnist",)).data.download is False
+    assert check({"data.dir": "/photos"}, words=("data=figures",), typed=("data.dir",)).data.download
+    assert check({"data.download": True, "data.dir": "/photos"}, words=("data=figures",)).data.download is False
 
 
 def test_where_runs_are_is_not_a_saved_configs_to_say(check: Callable[..., DictConfig], tmp_path: Path) -> None:

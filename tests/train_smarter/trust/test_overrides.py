@@ -12,7 +12,7 @@ FILE = Path("overrides.yaml")
     "word",
     [
         "model=mlp",
-        "data=cifar10",
+        "data=phrases",
         "callbacks=[default,none]",
         "logger=[tensorboard,csv]",
         "logger=none",
@@ -115,7 +115,7 @@ def test_choices_and_keys_of_words_are_told_apart() -> None:
         ("data.dir=/x", True),
         ("paths.data=/x", True),
         ("data.truncation_side=right", False),
-        ("data=mnist", False),
+        ("data=digits", False),
         ("model.pretrained=/x", False),
     ],
 )
