@@ -8,7 +8,7 @@ Keras and TensorFlow, the peers that the project itself does not need, are an ex
 
     uv pip install -e '.[benchmark]' --constraint requirements.lock
 
-Writes docs/benchmarks.md and the README's headline, each between its marks. Needs Linux or macOS.
+Writes docs/benchmarks.md, and all goals into docs/results.md, each between its marks. Needs Linux or macOS.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from measure.section import NotMeasuredError, Options, Section
 from measure.table import goals_table, headline, marked
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCS, README = ROOT / "docs" / "benchmarks.md", ROOT / "README.md"
+DOCS, RESULTS = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "results.md"
 TITLE = """# Benchmarks
 
 Written by `python lab/benchmark.py`; a section alone by its name behind that. Each number is a ratio of our time to
@@ -80,7 +80,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds, behind one to warm up (default: 5)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the races (default: cpu)")
     parser.add_argument("--list", action="store_true", help="names the sections")
-    parser.add_argument("--no-write", action="store_true", help="shows the tables, leaves docs and README alone")
+    parser.add_argument("--no-write", action="store_true", help="shows the tables, leaves docs/ as it is")
     return parser
 
 
@@ -111,13 +111,13 @@ def markdown(section: Section) -> str:
 
 
 def write(name: str, text: str) -> None:
-    """Puts a section in its place in the docs, and all goals measured so far into the README."""
+    """Put a section in its place in the docs, and all goals measured so far into the results."""
     docs = DOCS.read_text(encoding="utf8") if DOCS.exists() else TITLE
     docs = marked(docs, f"benchmark:{name}", text)
     DOCS.write_text(docs, encoding="utf8")
-    readme = README.read_text(encoding="utf8")
-    if "<!-- benchmark:begin -->" in readme:
-        README.write_text(marked(readme, "benchmark", headline(docs)), encoding="utf8")
+    results = RESULTS.read_text(encoding="utf8")
+    if "<!-- benchmark:begin -->" in results:
+        RESULTS.write_text(marked(results, "benchmark", headline(docs)), encoding="utf8")
 
 
 if __name__ == "__main__":

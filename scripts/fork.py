@@ -1,258 +1,165 @@
-"""Starts a project of your own: a copy of this one under a new name, in a git repository of its own.
+"""Start a project from this template: the engine, the configs, and the examples that you keep.
 
-    python scripts/fork.py ../my_project --name my_project
+    python scripts/fork.py ../flowers --name flowers                    keeps the examples digits, cnn and mlp
+    python scripts/fork.py ../flowers --name flowers --keep cifar10,cnn  keeps these, and what they need
+    python scripts/fork.py ../flowers --name flowers --keep all
+    python scripts/fork.py ../flowers --name flowers --bare             keeps none
 
-Copies the files that git tracks, as they are on disk, and renames package, distribution and title in paths and texts.
-Needs git and Python alone; what they are called now is read from pyproject.toml, so a fork can be forked.
+The project's package gets the name; the engine, train_smarter, keeps its own. The new folder is a git repository with
+one commit. Its branch `template` stays at that commit, and scripts/update.py merges newer versions through it.
+Needs Python 3.11 and git, and nothing else.
 """
 
 import argparse
-import ast
-import contextlib
-import importlib.util
-import keyword
-import os
-import re
 import shlex
 import shutil
-import subprocess
 import sys
-import tomllib
-from collections.abc import Callable, Sequence
-from datetime import date
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # not there under python -P or -I
+
+from _git import Parser, UserError, git, identity, remove_folder
+from forking import pages
+from forking.checks import check_name, check_target
+from forking.content import Content
+from forking.examples import DEFAULT, MISSING, Choice, Examples
+from forking.template import File, Files, Template, read, uncommitted, without_credentials
 
 ROOT = Path(__file__).resolve().parents[1]
-NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-NEXT = """{title}: {count} files in {target}, committed.
-Next:
-  cd {folder}
-  make test   # builds its environment first
-  make train"""
-
-
-class ForkError(Exception):
-    """A mistake, in one line: what was given, and what would do."""
+BRANCH = "template"  # the template's versions, one commit each
 
 
 def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
-    """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(description="Copies this project under a new name, ready for a first change.")
-    parser.add_argument("target", help="the new project's folder: empty, or not there yet")
-    parser.add_argument("--name", help="the new package, e.g. my_project; the folder's name if not given")
-    args = parser.parse_args(argv)
+    """Run the command; return its exit code."""
+    args = _arguments(argv)
     target = Path(args.target).expanduser().resolve()
-    name = args.name or target.name
+    name = target.name if args.name is None else args.name
     try:
-        count = fork(root, target, name=name)
-    except ForkError as refusal:
-        print(f"fork.py: {refusal}", file=sys.stderr)
+        template = read(root)
+        if not args.for_update:  # the name of a fork that exists already is right
+            check_name(name, template)
+        check_target(target, root=root)
+        examples = Examples(template)
+        keep = _names(args, examples)
+        kept = examples.select(keep, skip_unknown=args.for_update is not None)
+        content = Content(template, name, examples, kept)
+        defaults = examples.default_pair(kept, keep)
+        files = content.make(defaults, engine_tests=args.engine_tests)
+        files[pages.RECORD] = File(_record(template, name, args, keep).encode())
+        write(files, target, message=f"Start {pages.title(name)} from the template at {template.commit[:10]}")
+    except UserError as error:
+        print(f"fork.py: {error}", file=sys.stderr)
         return 2
-    if left := git(root, "ls-files", "--others", "--exclude-standard").splitlines():
-        print(f"Left behind, as git does not track it: {', '.join(left)}")
-    print(NEXT.format(title=title(name), count=count, target=target, folder=shlex.quote(args.target)))
+    except KeyboardInterrupt:
+        print("fork.py: interrupted: nothing is left of the fork", file=sys.stderr)
+        return 130
+    _report(content, files, target, args, uncommitted(root), defaults)
     return 0
 
 
-def fork(root: Path, target: Path, *, name: str) -> int:
-    """Copies the project in `root` to `target` as package `name` and commits it; returns the number of files.
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    head, _, usage = (__doc__ or "").partition("\n\n")
+    form = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="fork.py", description=head, epilog=usage, formatter_class=form, allow_abbrev=False)
+    parser.add_argument("target", help="the new project's folder: empty, or not there yet")
+    parser.add_argument("--name", help="the new package, e.g. flowers (default: the folder's name)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--keep", metavar="NAMES", help="examples to keep: data sets, models, experiments; or all")
+    which.add_argument("--bare", action="store_true", help="keep no example: an empty project package")
+    parser.add_argument("--engine-tests", action="store_true", help="copy the engine's tests, too")
+    # From update.py: records this origin, and skips examples that a newer template no longer has.
+    parser.add_argument("--for-update", metavar="ORIGIN", help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
 
-    Raises:
-        ForkError: if the name or the target will not do, or git fails; nothing is left behind.
-    """
-    files = tracked(root)
-    check_name(name, root=root, files=files)
-    check_target(target, root=root)
+
+def _names(args: argparse.Namespace, examples: Examples) -> list[str]:
+    """Return the names of --keep, --bare or the default."""
+    if args.bare:
+        return []
+    if args.keep is None:
+        return [name for name in DEFAULT if name in examples.names()]
+    names = [name for name in args.keep.replace(",", " ").split() if name]
+    if not names:
+        raise UserError(
+            f"--keep names no example: use --bare to keep none, or name some of {', '.join(examples.names())}"
+        )
+    return examples.names() if names == ["all"] else names
+
+
+def _record(template: Template, name: str, args: argparse.Namespace, keep: Sequence[str]) -> str:
+    kept = "all" if args.keep == "all" else ",".join(keep)
+    arguments = ["--name", name, *(["--keep", kept] if kept else ["--bare"])]
+    arguments += ["--engine-tests"] if args.engine_tests else []
+    origin = without_credentials(args.for_update or template.origin)
+    return pages.record(origin, template.commit, arguments)
+
+
+def write(files: Files, target: Path, *, message: str) -> None:
+    """Write the files into `target` and commit them; leave nothing behind if that fails or is interrupted."""
+    made = [folder for folder in (target, *target.parents) if not folder.exists()]
     try:
-        copy(root, target, files=files, rename=renamer(package(root), name))
-        found_licence(target, name=name)
-        found_changelog(target, origin=origin(root))
-        tidy(root, target)
-        commit(target, message=f"Start from {origin(root)}")
-    except (OSError, ForkError) as error:
-        remove(target)
-        if isinstance(error, ForkError):
-            raise
-        raise ForkError(f"cannot copy to {target}: {error}") from error
-    return len(files)
+        for path, file in files.items():
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            (target / path).write_bytes(file.content)
+            if file.executable:
+                (target / path).chmod(0o755)
+        _commit(target, [path for path, file in files.items() if file.executable], message)
+    except BaseException as error:
+        _undo(target, made)
+        if isinstance(error, OSError):
+            raise UserError(f"cannot write to {target}: {error.strerror or error}") from error
+        raise
 
 
-# ---- what this project is
-
-
-def tracked(root: Path) -> list[PurePosixPath]:
-    """The files of git's index that are on disk, relative to `root`."""
-    try:
-        listed = git(root, "ls-files", "-z").split("\0")
-    except ForkError as refusal:
-        raise ForkError(f"{root} is no git checkout that can be read, clone the project ({refusal})") from None
-    files = [PurePosixPath(path) for path in listed if path and ((root / path).is_file() or (root / path).is_symlink())]
-    if not files:
-        raise ForkError(f"git tracks no file in {root}: add and commit the project first")
-    return files
-
-
-def package(root: Path) -> str:
-    """The name of the package, from pyproject.toml."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf8"))["project"]
-    return str(project["name"]).replace("-", "_")
-
-
-def origin(root: Path) -> str:
-    """Title, version and commit, as far as there are any."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf8"))["project"]
-    try:
-        revision = f"commit {git(root, 'rev-parse', '--short', 'HEAD').strip()}"
-    except ForkError:
-        revision = "before its first commit"
-    return f"{title(package(root))} {project.get('version', '')} ({revision})"
-
-
-def title(name: str) -> str:
-    """my_project -> My Project."""
-    return " ".join(word.capitalize() for word in name.split("_"))
-
-
-# ---- what is refused
-
-
-def check_name(name: str, *, root: Path, files: Sequence[PurePosixPath]) -> None:
-    """Raises ForkError unless `name` can be the package's."""
-    if not NAME.fullmatch(name):
-        raise ForkError(f"--name {name!r} is no package name: small letters, digits and single _, as in my_project")
-    if name == package(root):
-        raise ForkError(f"--name {name} is this project's own name: choose another")
-    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
-        raise ForkError(f"--name {name} is a word of Python's own: choose another, such as my_{name}")
-    if name in words(files):
-        raise ForkError(f"--name {name} has a meaning in this project already: choose another, such as my_{name}")
-    if name in {"test", *sys.stdlib_module_names, *imported(root, files)} or importlib.util.find_spec(name):
-        raise ForkError(f"--name {name} would hide the module {name}: choose another, such as my_{name}")
-
-
-def words(files: Sequence[PurePosixPath]) -> set[str]:
-    """The names of the project's top-level folders and files, of its modules and of its config groups."""
-    top = {file.parts[0] for file in files}
-    inner = {part for file in files if file.parts[0] in ("src", "conf") for part in file.parts}
-    return {PurePosixPath(part).stem.lower() for part in top | inner}
-
-
-def imported(root: Path, files: Sequence[PurePosixPath]) -> set[str]:
-    """The top-level modules that the project imports, installed here or not, and the packages of its lock."""
-    lock = root / "requirements.lock"
-    locked = re.findall(r"^([\w.-]+)==", lock.read_text(encoding="utf8") if lock.is_file() else "", re.MULTILINE)
-    names = {re.sub(r"[.-]", "_", name).lower() for name in locked}
-    for file in files:
-        with contextlib.suppress(SyntaxError):  # a template, say
-            nodes = ast.walk(ast.parse((root / file).read_bytes())) if file.suffix == ".py" else []
-            names |= {module.partition(".")[0] for node in nodes for module in modules(node)}
-    return names
-
-
-def modules(node: ast.AST) -> list[str]:
-    """What an import statement names."""
-    if isinstance(node, ast.ImportFrom):
-        return [node.module or ""] if not node.level else []
-    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-
-
-def check_target(target: Path, *, root: Path) -> None:
-    """Raises ForkError unless `target` is an empty folder, or nothing, outside the project."""
-    if target.is_relative_to(root.resolve()):
-        raise ForkError(f"{target} lies inside this project: choose a folder beside it, such as ../{target.name}")
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise ForkError(f"{target} exists and is not an empty folder: choose another")
-
-
-# ---- the copy
-
-
-def renamer(old: str, new: str) -> Callable[[bytes], bytes]:
-    """A function that replaces every spelling of the package's name, as whole words.
-
-    train_smarter, train-smarter, Train Smarter, TrainSmarter and TRAIN_SMARTER each become the new name's.
-    """
-    spellings: dict[bytes, bytes] = {}
-    for given, wanted in zip(spelt(old), spelt(new), strict=True):
-        spellings.setdefault(given.encode(), wanted.encode())  # of one word, several spellings are the same
-    found = re.compile(rb"(?<![A-Za-z0-9])(%s)(?![A-Za-z0-9])" % b"|".join(map(re.escape, spellings)))
-    return lambda content: found.sub(lambda match: spellings[match[0]], content)
-
-
-def spelt(name: str) -> list[str]:
-    return [name, name.replace("_", "-"), title(name), title(name).replace(" ", ""), name.upper()]
-
-
-def copy(root: Path, target: Path, *, files: Sequence[PurePosixPath], rename: Callable[[bytes], bytes]) -> None:
-    """Copies `files`, renamed in path and text; what holds a zero byte is no text, and kept as it is."""
-    for file in files:
-        source, new = root / file, target / rename(str(file).encode()).decode()
-        new.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_symlink():
-            new.symlink_to(rename(str(source.readlink()).encode()).decode())
-            continue
-        content = source.read_bytes()
-        # The licence keeps whose work this is.
-        new.write_bytes(content if b"\0" in content or file.name == "LICENSE" else rename(content))
-        shutil.copymode(source, new)
-
-
-def found_licence(target: Path, *, name: str) -> None:
-    """Adds the new authors below those whose notice the licence requires to be kept."""
-    licence = target / "LICENSE"
-    if licence.is_file():
-        notice = f"Copyright (c) {date.today().year} The {title(name)} authors\n"
-        text = licence.read_text(encoding="utf8")
-        licence.write_text(re.sub(r"^(Copyright .*\n)(?!Copyright)", rf"\1{notice}", text, count=1, flags=re.M), "utf8")
-
-
-def found_changelog(target: Path, *, origin: str) -> None:
-    """Begins the changelog anew: its head, and where the project comes from."""
-    changelog = target / "CHANGELOG.md"
-    if changelog.is_file():
-        head = changelog.read_text(encoding="utf8").partition("\n## ")[0]
-        changelog.write_text(f"{head}\n## [Unreleased]\n\n### Added\n\n- The project, from {origin}.\n", "utf8")
-
-
-def tidy(root: Path, target: Path) -> None:
-    """Formats the code, where ruff is at hand: lines have become longer or shorter."""
-    places = (Path(sys.executable).parent, root / ".venv" / "bin", root / ".venv" / "Scripts")
-    if ruff := shutil.which("ruff", path=os.pathsep.join(map(str, places))):
-        subprocess.run([ruff, "format", "--quiet", "--no-cache", "."], cwd=target, check=False)
-
-
-def commit(target: Path, *, message: str) -> None:
-    """Makes a repository with one commit; git's user is the configured one, if there is one."""
+def _commit(target: Path, executable: Sequence[str], message: str) -> None:
     git(target, "init", "--quiet", "--initial-branch=main")
-    git(target, "add", "--all", "--force")  # --force: what is tracked here although it is ignored
-    user = []
-    for key, value in (("user.name", "fork.py"), ("user.email", "fork.py@localhost")):
-        try:
-            git(target, "config", key)
-        except ForkError:
-            user += ["-c", f"{key}={value}"]
-    git(target, *user, "commit", "--quiet", f"--message={message}")
+    git(target, "add", "--all", "--force")  # --force: conf/local/.gitkeep and the like, whatever the user ignores
+    if executable:
+        git(target, "update-index", "--chmod=+x", *executable)  # Windows has no such bit on disk
+    git(target, *identity(target), "commit", "--quiet", f"--message={message}")
+    git(target, "branch", BRANCH)
 
 
-def remove(folder: Path) -> None:
-    """Deletes what was copied, as far as it can."""
-    for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            path.chmod(0o600)  # git's objects are read-only, and Windows does not delete such files
-    shutil.rmtree(folder, ignore_errors=True)
+def _undo(target: Path, made: Sequence[Path]) -> None:
+    """Remove the folders that were made, or empty the one that was there."""
+    if made:
+        remove_folder(target)
+        for folder in made[1:]:
+            shutil.rmtree(folder, ignore_errors=True)
+    else:
+        for path in target.iterdir():
+            if path.is_dir():
+                remove_folder(path)
+            else:
+                path.unlink()
 
 
-def git(folder: Path, *words: str) -> str:
-    """What git prints, run in `folder`; raises ForkError with git's own complaint."""
-    # Inside a git hook these point at the repository that is being committed to.
-    env = {key: value for key, value in os.environ.items() if key not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")}
-    try:
-        done = subprocess.run(["git", *words], cwd=folder, env=env, capture_output=True, text=True, encoding="utf8")
-    except FileNotFoundError:
-        raise ForkError("git is not installed, or not on PATH") from None
-    if done.returncode:
-        raise ForkError(f"git: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
-    return done.stdout
+def _report(
+    content: Content,
+    files: Files,
+    target: Path,
+    args: argparse.Namespace,
+    changed: Sequence[str],
+    defaults: dict[str, str],
+) -> None:
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        print(f"Not in the fork, as it is not committed: {', '.join(changed[:3])}{more}")
+    for test, name in sorted(content.left_out.items()):
+        print(f"Left out {test}: it needs {name}")
+    print(f"{pages.title(content.name)}: {len(files)} files in {target}, committed.")
+    print(f"Examples: {_listing(content.kept) or 'none'}")
+    print(f"Next:\n  cd {shlex.quote(args.target)}")
+    if MISSING in defaults.values():
+        print("  python scripts/scaffold.py add data NAME     # a data set of yours, ready to edit")
+        print("  python scripts/scaffold.py add model NAME    # a model of yours")
+        print("  then name both under `defaults:` in conf/train.yaml")
+    print("  make test   # builds its environment first\n  make train")
+
+
+def _listing(kept: set[Choice]) -> str:
+    return ", ".join(f"{choice.group}={choice.name}" for choice in sorted(kept))
 
 
 if __name__ == "__main__":

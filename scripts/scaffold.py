@@ -4,7 +4,7 @@
     python scripts/scaffold.py add model tiny            # train model=tiny
     python scripts/scaffold.py remove digits
 
-Needs Python alone. Edits nothing but conf/train.yaml, and that only when its default is removed.
+Needs Python alone. Edits nothing but conf/train.yaml: when its default is removed, or missing (`???`).
 """
 
 import argparse
@@ -126,7 +126,8 @@ def plan_addition(project: Project, group: str, name: str, *, kind: str | None) 
     if kind and group not in ("data", "model"):
         raise ScaffoldError(f"--kind={kind} is for data and model: leave it out for {group}")
     check_name(project, group, name)
-    return Plan(write=render(project, group, name, kind=kind or KINDS[0]))
+    files = render(project, group, name, kind=kind or KINDS[0])
+    return Plan(write=files, edit=config.filled_default(project.conf, group, name))
 
 
 def check_name(project: Project, group: str, name: str) -> None:
@@ -191,6 +192,7 @@ def class_name(name: str, group: str, code: str) -> str:
 def describe_addition(project: Project, group: str, name: str, plan: Plan) -> str:
     """Return the report of an addition: the files, and what to type."""
     files = [f"  {project.short(file)}" for file in plan.write]
+    files += [f"  {project.short(file)}: the default is now {group}: {name}" for file in plan.edit]
     typed = {
         "callbacks": f'train "callbacks=[default,{name}]"',
         "search": f"train -m search={name}",

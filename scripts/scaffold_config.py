@@ -155,6 +155,14 @@ def dependents(conf: Path, kind: str, gone: Mapping[str, set[str]]) -> set[str]:
 # ---- the defaults of conf/train.yaml
 
 
+def filled_default(conf: Path, group: str, name: str) -> dict[Path, str]:
+    """Return conf/train.yaml with `name` where it has no default for a group (`???`); nothing if it has one."""
+    file = conf / "train.yaml"
+    text = file.read_bytes().decode("utf8")
+    filled = re.sub(rf"(?m)^(\s*-\s+{group}:\s*)\?\?\?", rf"\g<1>{name}", text, count=1)
+    return {} if filled == text else {file: filled}
+
+
 def edited_defaults(conf: Path, gone: Mapping[str, set[str]]) -> dict[Path, str]:
     """Return conf/train.yaml with defaults that remain; nothing if it names none of `gone`.
 

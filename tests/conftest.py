@@ -32,13 +32,24 @@ block_tensorflow()
 # Tiny networks: a second thread only waits for the first, and on a busy machine for long.
 torch.set_num_threads(1)
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--speed", choices=["on", "off"], default="on", help="off: every run with speed=false")
+
+
+@pytest.fixture(scope="session")
+def speed(request: pytest.FixtureRequest) -> list[str]:
+    """The override of `pytest --speed=off`, with which the tests marked `results` have to pass, too."""
+    return ["speed=false"] if request.config.getoption("--speed") == "off" else []
+
+
 Compose = Callable[..., DictConfig]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Typed = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def compose(tmp_path: Path) -> Iterator[Compose]:
+def compose(tmp_path: Path, speed: list[str]) -> Iterator[Compose]:
     """Composes a verb's config with overrides, as its command would; the run's folder is tmp_path/run.
 
     A page is drawn only where a test asks for it: it takes as long as a run.
@@ -48,7 +59,7 @@ def compose(tmp_path: Path) -> Iterator[Compose]:
         GlobalHydra.instance().clear()
         hydra.initialize_config_dir(str(paths.CONF))
         places = [f"paths.run={tmp_path}/run", f"paths.logs={tmp_path}"]
-        places += ["report=false"] if verb == "train" else []
+        places += ["report=false", *speed] if verb == "train" else []
         cfg = hydra.compose(verb, [*places, *overrides], return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)
         with open_dict(cfg):
@@ -61,14 +72,15 @@ def compose(tmp_path: Path) -> Iterator[Compose]:
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Command:
+def command(tmp_path: Path, speed: list[str]) -> Command:
     """Runs a verb as a process of its own, from a strange working directory, with its logs under tmp_path."""
 
     def run(
         verb: str, *words: str, timeout: float = 120, logs: Path = tmp_path, **environment: str
     ) -> subprocess.CompletedProcess[str]:
+        switch = [] if verb != "train" or {"resume", "rerun"} & {word.partition("=")[0] for word in words} else speed
         return subprocess.run(
-            [sys.executable, "-m", f"train_smarter.commands.{verb}", *words, f"paths.logs={logs}"],
+            [sys.executable, "-m", f"train_smarter.commands.{verb}", *switch, *words, f"paths.logs={logs}"],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(paths.ENGINE.parent), "OMP_NUM_THREADS": "1", **environment},
             capture_output=True,
@@ -81,7 +93,9 @@ def command(tmp_path: Path) -> Command:
 
 
 @pytest.fixture
-def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Typed]:
+def typed(
+    tmp_path: Path, speed: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Typed]:
     """Runs `train` with words in this process, logs under tmp_path; returns its exit code and what it told.
 
     Without the seconds that a process of its own takes to begin.
@@ -89,7 +103,7 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
     def run(*words: str) -> tuple[int, str]:
         GlobalHydra.instance().clear()
-        monkeypatch.setattr(sys, "argv", ["train", *words, f"paths.logs={tmp_path}"])
+        monkeypatch.setattr(sys, "argv", ["train", *speed, *words, f"paths.logs={tmp_path}"])
         capsys.readouterr()
         from train_smarter.commands.train import main
 

@@ -1,9 +1,9 @@
-"""The README's commands work, and what it says of them is so."""
+"""The commands of the README and of docs/ work, and the table of results has what was measured."""
 
 import re
 import shlex
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -16,29 +16,38 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 Compose = Callable[..., DictConfig]
 Facts = Callable[[str], list[str]]
 
-README = (ROOT / "README.md").read_text(encoding="utf8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {page.name: page.read_text(encoding="utf8") for page in PAGES}
+TEXT = "\n".join(TEXTS.values())
 # Need hardware or a compiler, or are tested in test_runs.py.
 ELSEWHERE = ("trainer=gpu", "trainer=ddp", "trainer=mps", "model.compile", "cifar10_fast", "cifar10_best")
-
-
-def commands() -> Iterator[list[str]]:
-    """The words of each command of ours in the README's code blocks and in its table."""
-    lines = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
-    lines += re.findall(r"^\| `(train[^`]*)` \|", README, re.MULTILINE)
-    lines += re.findall(r"`(train experiment=\w+)`", README)
-    for line in lines:
-        words = shlex.split(line, comments=True)
-        if words and words[0] in VERBS:
-            yield words
-
-
 VERBS = {"export-model": "export"} | {verb: verb for verb in ("train", "evaluate", "predict", "report")}
-COMMANDS = {" ".join(words): words for words in commands()}
+
+
+def commands(lines: Iterable[str]) -> dict[str, list[str]]:
+    """The lines that are commands of ours, without their comments: the words of each."""
+    split = [shlex.split(line, comments=True) for line in lines]
+    return {" ".join(words): words for words in split if words and words[0] in VERBS}
+
+
+def code_blocks() -> list[str]:
+    return [line for block in re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
+
+
+def rows() -> list[tuple[str, str]]:
+    """Each row with a command in the tables of results: the command, and the row."""
+    found = re.finditer(r"^\| `(train[^`]*)` \|.*\|$", TEXTS["results.md"], re.MULTILINE)
+    return [(row[1], row[0]) for row in found]
+
+
+SHOWN = commands([*code_blocks(), *(typed for typed, _ in rows()), *re.findall(r"`(train experiment=\w+)`", TEXT)])
+# What a number in a sentence was measured by: composed here, and too long to be run.
+COMMANDS = SHOWN | commands(re.findall(r"`(train [^`.]*experiment=\w+[^`]*)`", TEXT))
 
 
 @pytest.fixture
 def checkpoint(compose: Compose, tmp_path: Path) -> Path:
-    """A checkpoint of the default's CNN, where the README says path/to/best.ckpt."""
+    """A checkpoint of the default's CNN, for path/to/best.ckpt."""
     from train_smarter.commands.train import run_train
 
     folder = tmp_path / "earlier"
@@ -47,14 +56,14 @@ def checkpoint(compose: Compose, tmp_path: Path) -> Path:
 
 
 def filled(words: list[str], images: Path, checkpoint: Path) -> list[str]:
-    """A README command with its placeholders filled in."""
+    """A command with its placeholders filled in."""
     there = {"path/to/folder": images, "path/to/best.ckpt": checkpoint, "path/to/last.ckpt": checkpoint}
     there["path/to/texts.txt"] = images / "texts.txt"
     return [re.sub("|".join(there), lambda name: str(there[name[0]]), word) for word in words]
 
 
 @pytest.mark.parametrize("typed", [typed for typed, words in COMMANDS.items() if words[0] == "train"])
-def test_every_train_command_of_the_readme_composes_and_passes_the_check(
+def test_every_train_command_of_the_pages_composes_and_passes_the_check(
     compose: Compose, data_folder: Path, tmp_path: Path, typed: str
 ) -> None:
     (tmp_path / "best.ckpt").touch()
@@ -73,8 +82,8 @@ def test_every_train_command_of_the_readme_composes_and_passes_the_check(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("typed", [typed for typed in COMMANDS if not any(word in typed for word in ELSEWHERE)])
-def test_every_command_of_the_readme_runs(
+@pytest.mark.parametrize("typed", [typed for typed in SHOWN if not any(word in typed for word in ELSEWHERE)])
+def test_every_command_of_the_pages_runs(
     command: Command, data_folder: Path, facts: Facts, checkpoint: Path, tmp_path: Path, typed: str
 ) -> None:
     verb, *words = filled(COMMANDS[typed], data_folder / "images", checkpoint)
@@ -97,27 +106,28 @@ def _runs_before(command: Command, typed: str, logs: Path) -> None:
     """The runs that a command goes back to."""
     texts = "texts.txt" in typed or "input=a " in typed
     words = ["-m", "seed=1,2"] if "-m" in typed.split() or "multirun" in typed else []
-    if other := re.search(r"against=(\S+)", typed):
+    if other := re.search(r"compare_to=(\S+)", typed):
         assert command("train", "debug=limit", f"hydra.run.dir={logs}/train/runs/{other[1]}").returncode == 0
     assert command("train", "debug=limit", *(["experiment=phrases_lstm"] if texts else []), *words).returncode == 0
 
 
 def shown() -> list[str]:
-    """The experiments that the README shows; an added one may stay out of it."""
-    return sorted(set(re.findall(r"`train experiment=(\w+)`", README)))
+    """The experiments that the pages show; an added one may stay out of them."""
+    words = {word for words in COMMANDS.values() for word in words if word.startswith("experiment=")}
+    return sorted(word.removeprefix("experiment=") for word in words)
 
 
-def test_the_readme_shows_experiments_that_exist() -> None:
+def test_the_pages_show_experiments_that_exist() -> None:
     assert shown()
     assert set(shown()) <= {path.stem for path in (CONF / "experiment").glob("*.yaml")}
 
 
 def test_the_table_and_the_experiments_state_what_was_measured() -> None:
-    rows = re.findall(r"^\| `train[^`]*` \|.*\|$", README, re.MULTILINE)
-    assert rows
-    assert all(re.search(r"\| [01]\.\d{4} \| [\d a-z]+ \|$", row) for row in rows)
+    measured = rows()
+    assert measured
+    assert all(re.search(r"\| [01]\.\d{4} \| [\d a-z]+ \|$", row) for _, row in measured)
     for file in [CONF / "experiment" / f"{name}.yaml" for name in shown()]:
         head = file.read_text(encoding="utf8")
-        measured = r"^# Test accuracy [01]\.\d{4}; .* on two CPU cores\.$|^# Not measured yet: needs a GPU\.$"
-        assert re.search(measured, head, re.MULTILINE), file
+        header = r"^# Test accuracy [01]\.\d{4}; .* on two CPU cores\.$|^# Not measured yet: needs a GPU\.$"
+        assert re.search(header, head, re.MULTILINE), file
         assert f"#   train experiment={file.stem}\n" in head

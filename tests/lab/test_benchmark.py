@@ -31,10 +31,10 @@ def test_the_list_names_every_section(capsys: pytest.CaptureFixture[str]) -> Non
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """docs and README in tmp_path, and one section, `fake`, whose rounds are its result."""
-    (tmp_path / "README.md").write_text("# P\n<!-- benchmark:begin -->\n<!-- benchmark:end -->\nend\n")
+    """docs and results in tmp_path, and one section, `fake`, whose rounds are its result."""
+    (tmp_path / "results.md").write_text("# P\n<!-- benchmark:begin -->\n<!-- benchmark:end -->\nend\n")
     monkeypatch.setattr(benchmark, "DOCS", tmp_path / "benchmarks.md")
-    monkeypatch.setattr(benchmark, "README", tmp_path / "README.md")
+    monkeypatch.setattr(benchmark, "RESULTS", tmp_path / "results.md")
 
     def fake(options: Options) -> Section:
         return Section("Fake", "How.", [Goal("speed", 2, spread([options.rounds]))], ["| a |\n| --- |"])
@@ -59,7 +59,7 @@ def test_a_section_is_written_between_its_marks_and_measured_again_alone(files: 
     assert before.partition("<!-- benchmark:other")[1:] == after.partition("<!-- benchmark:other")[1:]
     head = "| what | goal | measured | met |\n| --- | --- | --- | --- |"
     marks = f"<!-- benchmark:begin -->\n{head}\n{row}\n<!-- benchmark:end -->"
-    assert (files / "README.md").read_text() == f"# P\n{marks}\nend\n"
+    assert (files / "results.md").read_text() == f"# P\n{marks}\nend\n"
 
 
 def test_nothing_is_written_if_so_wanted(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +72,7 @@ def test_what_was_not_measured_leaves_what_was_written(files: Path, capsys: pyte
     (files / "benchmarks.md").write_text(before := "<!-- benchmark:dead:begin -->\nold\n<!-- benchmark:dead:end -->\n")
     assert benchmark.main(["dead", "fake"]) == 1
     assert (files / "benchmarks.md").read_text().startswith(before)
-    assert "speed" in (files / "README.md").read_text()
+    assert "speed" in (files / "results.md").read_text()
     assert "benchmark.py: dead was not measured: our own process died" in capsys.readouterr().err
 
 

@@ -1,278 +1,424 @@
-import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
-from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
 
+import fork
+from _git import UserError
+from forking.checks import check_name
+from forking.template import read
+
 ROOT = Path(__file__).resolve().parents[2]
-
-spec = importlib.util.spec_from_file_location("fork", ROOT / "scripts" / "fork.py")
-assert spec is not None
-assert spec.loader is not None
-fork = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(fork)
-
-# A project in small, under a name that no fork of this one gets by accident.
-FILES = {
-    "pyproject.toml": '[project]\nname = "old-nest"\nversion = "0.3.0"\ndescription = "Old Nest: eggs"\n',
-    "requirements.lock": "scikit-learn==1.9.1 \\\n    --hash=sha256:00\n    # via old-nest (pyproject.toml)\n",
-    "src/old_nest/__init__.py": '"""Old Nest."""\n',
-    "src/old_nest/egg.py": "import notinstalledhere\n\nfrom old_nest.shell import crack\n\nold_nesting = 1\n",
-    "conf/model/egg.yaml": "_target_: old_nest.egg.Egg\n",
-    "conf/help/old_nest.yaml": "app_name: ${oc.env:OLD_NEST_HOME}\n",
-    "docs/größe.md": "# Old Nest\n\n`python -m old_nest.egg`, class OldNestError, class OldNest\n",
-    "LICENSE": "MIT License\n\nCopyright (c) 2020 The Old Nest authors\n\nPermission is hereby granted\n",
-    "CHANGELOG.md": "# Changelog\n\nOf Old Nest.\n\n## [Unreleased]\n\n### Added\n\n- Eggs.\n",
-    ".gitignore": "/data/\n",
-}
 
 
 def git(folder: Path, *words: str) -> str:
     return subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
-@pytest.fixture(autouse=True)
-def without_the_users_git_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for key in [key for key in os.environ if key.startswith("GIT_")]:
-        monkeypatch.delenv(key)
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+def files(folder: Path) -> set[str]:
+    return set(git(folder, "ls-files").split())
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A committed project, with a file that git does not track, one that it ignores, and one that it tracks anyway."""
-    root = tmp_path / "nest"
-    for path, text in FILES.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(text, encoding="utf8")
-    (root / "docs" / "old_nest.png").write_bytes(b"\x89PNG\0old_nest")
-    (root / "run").write_text("#!/bin/sh\n")
-    (root / "run").chmod(0o755)
-    (root / "data").mkdir()
-    (root / "data" / "big").touch()
-    (root / "data" / "kept").touch()
-    git(root, "init", "--quiet")
-    git(root, "add", "--all")
-    git(root, "add", "--force", "data/kept")
-    git(root, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message=one")
-    (root / "untracked.txt").touch()
-    return root
-
-
-def refusal(capsys: pytest.CaptureFixture[str], project: Path, target: Path, *, name: str = "new_house") -> str:
+def refusal(capsys: pytest.CaptureFixture[str], template: Path, *words: str) -> str:
     """The one line on stderr with which a fork is refused."""
-    assert fork.main([str(target), "--name", name], root=project) == 2
+    assert fork.main(list(words), root=template) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.count("\n") == 1
     return printed.err
 
 
-def test_every_spelling_of_the_name_is_replaced_in_paths_and_texts(project: Path, tmp_path: Path) -> None:
-    assert fork.main([str(tmp_path / "new"), "--name", "new_house"], root=project) == 0
-
-    def text(path: str) -> str:
-        return (tmp_path / "new" / path).read_text(encoding="utf8")
-
-    assert 'name = "new-house"' in text("pyproject.toml")
-    assert '"New House: eggs"' in text("pyproject.toml")
-    assert "via new-house" in text("requirements.lock")
-    assert "from new_house.shell import crack" in text("src/new_house/egg.py")
-    assert text("conf/model/egg.yaml") == "_target_: new_house.egg.Egg\n"
-    assert text("conf/help/new_house.yaml") == "app_name: ${oc.env:NEW_HOUSE_HOME}\n"
-    assert text("docs/größe.md") == "# New House\n\n`python -m new_house.egg`, class OldNestError, class NewHouse\n"
+def forked(template: Path, tmp_path: Path, *words: str) -> Path:
+    assert fork.main([str(tmp_path / "new"), "--name", "my_house", *words], root=template) == 0
+    return tmp_path / "new"
 
 
-def test_a_longer_word_that_holds_the_name_stays(project: Path, tmp_path: Path) -> None:
-    assert fork.main([str(tmp_path / "new"), "--name", "new_house"], root=project) == 0
-    assert "old_nesting = 1" in (tmp_path / "new" / "src" / "new_house" / "egg.py").read_text()
+# ---- names
 
 
-def test_binary_files_and_modes_stay_as_they_are(project: Path, tmp_path: Path) -> None:
-    fork.main([str(tmp_path / "new"), "--name", "new_house"], root=project)
-    assert (tmp_path / "new" / "docs" / "new_house.png").read_bytes() == b"\x89PNG\0old_nest"
-    assert os.access(tmp_path / "new" / "run", os.X_OK)
+def test_the_project_is_renamed_in_imports_targets_paths_and_pyproject(first_template: Path, tmp_path: Path) -> None:
+    new = forked(first_template, tmp_path, "--keep", "all")
+    assert (new / "conf/model/cnn.yaml").read_text().splitlines()[1] == "_target_: my_house.model.cnn.CNN"
+    assert "from my_house.data import phrases" in (new / "tests/my_house/data/test_phrases.py").read_text()
+    content = tomllib.loads((new / "pyproject.toml").read_text())
+    assert content["project"]["name"] == "my-house"
+    assert content["project"]["entry-points"]["train_smarter.project"] == {"project": "my_house"}
+    wheel = content["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel == {
+        "only-include": ["src/train_smarter", "src/my_house", "conf"],
+        "sources": {"conf": "my_house/conf"},
+    }
 
 
-def test_the_copy_is_one_commit_of_the_tracked_files_without_any_configured_user(
-    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_other_words_of_the_same_spelling_stay(first_template: Path, tmp_path: Path) -> None:
+    new = forked(first_template, tmp_path, "--keep", "all")
+    assert '"the nest of a bird, not my_house.model.cnn"' in (new / "src/my_house/model/cnn.py").read_text()
+    assert (new / "src/my_house/model/bag_lstm.py").read_text().endswith("nest = steps\n")
+
+
+def test_imports_of_both_packages_are_sorted_for_the_new_name(first_template: Path, tmp_path: Path) -> None:
+    assert fork.main([str(tmp_path / "new"), "--name", "zoo", "--keep", "all"], root=first_template) == 0
+    lines = (tmp_path / "new/src/zoo/model/bag_lstm.py").read_text().splitlines()
+    assert lines[:2] == ["from train_smarter import steps", "from zoo.model.lstm import LSTM"]
+
+
+def test_the_engine_and_the_lock_are_the_same_to_the_byte(first_template: Path, house: Path) -> None:
+    for path in ("src/train_smarter/__init__.py", "src/train_smarter/steps.py", "requirements.lock", "tests/nest.bin"):
+        assert (house / path).read_bytes() == (first_template / path).read_bytes()
+
+
+def test_the_folders_name_is_the_default(first_template: Path, tmp_path: Path) -> None:
+    assert fork.main([str(tmp_path / "my_house")], root=first_template) == 0
+    assert (tmp_path / "my_house" / "src" / "my_house").is_dir()
+
+
+# ---- what a fork has
+
+
+def test_the_default_keeps_the_small_examples_and_nothing_that_names_another(house: Path) -> None:
+    assert files(house) == {
+        *(
+            ".gitignore",
+            ".template.toml",
+            "LICENSE",
+            "Makefile",
+            "README.md",
+            "pyproject.toml",
+            "requirements.lock",
+            "run",
+        ),
+        *(
+            "conf/train.yaml",
+            "conf/experiment/none.yaml",
+            "conf/experiment/digits_mlp.yaml",
+            "conf/search/default.yaml",
+        ),
+        *("conf/data/_base.yaml", "conf/data/digits.yaml", "conf/data/images.yaml"),
+        *("conf/model/_base.yaml", "conf/model/cnn.yaml", "conf/model/mlp.yaml"),
+        *("docs/security.md", "scripts/_git.py", "scripts/update.py"),
+        *(path for path in files(house) if path == "scripts/scaffold.py"),
+        *("src/train_smarter/__init__.py", "src/train_smarter/steps.py"),
+        *("src/my_house/__init__.py", "src/my_house/data/__init__.py", "src/my_house/data/digits.py"),
+        *("src/my_house/model/__init__.py", "src/my_house/model/cnn.py", "src/my_house/model/mlp.py"),
+        *("tests/conftest.py", "tests/test_contract.py", "tests/nest.bin", "tests/my_house/data/test_digits.py"),
+    }
+
+
+def test_an_example_brings_those_that_it_imports(first_template: Path, tmp_path: Path) -> None:
+    new = forked(first_template, tmp_path, "--keep", "bag_lstm,phrases")
+    assert {"src/my_house/model/bag_lstm.py", "src/my_house/model/lstm.py"} <= files(new)
+    assert "conf/experiment/phrases_lstm.yaml" in files(new)
+    assert "src/my_house/model/cnn.py" not in files(new)
+
+
+def test_an_experiment_brings_its_data_set_and_its_model(first_template: Path, tmp_path: Path) -> None:
+    new = forked(first_template, tmp_path, "--keep", "phrases_lstm")
+    own = {path for path in files(new) if path.startswith("src/my_house/") and "__init__" not in path}
+    assert own == {"src/my_house/data/phrases.py", "src/my_house/model/lstm.py"}
+    assert "conf/search/phrases_lstm.yaml" in files(new)
+
+
+def test_a_test_that_needs_an_example_that_is_not_kept_is_left_out_and_reported(
+    first_template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fork.main([str(tmp_path / "new"), "--name", "new_house"], root=project)
-    new = tmp_path / "new"
-    assert git(new, "status", "--porcelain") == ""
-    assert git(new, "log", "--format=%an").splitlines() == ["fork.py"]
-    assert len(git(new, "ls-files").splitlines()) == len(FILES) + 3  # the picture, the script and data/kept
-    assert "Start from Old Nest 0.3.0 (commit " in git(new, "log", "--format=%s")
-    printed = capsys.readouterr().out
-    assert "git does not track it: untracked.txt" in printed
-    assert "make test" in printed
+    new = forked(first_template, tmp_path)
+    assert "tests/my_house/model/test_cnn.py" not in files(new)
+    assert "Left out tests/nest/model/test_cnn.py: it needs phrases" in capsys.readouterr().out
 
 
-def test_the_configured_user_makes_the_commit(project: Path, tmp_path: Path) -> None:
-    git(project, "config", "--global", "user.name", "Ada")
-    git(project, "config", "--global", "user.email", "ada@example.org")
-    fork.main([str(tmp_path / "new"), "--name", "new_house"], root=project)
-    assert git(tmp_path / "new", "log", "--format=%an %ae").split() == ["Ada", "ada@example.org"]
+def test_the_engines_tests_come_if_requested(first_template: Path, tmp_path: Path) -> None:
+    assert "tests/train_smarter/test_steps.py" in files(forked(first_template, tmp_path, "--engine-tests"))
 
 
-def test_the_licence_keeps_its_notice_and_gets_a_second_one(project: Path, tmp_path: Path) -> None:
-    fork.main([str(tmp_path / "new"), "--name", "new_house"], root=project)
-    notices = [line for line in (tmp_path / "new" / "LICENSE").read_text().splitlines() if line.startswith("Copyright")]
-    assert notices[0] == "Copyright (c) 2020 The Old Nest authors"
-    assert [notice.split(" ", 3)[3] for notice in notices] == ["The Old Nest authors", "The New House authors"]
+@pytest.mark.parametrize(
+    ("keep", "defaults"),
+    [
+        (["--keep", "cnn,digits"], ["data: digits", "model: cnn"]),  # the template's
+        (["--keep", "mlp,lstm,phrases,digits"], ["data: phrases", "model: lstm"]),  # an experiment's, the first named
+        (["--keep", "bag_lstm,phrases"], ["data: phrases", "model: lstm"]),
+        (["--keep", "digits,bag_lstm"], ["data: ???", "model: ???"]),  # they do not fit each other
+        (["--keep", "cnn"], ["data: ???", "model: ???"]),
+        (["--bare"], ["data: ???", "model: ???"]),
+    ],
+)
+def test_the_default_run_names_a_data_set_and_a_model_that_are_kept_and_fit(
+    first_template: Path, tmp_path: Path, keep: list[str], defaults: list[str]
+) -> None:
+    lines = (forked(first_template, tmp_path, *keep) / "conf" / "train.yaml").read_text().splitlines()
+    assert [line.strip(" -") for line in lines[2:4]] == defaults
 
 
-def test_the_changelog_begins_anew_and_says_where_it_comes_from(project: Path, tmp_path: Path) -> None:
-    fork.main([str(tmp_path / "new"), "--name", "new_house"], root=project)
-    text = (tmp_path / "new" / "CHANGELOG.md").read_text()
-    assert text.startswith("# Changelog\n\nOf New House.\n\n## [Unreleased]\n")
-    assert "Eggs" not in text
-    assert "- The project, from Old Nest 0.3.0 (commit " in text
+def test_a_bare_fork_has_no_example_and_runs_the_contract_tests_once_there_is_a_default(
+    first_template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = forked(first_template, tmp_path, "--bare")
+    own = {path for path in files(new) if path.startswith("src/my_house/")}
+    assert own == {f"src/my_house/{path}__init__.py" for path in ("", "data/", "model/")}
+    assert "scaffold.py add data NAME" in capsys.readouterr().out
+    ignored: list[list[str]] = []
+    for _ in range(2):
+        names: dict[str, list[str]] = {}
+        exec((new / "conftest.py").read_text(), {"__file__": str(new / "conftest.py")}, names)
+        ignored.append(names["collect_ignore"])
+        text = (new / "conf/train.yaml").read_text()
+        (new / "conf/train.yaml").write_text(text.replace("???", "mine"))
+    assert "tests/test_contract.py" in ignored[0]
+    assert ignored[1] == []
 
 
-def test_a_fork_can_be_forked(project: Path, tmp_path: Path) -> None:
-    fork.main([str(tmp_path / "new"), "--name", "house"], root=project)
-    assert fork.main([str(tmp_path / "newer"), "--name", "tall_tower"], root=tmp_path / "new") == 0
-    text = (tmp_path / "newer" / "pyproject.toml").read_text()
-    assert 'name = "tall_tower"' in text
-    assert '"Tall Tower: eggs"' in text
+def test_commands_with_a_choice_that_is_not_there_leave_the_comments(house: Path) -> None:
+    text = (house / "conf/search/default.yaml").read_text()
+    assert text == "# train -m search=default model=cnn\nn: 1\n"
 
 
-def test_the_folders_name_is_the_default(project: Path, tmp_path: Path) -> None:
-    assert fork.main([str(tmp_path / "new_house")], root=project) == 0
-    assert (tmp_path / "new_house" / "src" / "new_house").is_dir()
+def test_a_result_of_ours_becomes_not_measured_yet(house: Path) -> None:
+    lines = (house / "conf/experiment/digits_mlp.yaml").read_text().splitlines()
+    assert lines[1:3] == ["# The MLP. Not measured yet. No download.", "#   train experiment=digits_mlp"]
 
 
-def test_the_standard_library_is_enough(project: Path) -> None:
-    shutil.copytree(ROOT / "scripts", project / "scripts")
-    command = [sys.executable, "-I", "-S", "scripts/fork.py", "../new", "--name", "new_house"]  # no site-packages
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+def test_lines_marked_as_the_templates_own_are_removed(house: Path) -> None:
+    assert (house / "docs/security.md").read_text() == "# Security\nThe end.\n"
+    content = tomllib.loads((house / "pyproject.toml").read_text())
+    assert content["project"]["optional-dependencies"] == {}
+    assert content["tool"]["ruff"] == {"src": ["src"], "lint": {"per-file-ignores": {}}}
+    assert content["tool"]["mypy"]["mypy_path"] == "src"
+
+
+def test_a_marker_without_its_end_is_reported(
+    template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (template / "Makefile").write_text("# template only: begin\ntest:\n")
+    git(template, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--all", "--message=two")
+    message = refusal(capsys, template, str(tmp_path / "new"))
+    assert "Makefile in the template has" in message
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_value_of_pyproject_that_is_not_edited_is_reported(
+    template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (template / "pyproject.toml").open("a") as file:
+        file.write('[tool.other]\nfolder = "lab/x"\n')
+    git(template, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--all", "--message=two")
+    assert "value that is not edited yet: 'lab/x'" in refusal(capsys, template, str(tmp_path / "new"))
+
+
+def test_the_readme_is_about_the_fork_in_at_most_60_lines(house: Path) -> None:
+    lines = (house / "README.md").read_text().splitlines()
+    assert lines[0] == "# My House"
+    assert len(lines) <= 60
+
+
+def test_the_licence_keeps_its_notice_and_gets_a_second_one(house: Path) -> None:
+    notices = [line for line in (house / "LICENSE").read_text().splitlines() if line.startswith("Copyright")]
+    assert notices == ["Copyright (c) 2020 The Old Nest authors", "Copyright (c) The My House authors"]
+
+
+# ---- the repository
+
+
+def test_the_fork_is_one_commit_on_main_and_template_without_any_configured_user(house: Path) -> None:
+    assert git(house, "status", "--porcelain") == ""
+    assert git(house, "branch", "--format=%(refname:short)").split() == ["main", "template"]
+    assert git(house, "rev-parse", "main") == git(house, "rev-parse", "template")
+    assert git(house, "log", "--format=%an") == "Train Smarter\n"
+    assert git(house, "ls-files", "--stage", "run").startswith("100755")
+
+
+def test_the_configured_user_makes_the_commit(first_template: Path, tmp_path: Path) -> None:
+    git(first_template, "config", "--global", "user.name", "Ada")
+    git(first_template, "config", "--global", "user.email", "ada@example.org")
+    assert git(forked(first_template, tmp_path), "log", "--format=%an %ae").split() == ["Ada", "ada@example.org"]
+
+
+def test_the_record_has_origin_commit_and_arguments(first_template: Path, tmp_path: Path) -> None:
+    record = tomllib.loads((forked(first_template, tmp_path, "--engine-tests") / ".template.toml").read_text())
+    assert record == {
+        "origin": str(first_template),
+        "commit": git(first_template, "rev-parse", "HEAD").strip(),
+        "arguments": ["--name", "my_house", "--keep", "digits,cnn,mlp", "--engine-tests"],
+    }
+
+
+def test_the_origin_of_a_pushed_commit_is_the_remotes_address_without_a_token(template: Path, tmp_path: Path) -> None:
+    git(template, "remote", "add", "origin", "https://ada:secret@example.org/nest.git")
+    git(template, "update-ref", "refs/remotes/origin/main", "HEAD")
+    record = tomllib.loads((forked(template, tmp_path) / ".template.toml").read_text())
+    assert record["origin"] == "https://example.org/nest.git"
+
+
+def test_the_same_commit_gives_the_same_fork_whatever_is_edited_since(
+    template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trees = []
+    for name in ("one", "two"):
+        assert fork.main([str(tmp_path / name), "--name", "my_house"], root=template) == 0
+        trees.append(git(tmp_path / name, "rev-parse", "HEAD^{tree}"))
+        (template / "Makefile").write_text("edited\n")
+        (template / "untracked.txt").touch()
+    assert trees[0] == trees[1]
+    assert "not committed: Makefile, untracked.txt" in capsys.readouterr().out
+
+
+def test_the_standard_library_is_enough(template: Path) -> None:
+    command = [sys.executable, "-I", "-S", "scripts/fork.py", "../new", "--name", "my_house"]  # no site-packages
+    done = subprocess.run(command, cwd=template, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-3] == "  cd ../new"
+
+
+# ---- what is refused
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("my-house", "is no package name"),
-        ("2houses", "is no package name"),
-        ("House", "is no package name"),
-        ("größe", "is no package name"),
-        ("_house", "is no package name"),
-        ("my__house", "is no package name"),
-        ("../house", "is no package name"),
-        ("class", "is a word of Python's own"),
-        ("match", "is a word of Python's own"),
-        ("old_nest", "is this project's own name"),
-        ("egg", "has a meaning in this project already"),
+        *((name, "is not a package name") for name in ("my-house", "2houses", "House", "größe", "_house", "my__house")),
+        ("../house", "is not a package name"),
+        ("", "is not a package name"),
+        ("class", "is a Python keyword"),
+        ("match", "is a Python keyword"),
+        ("nest", "is a package of the template"),
+        ("train_smarter", "is a package of the template"),
+        ("digits", "has a meaning in this project already"),
         ("model", "has a meaning in this project already"),
         ("docs", "has a meaning in this project already"),
-        ("test", "would hide the module"),
-        ("json", "would hide the module"),
-        ("torch", "would hide the module"),
-        ("winreg", "would hide the module"),  # on Windows alone
-        ("scikit_learn", "would hide the module"),
-        ("notinstalledhere", "would hide the module"),
+        ("con", "Windows reserves"),
+        ("a" * 31, "has 31 characters"),
+        *((name, "would hide the module") for name in ("test", "json", "winreg", "scikit_learn", "notinstalledhere")),
     ],
 )
-def test_a_name_that_would_break_the_fork_is_refused_in_one_line(
-    name: str, reason: str, project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_name_that_would_break_the_fork_is_refused(name: str, reason: str, first_template: Path) -> None:
+    with pytest.raises(UserError, match=reason):
+        check_name(name, read(first_template))
+
+
+def test_a_refused_name_is_one_line_and_makes_no_folder(
+    first_template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    message = refusal(capsys, project, tmp_path / "new", name=name)
-    assert message.startswith("fork.py: --name ")
-    assert reason in message
+    message = refusal(capsys, first_template, str(tmp_path / "new"), "--name=My-House")
+    assert message.startswith("fork.py: --name 'My-House' is not a package name")
     assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
     ("target", "reason"),
     [
-        ("nest", "lies inside this project"),
-        ("nest/fork", "lies inside this project"),
-        ("nest/../nest/fork", "lies inside this project"),
+        ("old", "is inside the template"),
+        ("old/fork", "is inside the template"),
+        ("old/../old/fork", "is inside the template"),
         ("full", "exists and is not an empty folder"),
         ("full/file", "exists and is not an empty folder"),
-        ("full/file/below", "cannot copy to"),
+        ("full/file/below", "is a file"),
         (".", "exists and is not an empty folder"),
     ],
 )
-def test_a_target_that_is_taken_is_refused_in_one_line(
-    target: str, reason: str, project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_target_that_is_in_use_is_refused_in_one_line(
+    target: str, reason: str, template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("mine")
-    assert reason in refusal(capsys, project, tmp_path / target)
+    assert reason in refusal(capsys, template, str(tmp_path / target), "--name", "my_house")
     assert (tmp_path / "full" / "file").read_text() == "mine"
 
 
-def test_a_relative_target_is_seen_from_the_working_directory(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_an_example_that_does_not_exist_is_refused_with_the_nearest_name(
+    first_template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(project / "docs")
-    assert "lies inside this project" in refusal(capsys, project, Path("new"))
+    message = refusal(capsys, first_template, str(tmp_path / "new"), "--keep", "cnn,digit")
+    assert "--keep 'digit' is not an example. Did you mean digits?" in message
+    assert "There are: bag_lstm, cnn, digits, lstm, mlp, phrases; all" in message
+    assert "use --bare" in refusal(capsys, first_template, str(tmp_path / "new"), "--keep", ",")
 
 
-def test_an_empty_folder_is_a_target(project: Path, tmp_path: Path) -> None:
-    (tmp_path / "new").mkdir()
-    assert fork.main([str(tmp_path / "new"), "--name", "new_house"], root=project) == 0
+@pytest.mark.parametrize("words", [["--keep", "cnn", "--bare"], ["--kep", "cnn"], [], ["a", "b"]])
+def test_a_wrong_argument_is_refused_in_one_line(
+    first_template: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        fork.main(["new", *words] if words else [], root=first_template)
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_without_git_it_is_refused_in_one_line(
-    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    first_template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "git is not installed" in refusal(capsys, project, tmp_path / "new")
+    assert "git is not installed" in refusal(capsys, first_template, str(tmp_path / "new"))
 
 
-def test_outside_a_checkout_it_is_refused_in_one_line(
-    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_outside_of_a_checkout_it_is_refused_in_one_line(
+    template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (project / ".git").rename(project / "no_git")
-    assert "is no git checkout" in refusal(capsys, project, tmp_path / "new")
+    (template / ".git").rename(template / "no_git")
+    assert "is not a git checkout" in refusal(capsys, template, str(tmp_path / "new"))
 
 
-def test_a_commit_that_fails_leaves_nothing_behind(
-    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+# ---- failures
+
+
+def test_a_commit_that_fails_leaves_nothing_of_the_fork_nor_of_its_parents(
+    template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "hooks").mkdir()
-    (tmp_path / "hooks" / "pre-commit").write_text("#!/bin/sh\necho not today >&2\nexit 1\n")
+    (tmp_path / "hooks" / "pre-commit").write_bytes(b"#!/bin/sh\necho not today >&2\nexit 1\n")
     (tmp_path / "hooks" / "pre-commit").chmod(0o755)
-    git(project, "config", "--global", "core.hooksPath", str(tmp_path / "hooks"))
-    assert refusal(capsys, project, tmp_path / "new") == "fork.py: git: not today\n"
-    assert not (tmp_path / "new").exists()
+    git(template, "config", "--global", "core.hooksPath", str(tmp_path / "hooks"))
+    assert "not today" in refusal(capsys, template, str(tmp_path / "some" / "new"), "--name", "my_house")
+    assert not (tmp_path / "some").exists()
+
+
+def test_an_interrupt_empties_the_folder_that_was_there(
+    first_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(target: Path, *_: object) -> None:
+        git(target, "init", "--quiet")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fork, "_commit", interrupt)
+    (tmp_path / "new").mkdir()
+    assert fork.main([str(tmp_path / "new"), "--name", "my_house"], root=first_template) == 130
+    assert list((tmp_path / "new").iterdir()) == []
+    assert "nothing is left" in capsys.readouterr().err
+
+
+# ---- this template
+
+
+def test_a_fork_of_this_template_has_no_measurement_of_ours_and_passes_the_linter(tmp_path: Path) -> None:
+    name = "zebra_" + "x" * 24  # as long as it may be, and after the engine's in the alphabet
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    assert fork.main([str(tmp_path / name), "--keep", "all"]) == 0
+    texts = {path: (tmp_path / name / path).read_text("utf8") for path in files(tmp_path / name)}
+    measured = set(re.findall(r"\b0\.\d{4}\b", (ROOT / "docs" / "results.md").read_text(encoding="utf8")))
+    own = {path: text for path, text in texts.items() if not path.startswith(("src/", "tests/"))}
+    assert measured
+    assert [path for path, text in own.items() if any(number in text for number in measured)] == []
+    package = read(ROOT).project
+    assert [path for path, text in texts.items() if re.search(rf"(?<![\w]){package}(?=[./])", text)] == []
+    links = {target for text in own.values() for target in re.findall(r"\]\((?!http)([^)#]+)\)", text)}
+    assert [link for link in links if not (tmp_path / name / link).exists()] == []
+    if ruff := shutil.which("ruff", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])):
+        for command in (["check", "--no-cache"], ["format", "--check", "--no-cache"]):
+            done = subprocess.run(
+                [ruff, *command, "."], cwd=tmp_path / name, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.slow
-def test_a_fork_of_this_project_passes_its_own_tests(tmp_path: Path) -> None:
-    own = fork.package(ROOT)
-    name = next(name for name in ("my_project", "my_second_project") if name != own)
-    assert fork.main([str(tmp_path / name), "--name", name]) == 0
-
-    allowed = {"LICENSE", "CHANGELOG.md"}  # they say where the project comes from
-    spellings = [spelling.lower().encode() for spelling in fork.spelt(own)]
-    texts = {
-        path: (tmp_path / name / path).read_bytes().lower() for path in git(tmp_path / name, "ls-files").splitlines()
-    }
-    assert [path for path in texts if own in path.lower()] == []
-    assert [path for path, text in texts.items() if path not in allowed and any(s in text for s in spellings)] == []
-
-    # In the same environment, where it lies first on the path instead of being installed; an installation would also
-    # say which plugins it has for Hydra.
-    said = tmp_path / name / "src" / f"{name}-0.dist-info"
-    said.mkdir()
-    (said / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0\n")
-    plugins = ConfigParser()
-    plugins.read_dict(tomllib.loads((tmp_path / name / "pyproject.toml").read_text())["project"]["entry-points"])
-    with (said / "entry_points.txt").open("w") as file:
-        plugins.write(file)
-    env = {**os.environ, "PYTHONPATH": str(tmp_path / name / "src")}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=tmp_path / name, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
-    assert " passed" in done.stdout.splitlines()[-1]
+@pytest.mark.parametrize("keep", [[], ["--keep", "all"], ["--bare"]])
+def test_a_fork_of_this_template_passes_its_own_tests_and_types(tmp_path: Path, keep: list[str]) -> None:
+    assert fork.main([str(tmp_path / "my_house"), *keep]) == 0
+    root = tmp_path / "my_house"
+    env = {**os.environ, "PYTHONPATH": str(root / "src"), "TRAIN_SMARTER_ROOT": str(root)}
+    for command in (["mypy"], ["pytest", "-q", "-p", "no:cacheprovider"]):
+        words = [sys.executable, "-m", *command]
+        done = subprocess.run(words, cwd=root, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]

@@ -444,3 +444,13 @@ def test_every_new_config_composes(copy: Path) -> None:
                 assert hydra.compose("train", [f"{group}=new_x"]) is not None
     finally:
         GlobalHydra.instance().clear()
+
+
+def test_a_missing_default_is_filled(project: Path, run: Run) -> None:
+    """As in a fork without any example."""
+    file = project / "conf" / "train.yaml"
+    file.write_text(file.read_text().replace("data: eggs ", "data: ??? "))
+    code, output = run("add", "data", "flowers")
+    assert code == 0, output
+    assert "  - data: flowers   # the default\n" in file.read_text()
+    assert "conf/train.yaml: the default is now data: flowers" in output

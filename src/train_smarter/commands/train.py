@@ -22,7 +22,7 @@ from train_smarter import paths
 from train_smarter.config.check import check
 from train_smarter.config.cli import COMMAND_LINE, command
 from train_smarter.history import arguments, saved_config
-from train_smarter.history.resume import load_resume_state, prepare, schedule_needs_length
+from train_smarter.history.resume import ResumeState, load_resume_state, prepare, schedule_needs_length
 from train_smarter.run import files, record, run_dir
 from train_smarter.run import results as run_results
 from train_smarter.run import trial as run_trial
@@ -32,6 +32,7 @@ from train_smarter.speed import startup
 from train_smarter.terminal import config_tree, diagnosis_lines, echo, results_table
 
 if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
+    from train_smarter.callbacks.epoch_logger import EpochLogger
     from train_smarter.config.build import Components
     from train_smarter.search.pruning import Pruning
 
@@ -51,29 +52,28 @@ def run_train(cfg: DictConfig) -> Any:
     """Train what a composed config says; return the value or values of `optimized_metric`."""
     exit_with_parent()
     folder = Path(cfg.paths.run)
-    back = None
-    if cfg.resume:
-        back = load_resume_state(cfg, folder, first=run_dir.global_rank() == 0)
-        if back.done:
-            return _report_already_done(back.cfg, folder)
-        # The run's other processes compose after this one has saved its config, and would see no difference to it.
-        if run_dir.global_rank() == 0:
-            os.environ[TRAINING_DONE] = str(back.training_done)
-        back.training_done = os.environ.get(TRAINING_DONE, str(back.training_done)) == "True"
-        cfg = back.cfg
-    elif cfg.rerun:
-        cfg = saved_config.merge_saved_config(cfg, Path(cfg.rerun), "train", "resume", "rerun")
-    else:
-        cfg = saved_config.merge_pinned_config(cfg, "train")
+    cfg, back = _resolve_config(cfg, folder)
+    if back is not None and back.done:
+        return _report_already_done(cfg, folder)
     check(cfg)
     training_done = back is not None and back.training_done
-    with handle_signals(), _tracked_run(cfg, folder) as run:
+    with handle_signals(), _tracked_run(cfg, folder) as tracked:
         if back is not None:
             log.info("resuming after %d epochs, %d steps", back.epoch, back.step)
             cfg = prepare(back, folder)
         elif cfg.rerun and run_dir.global_rank() == 0 and (folder / ".hydra").is_dir():
             OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")  # Hydra has saved what conf/ says today
-        run.results = results = train(cfg, folder, training_done=training_done)
+        run, epoch_logger, trial = _prepare_run(cfg, folder, training_done=training_done)
+        hparams = record.hparams(cfg)
+        for logger in run.trainer.loggers:
+            logger.log_hyperparams(hparams)
+        # A search never looks at the test split: only the best trial is evaluated on it, once.
+        results = fit(run, monitor=cfg.monitor, train=cfg.train, test=cfg.test and not trial, ckpt_path=cfg.ckpt_path)
+        results.seconds, results.train_epoch_seconds_median = epoch_logger.elapsed, epoch_logger.seconds_per_epoch
+        results.pruned = trial[0].pruned if trial else None
+        if run.trainer.is_global_zero:
+            _write_results(run, results, folder, hparams)
+        tracked.results = results
     if run_dir.global_rank() != 0:
         return None
     if cfg.get("report", True) and cfg.test and run_trial.current_trial() is None:
@@ -81,6 +81,21 @@ def run_train(cfg: DictConfig) -> Any:
 
         page.write_at_end(folder)
     return results.objective(folder, cfg)
+
+
+def _resolve_config(cfg: DictConfig, folder: Path) -> tuple[DictConfig, ResumeState | None]:
+    """Return the config to train with: as composed, of the run to repeat, or of the run to resume with its state."""
+    if cfg.rerun and not cfg.resume:
+        return saved_config.merge_saved_config(cfg, Path(cfg.rerun), "train", "resume", "rerun"), None
+    if not cfg.resume:
+        return saved_config.merge_pinned_config(cfg, "train"), None
+    back = load_resume_state(cfg, folder, first=run_dir.global_rank() == 0)
+    if not back.done:
+        # The run's other processes compose after rank 0 has saved its config, and would see no difference to it.
+        if run_dir.global_rank() == 0:
+            os.environ[TRAINING_DONE] = str(back.training_done)
+        back.training_done = os.environ.get(TRAINING_DONE, str(back.training_done)) == "True"
+    return back.cfg, back
 
 
 def _report_already_done(cfg: DictConfig, folder: Path) -> Any:
@@ -96,12 +111,10 @@ def _report_already_done(cfg: DictConfig, folder: Path) -> Any:
     return run_results.read_objective(folder, cfg) if run_dir.global_rank() == 0 else None
 
 
-def train(cfg: DictConfig, folder: Path, *, training_done: bool = False) -> Results:
-    """Build what a config says, fit it, evaluate the best checkpoint, and write the results into the run's folder.
-
-    Args:
-        training_done: training has ended in an earlier start of this run; only the evaluation is left.
-    """
+def _prepare_run(
+    cfg: DictConfig, folder: Path, *, training_done: bool
+) -> tuple[Components, EpochLogger, list[Pruning]]:
+    """Set the process up and build the run; the callbacks that its results are read from are returned, too."""
     from lightning import seed_everything
 
     from train_smarter.callbacks.epoch_logger import EpochLogger
@@ -112,16 +125,7 @@ def train(cfg: DictConfig, folder: Path, *, training_done: bool = False) -> Resu
     epoch_logger, trial = EpochLogger(folder, training_done=training_done), _trial_callbacks(cfg)
     run = build(cfg, epoch_logger, *trial)
     run.data.reuse_across_jobs = _is_multirun()  # read once for all jobs of this process
-    hparams = record.hparams(cfg)
-    for logger in run.trainer.loggers:
-        logger.log_hyperparams(hparams)
-    # A search never looks at the test split: only the best trial is evaluated on it, once.
-    results = fit(run, monitor=cfg.monitor, train=cfg.train, test=cfg.test and not trial, ckpt_path=cfg.ckpt_path)
-    results.seconds, results.train_epoch_seconds_median = epoch_logger.elapsed, epoch_logger.seconds_per_epoch
-    results.pruned = trial[0].pruned if trial else None
-    if run.trainer.is_global_zero:
-        _write_results(run, results, folder, hparams)
-    return results
+    return run, epoch_logger, trial
 
 
 def _trial_callbacks(cfg: DictConfig) -> list[Pruning]:

@@ -112,6 +112,12 @@ def _message_of(error: Exception) -> str:
         choices = [option for option in error.options if not option.startswith("_")]
         given = str(error.missing_cfg_file).rpartition("/")[2]
         return f"{first}\nThere are: {', '.join(choices)}{did_you_mean(given, choices)}"
+    if missing := re.match(r"You must specify '(\w+)'", first.rpartition(": ")[2]):
+        group = missing[1]
+        return (
+            f"conf/train.yaml names no default {group}: type {group}=NAME, or add one of your own: "
+            f"python scripts/scaffold.py add {group} NAME"
+        )
     cause = str(error.__cause__).splitlines()[:1] if isinstance(error.__cause__, OmegaConfBaseException) else []
     return "\n".join([first, *cause])
 

@@ -1,4 +1,4 @@
-"""The Optuna sweeper, with what the plugin's lacks: pruning, going on after a break, trials side by side.
+"""The Optuna sweeper: adds pruning, resuming and parallel trials to the plugin's.
 
 It takes the plugin's settings, samplers and search-space grammar; the loop is its own. Optuna is imported in `sweep`.
 """
@@ -8,22 +8,17 @@ from __future__ import annotations
 import gc
 import logging
 import math
-import shlex
-import statistics
-import subprocess
 import sys
 import threading
 import traceback
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import CompactHydraException, HydraException
+from hydra.errors import CompactHydraException
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from hydra.utils import execution_whitelist, instantiate
@@ -32,61 +27,23 @@ from omegaconf.errors import OmegaConfBaseException
 
 from train_smarter import paths
 from train_smarter.errors import UserError
-from train_smarter.history import trials as history_trials
-from train_smarter.quoting import to_cli
-from train_smarter.run import run_dir
 from train_smarter.run import trial as run_trial
-from train_smarter.run.files import atomic_file, read_csv, read_json
-from train_smarter.run.results import problem_names, read_objective
+from train_smarter.run.files import atomic_file
+from train_smarter.run.results import read_objective
 from train_smarter.run.signals import handle_signals
 from train_smarter.search import study
 from train_smarter.search.launcher import JobFailedError, JobKilledError, ProcessLauncher
-from train_smarter.terminal import echo, format_duration
+from train_smarter.search.progress import SearchProgress
+from train_smarter.search.sampler import ALLOWED_TARGETS, grid_points, is_grid, make_sampler
+from train_smarter.search.space import SearchSpace, parse_space
+from train_smarter.terminal import echo
 from train_smarter.trust import check_folder, check_trials, is_value_of
 
 if TYPE_CHECKING:
     from optuna import Trial
-    from optuna.distributions import BaseDistribution
-    from optuna.samplers import BaseSampler
-    from optuna.trial import FrozenTrial
 
 
-ALLOWED_TARGETS = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*", "optuna.pruners.*")
 USER_MISTAKES = (UserError, CompactHydraException, OmegaConfBaseException)
-# Words that change nothing of what a trial comes to.
-CHANGEABLE = (
-    "paths.",
-    "num_threads",
-    "tags",
-    "logger",
-    "data.dir",
-    "data.download",
-    "data.on_device",
-    "callbacks.progress",
-)
-
-
-@dataclass(frozen=True)
-class SearchSpace:
-    """What is searched, and what is the same in every trial.
-
-    drawn: a distribution for each key; fixed: the value of each other key that was typed, and deletions as they were.
-    """
-
-    distributions: Mapping[str, BaseDistribution]
-    fixed: Mapping[str, str]
-    deleted: Sequence[str]
-
-    def overrides(self, params: Mapping[str, Any]) -> list[str]:
-        """Words for a job; `params` are the values that were drawn."""
-        typed = {**params, **self.fixed}
-        return [*(f"{key}={to_cli(value)}" for key, value in typed.items()), *self.deleted]
-
-    def describe(self, objective: Mapping[str, str]) -> dict[str, dict[str, str]]:
-        """In words, by which a study knows its search again."""
-        fixed = {key: value for key, value in self.fixed.items() if not key.lstrip("+").startswith(CHANGEABLE)}
-        drawn = {key: str(distribution) for key, distribution in self.distributions.items()}
-        return {"drawn": drawn, "fixed": fixed | dict.fromkeys(self.deleted, "deleted"), "objective": dict(objective)}
 
 
 class OptunaSweeper(Sweeper):
@@ -127,7 +84,6 @@ class OptunaSweeper(Sweeper):
         self.params: dict[str, Any] = {str(key): value for key, value in (params or {}).items()}
         self.custom_search_space = custom_search_space
         self.failed_in_a_row, self.failures = 0, 0  # here, since this process began
-        self.seconds: list[float] = []  # of the trials that ended here
         self.stopped = threading.Event()  # no further trial begins
         self.sampler_is_frozen = False  # what lies in memory after the first trial
 
@@ -153,11 +109,21 @@ class OptunaSweeper(Sweeper):
             UserError: it cannot begin, or its first trial showed a mistake.
             SystemExit: 1, if trials failed.
         """
-        space = self._space([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+        typed = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
+        space = parse_space(typed, more=bool(self.custom_search_space))
+        self._check_directions()
         new = not self.folder.exists()
         if not new:
             check_folder(self.folder)
         self.study = self._open(space)
+        self.progress = SearchProgress(
+            self.study,
+            self.folder,
+            objectives=self._objectives(),
+            storage=self.storage,
+            n_trials=self.n_trials,
+            n_jobs=self.n_jobs,
+        )
         with handle_signals():
             try:
                 self._verify_or_record(space)
@@ -167,7 +133,7 @@ class OptunaSweeper(Sweeper):
                     self.study.delete()
                 raise
             except (KeyboardInterrupt, SystemExit):
-                self._print_resume_command()
+                self.progress.print_resume_command()
                 raise
             finally:
                 gc.unfreeze()  # `_finish_trial` froze it
@@ -175,27 +141,12 @@ class OptunaSweeper(Sweeper):
 
     # ---- before the first trial
 
-    def _space(self, words: Sequence[str]) -> SearchSpace:
-        from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
-
-        try:
-            drawn, fixed, deleted = create_params_from_overrides(list(words))
-        except (HydraException, ValueError, NotImplementedError) as error:
-            raise UserError(
-                f"this search space cannot be read: {str(error).splitlines()[0]}\n"
-                "Type choice(a,b), interval(low,high), int(interval(low,high)), tag(log,interval(low,high)), in quotes"
-            ) from error
-        drawn = {key: distribution for key, distribution in drawn.items() if key not in fixed}
-        if not drawn and not self.custom_search_space:
-            raise UserError(
-                "there is nothing to search: type what is, for example 'optimizer.lr=tag(log,interval(1e-4,1e-1))'"
-            )
+    def _check_directions(self) -> None:
         if (objectives := self._objectives()) and len(objectives) != len(self.directions):
             raise UserError(
                 f"optimized_metric={','.join(objectives)} has {len(objectives)} names, hydra.sweeper.direction "
                 f"{len(self.directions)}: type 'hydra.sweeper.direction=[maximize,minimize]', one for each"
             )
-        return SearchSpace(drawn, fixed, deleted)
 
     def _objectives(self) -> list[str]:
         names = self.cfg.get("optimized_metric", self.cfg.get("monitor"))
@@ -209,7 +160,7 @@ class OptunaSweeper(Sweeper):
             self.folder,
             directions=self.directions,
             total=self.n_trials,
-            sampler=self._sampler,
+            sampler=lambda number: make_sampler(self.sampler, number),
             pruner=instantiate(self.pruner, _execution_whitelist_=execution_whitelist(ALLOWED_TARGETS, reset=True)),
             suggest=lambda trial: self._suggest(trial, space),
             values=lambda folder: _to_numbers(read_objective(folder, self.cfg)),
@@ -230,8 +181,11 @@ class OptunaSweeper(Sweeper):
         with atomic_file(self.folder / "multirun.yaml") as part:
             OmegaConf.save(self.cfg, part)
         cut_off = self.study.close_interrupted()
-        if _is_grid(self.sampler):
-            self._enqueue_grid(space)
+        if is_grid(self.sampler):
+            # `n_trials` beyond the points are not run.
+            points = grid_points(space, seed=self.sampler.get("seed") or 0)
+            self.study.total = min(self.n_trials, len(points))
+            self.study.enqueue(points)
         ended = len(self.study.ended())
         if ended:
             again = f"; {cut_off} that were cut off are asked again" if cut_off else ""
@@ -239,44 +193,6 @@ class OptunaSweeper(Sweeper):
         elif not self.study.first_files:
             names = ", ".join(space.distributions)
             echo(f"study {self.study_name}: {self.study.total} trials over {names}, in {self.folder}")
-
-    def _enqueue_grid(self, space: SearchSpace) -> None:
-        """Puts all points of the grid into the study, once, in a random order; `n_trials` beyond them are not run."""
-        from itertools import product
-        from random import Random
-
-        from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
-
-        try:
-            axes = {
-                key: OptunaSweeperImpl._to_grid_sampler_choices(values) for key, values in space.distributions.items()
-            }
-        except ValueError as error:
-            raise UserError("a grid has no intervals: type choice(...) or range(low,high,step)") from error
-        points = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
-        self.study.total = min(self.n_trials, len(points))
-        Random(self.sampler.get("seed") or 0).shuffle(points)
-        self.study.enqueue(points)
-
-    def _sampler(self, number: int) -> BaseSampler:
-        """That of the trial of a number: so a search that is broken off, or shared, draws on and nothing twice."""
-        from optuna.exceptions import ExperimentalWarning
-        from optuna.samplers import RandomSampler
-
-        seed = self.sampler.get("seed")
-        if _is_grid(self.sampler):
-            return RandomSampler(seed)
-        own: dict[str, Any] = {"_execution_whitelist_": execution_whitelist(ALLOWED_TARGETS, reset=True)}
-        if seed is not None and "QMC" not in str(self.sampler._target_):  # whose sequence is one, of one seed
-            own["seed"] = (int(seed) + 7919 * number) % 2**32
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)  # half of Optuna's samplers are called so
-                sampler: BaseSampler = instantiate(self.sampler, **own)
-        except Exception as error:
-            cause = error.__cause__ or error
-            raise UserError(f"hydra.sweeper.sampler: {str(cause).splitlines()[0]}") from error
-        return sampler
 
     def _suggest(self, trial: Trial, space: SearchSpace) -> None:
         for key, distribution in space.distributions.items():
@@ -356,7 +272,7 @@ class OptunaSweeper(Sweeper):
         else:
             self.failed_in_a_row = 0
             self.study.report_result(trial, values)
-            self._print_trial(trial.number)
+            self.progress.print_trial(trial.number)
         _release_memory(returned)
         if (
             not self.sampler_is_frozen
@@ -379,7 +295,7 @@ class OptunaSweeper(Sweeper):
             else "".join(traceback.format_exception(error))
         )
         self.study.report_result(trial, None, error=told)
-        self._print_trial(trial.number)
+        self.progress.print_trial(trial.number)
 
     def _too_many_failures(self) -> bool:
         counts = self.study.counts()
@@ -391,33 +307,6 @@ class OptunaSweeper(Sweeper):
             echo(
                 f"since this study began, {', '.join(changed)} changed: later trials may not compare with earlier ones"
             )
-
-    def _print_trial(self, number: int) -> None:
-        """A line: how a trial ended, the best so far, the time left."""
-        trial = next(one for one in self.study.trials if one.number == number)
-        ended, total = len(self.study.ended()), self.study.total
-        if trial.duration:
-            self.seconds.append(trial.duration.total_seconds())
-        left = statistics.mean(self.seconds[-20:]) * (total - ended) / self.n_jobs if self.seconds else 0
-        best = self.study.best()
-        known = f" | best {best.value:.4f}, trial {best.number}" if best else ""
-        ahead = f" | {format_duration(left)} left" if ended < total else ""
-        width = len(str(total))
-        line = f"{self._trial_line(trial)}; {_format_params(trial)}{known}{ahead}"
-        echo(f"[{ended:{width}}/{total}] trial {number}: {line}")
-
-    def _trial_line(self, trial: FrozenTrial) -> str:
-        state = history_trials.state_of(trial)
-        if state == "failed":
-            return f"failed: {history_trials.last_error_line(trial.user_attrs.get('error', ''))}"
-        epochs = len(read_csv(self.folder / str(trial.number) / "metrics.csv"))
-        values = ", ".join(
-            f"{name} {value:.4f}" for name, value in zip(self._objectives(), trial.values or [], strict=False)
-        )
-        what = f"pruned after {epochs} epochs, {values}" if state == "pruned" else f"{values}, {epochs} epochs"
-        found = problem_names(self.folder / str(trial.number))
-        wrong = f", {len(found)} found: {' '.join(found)}" if found else ""
-        return f"{what}, {format_duration(trial.duration.total_seconds() if trial.duration else 0)}{wrong}"
 
     # ---- after the last one
 
@@ -436,54 +325,14 @@ class OptunaSweeper(Sweeper):
                 "bear more, raise hydra.sweeper.max_failures or hydra.sweeper.max_failure_rate"
             )
         if counts["complete"]:
-            self._print_best_trial()
+            self.progress.print_best_trial(test=self.cfg.get("test", True))
         if self.cfg.get("report", True):
             from train_smarter.report import page  # here: it draws
 
             page.write_at_end(self.folder, study=self.study.optuna)
-        self._print_next_commands(ended)
+        self.progress.print_next_commands(ended)
         if self.failures:
             sys.exit(1)
-
-    def _print_best_trial(self) -> None:
-        if len(self.directions) > 1:
-            echo("Pareto front:")
-            for trial in self.study.optuna.best_trials:
-                echo(f"  trial {trial.number}: {self._trial_line(trial)}; {_format_params(trial)}")
-            return
-        best = self.study.best()
-        assert best is not None
-        echo(f"best: {self._objectives()[0]} {best.value:.4f} in trial {best.number}: {_format_params(best)}")
-        if self.cfg.get("test", True) and (results := _test_best_trial(self.folder / str(best.number))):
-            told = ", ".join(
-                f"{name} {results[name]:.4f}" for name in ("test/accuracy", "test/f1", "test/loss") if name in results
-            )
-            echo(f"its checkpoint on the test split, which no trial has seen: {told}")
-
-    def _print_next_commands(self, ended: int) -> None:
-        name, go_on = self._display_name(), self._resume_command()
-        journal = "" if self.storage else f"{shlex.quote(str(self.folder / 'study.log'))}"
-        more = {
-            "train the winner, with several seeds": f"train -m rerun={name} seed=1,2,3,4,5",
-            "compare the trials": f"report run={name}",
-            "in TensorBoard": f"tensorboard --logdir {shlex.quote(str(self.folder))}",
-            "in the browser": f"optuna-dashboard {journal or '<its storage>'}",
-            "more trials": f"{go_on}{' with' if self.storage else ''} hydra.sweeper.n_trials={2 * self.n_trials}",
-            "a fresh study": f"the same command with hydra.sweeper.study_name={self.study_name}_2",
-        }
-        if ended < self.study.total:
-            more["go on"] = go_on
-        echo("", *(f"{what + ':':38}{command}" for what, command in more.items()))
-
-    def _print_resume_command(self) -> None:
-        echo(f"interrupted; to resume, type: {self._resume_command()}")
-
-    def _resume_command(self) -> str:
-        """A storage of the user's own is not taken over from a folder, which may be a stranger's."""
-        return "the same command" if self.storage else f"train -m resume={self._display_name()}"
-
-    def _display_name(self) -> str:
-        return run_dir.display_name(self.folder, paths.LOGS)
 
 
 def _to_numbers(returned: Any) -> list[float]:
@@ -520,27 +369,6 @@ def _check_count(key: str, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UserError(f"hydra.sweeper.{key}={value}: give a whole number of at least 1")
     return value
-
-
-def _is_grid(sampler: DictConfig) -> bool:
-    return str(sampler.get("_target_")).endswith(".GridSampler")
-
-
-def _format_params(trial: FrozenTrial) -> str:
-    return " ".join(f"{key}={to_cli(value, 4)}" for key, value in trial.params.items())
-
-
-def _test_best_trial(folder: Path) -> dict[str, Any]:
-    """The winner's metrics on the test split, asked for once; empty where its checkpoint is gone."""
-    results = folder / "evaluate" / "results.json"
-    if not results.is_file():
-        command = [sys.executable, "-P", "-m", f"{paths.COMMANDS}.evaluate", f"run={folder}", "splits=[test]"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            echo(f"the winner could not be tested: {history_trials.last_error_line(done.stderr)}")
-            return {}
-    content: dict[str, Any] = read_json(results)
-    return content
 
 
 def _release_memory(returned: JobReturn) -> None:

@@ -19,6 +19,8 @@ from train_smarter.data.image_data import ImageData
 from train_smarter.run.random_state import random_state, restore_random_state
 from train_smarter.run.signals import TerminatedBySignal, handle_signals, signals_state
 
+pytestmark = pytest.mark.results
+
 BARE: dict[str, Any] = {
     "accelerator": "cpu",
     "logger": False,

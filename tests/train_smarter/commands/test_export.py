@@ -163,14 +163,14 @@ def test_the_file_does_not_tell_where_it_was_made(digits: SimpleNamespace) -> No
     assert b"stack_trace" not in content
 
 
-def test_the_readmes_recipe_classifies_an_image_without_this_package(
+def test_the_guides_recipe_classifies_an_image_without_this_package(
     digits: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    readme = (paths.ENGINE.parents[1] / "README.md").read_text(encoding="utf8")
-    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    recipe = next((block for block in blocks if "onnxruntime" in block), None)
-    if recipe is None:
-        pytest.skip("this project's README has no recipe")
+    guide = paths.ENGINE.parents[1] / "docs" / "guide.md"
+    if not guide.is_file():
+        pytest.skip("this project has no docs/guide.md")
+    blocks = re.findall(r"```python\n(.*?)```", guide.read_text(encoding="utf8"), re.DOTALL)
+    recipe = next(block for block in blocks if "onnxruntime" in block)
     monkeypatch.chdir(tmp_path)
     shutil.copy(digits.file, "model.onnx")
     Image.fromarray(digits.raw[0, 0].numpy()).convert("RGB").save("photo.png")
@@ -178,7 +178,7 @@ def test_the_readmes_recipe_classifies_an_image_without_this_package(
     with torch.no_grad():
         probabilities = end_to_end(digits.data, digits.model)(digits.raw[:1])[0]
     name, probability = capsys.readouterr().out.rsplit(maxsplit=1)
-    assert name == digits.data.names[int(probabilities.argmax())]
+    assert name == digits.data.class_names[int(probabilities.argmax())]
     assert float(probability) == pytest.approx(float(probabilities.max()), abs=1e-6)
     assert "train_smarter" not in recipe
 

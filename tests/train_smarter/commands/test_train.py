@@ -16,6 +16,8 @@ from train_smarter.commands.train import fit, run_train
 from train_smarter.config.build import build
 from train_smarter.run.files import read_json
 
+pytestmark = pytest.mark.results
+
 Compose = Callable[..., DictConfig]
 SHORT = ["model=mlp", "trainer=cpu", "trainer.max_epochs=2", "callbacks.progress=null", "callbacks.summary=null"]
 

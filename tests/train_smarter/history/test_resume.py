@@ -16,6 +16,8 @@ from train_smarter.history import saved_config
 from train_smarter.run import files, record
 from train_smarter.run.files import read_json
 
+pytestmark = pytest.mark.results
+
 Compose = Callable[..., DictConfig]
 Start = Callable[..., Any]
 Equal = Callable[[Any, Any], bool]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -13,7 +14,9 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.optim import SGD
 
+from train_smarter.commands.train import run_train
 from train_smarter.config.build import build
+from train_smarter.run.files import read_csv, read_json
 from train_smarter.speed import step
 from train_smarter.speed.dropout import Dropout
 from train_smarter.speed.step import NoOpProfiler, accelerate, replace_dropout
@@ -116,3 +119,16 @@ def test_speed_false_leaves_every_shortcut_out(compose: Compose) -> None:
 
     assert kinds() == (True, True, True, True)
     assert kinds("speed=false") == (False, False, False, False)
+
+
+def test_a_run_without_dropout_has_the_same_results_bit_for_bit(compose: Compose, tmp_path: Path) -> None:
+    def results(speed: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
+        folder = tmp_path / speed
+        short = ["model=mlp", "model.dropout=0", "trainer=cpu", "trainer.max_epochs=2", "trainer.gradient_clip_val=0.1"]
+        run_train(compose(*short, f"speed={speed}", f"paths.run={folder}", "callbacks.progress=null"))
+        timed = ("seconds", "time", "checkpoint")
+        rows = [{name: row[name] for name in row if "time" not in name} for row in read_csv(folder / "metrics.csv")]
+        found = read_json(folder / "results.json")
+        return {name: found[name] for name in found if not any(word in name for word in timed)}, rows
+
+    assert results("true") == results("false")

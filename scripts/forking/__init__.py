@@ -1,0 +1,1 @@
+"""The parts of fork.py. Not part of a fork."""
