@@ -82,7 +82,7 @@ def test_a_diagnosis_is_a_line_for_each_finding_and_one_with_what_to_type() -> N
     assert diagnosis_lines(found, "last") == [
         "warning: dead relus: 95% of them (layer a)",
         "  try: train rerun=last model.batch_norm=true   or optimizer.lr=0.0001",
-        "note: luck: 0.9 ± 0.1",
+        "note: accuracy noise: 0.9 ± 0.1",
     ]
 
 

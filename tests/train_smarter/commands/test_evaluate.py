@@ -131,13 +131,13 @@ def test_a_folder_without_what_is_needed_is_told_what(evaluated: Callable[..., A
 def test_other_data_with_the_same_classes_are_normalised_as_the_run_was(
     evaluated: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    labels, noise = np.arange(40) % 10, np.random.default_rng(0)
-    images = noise.integers(0, 256, (40, 1, 28, 28), dtype=np.uint8)
+    labels, noise = np.arange(200) % 10, np.random.default_rng(0)
+    images = noise.integers(0, 256, (200, 1, 28, 28), dtype=np.uint8)
     arrays: Any = {f"{split}_images": images for split in ("train", "test")}
     arrays |= {f"{split}_labels": labels for split in ("train", "test")}
     np.savez(tmp_path / "figures.npz", **arrays)
     results = evaluated("data=figures", f"paths.data={tmp_path}", "splits=[test]")
-    assert sum(map(sum, results["confusion"]["test"])) == 40
+    assert sum(map(sum, results["confusion"]["test"])) == 200
     assert "the run's normalisation is taken, mean [0.5] and std [0.5], not [0.1307] and [0.3081]" in caplog.text
 
 

@@ -244,7 +244,7 @@ def test_a_text_model_carries_the_tokenizer_of_its_run(kept: Keep, act: Act, com
     texts = ["the plot was not good", "just so lovely and then some more", "good"]
     tokens = torch.tensor([Tokenizer.from_str(about["tokenizer"]).encode(text).ids for text in texts])
     data, model = fresh(compose, *run)
-    assert torch.equal(tokens, data.tokens(texts))  # type: ignore[attr-defined]
+    assert torch.equal(tokens, data.encode_texts(texts))  # type: ignore[attr-defined]
     tokens[0, 1:3] = 0  # a gap: the words behind it move up in their order
     with torch.no_grad():
         positive = model(tokens)[:, 0].sigmoid()
@@ -264,8 +264,8 @@ def off_by(difference: float, monkeypatch: pytest.MonkeyPatch) -> None:
         assert file.read_bytes() == b"a network"
         return lambda raw: networks[0](raw) + difference
 
-    monkeypatch.setattr(exporter, "export_network", pretended)
-    monkeypatch.setattr(exporter, "load_export", wrong)
+    monkeypatch.setattr(export, "export_network", pretended)
+    monkeypatch.setattr(export, "load_export", wrong)
 
 
 def test_a_file_that_is_off_by_more_than_the_tolerance_is_refused_and_removed(
