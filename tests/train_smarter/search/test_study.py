@@ -474,7 +474,7 @@ def test_a_run_that_came_to_its_end_after_its_search_was_killed_is_told_for_it(
         trials = [claimed(mine) for _ in range(4)]
     trials[1].report(0.25, 1)
     for trial, status in zip(trials, ("done", "pruned", "failed", "interrupted"), strict=True):
-        begun(tmp_path / str(trial.number), status, best=0.5)
+        begun(tmp_path / str(trial.number), status, best_value=0.5)
     assert mine.close_interrupted() == 4
     assert mine.counts() == {"complete": 1, "pruned": 1, "failed": 0}
     assert [trial.value for trial in mine.ended()] == [0.5, 0.25]
