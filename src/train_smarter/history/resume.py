@@ -73,7 +73,7 @@ def load_resume_state(cfg: DictConfig, folder: Path, *, first: bool = True) -> R
         return ResumeState(saved_config.merge_pinned_config(cfg, "train"))
     if state == "running" and first:
         raise UserError(
-            f"resume={folder} is still running, in process {files.read_json(folder / 'record.json').get('process')}: "
+            f"resume={folder} is still running, in process {files.read_json(folder / 'record.json').get('pid')}: "
             "stop it first (Ctrl-C saves it)"
         )
     cfg = saved_config.merge_saved_config(cfg, folder, "train", "resume", "rerun")

@@ -207,7 +207,7 @@ def test_a_run_is_recorded_from_its_start_to_its_end(tmp_path: Path) -> None:
     begun = read_json(tmp_path / "run" / "record.json")
     assert begun["command"] == "train model=mlp"
     assert (begun["status"], begun["end"], begun["seed"]) == ("running", None, 3)
-    assert (begun["overrides"], begun["tags"], begun["process"]) == (["model=mlp"], ["first"], os.getpid())
+    assert (begun["overrides"], begun["tags"], begun["pid"]) == (["model=mlp"], ["first"], os.getpid())
     assert {"python", "torch", "lightning", "hydra-core"} <= set(begun["packages"])
     assert {"system", "cores", "threads", "gpus"} <= set(begun["hardware"])
     notes.end("done")
