@@ -26,7 +26,7 @@ from measure.table import marked, table
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
-LIST, RUNS, DOCS = ROOT / "scripts" / "faults.yaml", ROOT / "logs" / "faults", ROOT / "docs" / "diagnosis.md"
+LIST, RUNS, DOCS = ROOT / "lab" / "faults.yaml", ROOT / "logs" / "faults", ROOT / "docs" / "diagnosis.md"
 
 
 @dataclass(frozen=True)

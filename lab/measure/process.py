@@ -30,7 +30,7 @@ class Measured:
 
 def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Measured:
     """Runs a command to its end. The peak is the command's own: not below this process's, which stays small."""
-    path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "scripts")])
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "lab")])
     env = {**os.environ, "PYTHONPATH": path, **(environment or {})}
     with tempfile.TemporaryFile("w+", errors="replace") as output:
         began = time.perf_counter()

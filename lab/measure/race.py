@@ -27,7 +27,7 @@ from typing import Any
 from train_smarter.run.signals import handle_signals
 
 ROOT = Path(__file__).resolve().parents[2]
-WORKER = ROOT / "scripts" / "peers" / "worker.py"
+WORKER = ROOT / "lab" / "peers" / "worker.py"
 PATIENCE = 3600.0  # seconds until an answer is given up
 TAIL = 2000  # characters of a failed contestant's terminal that are shown
 SIZE = (40, 120)  # rows and columns of that terminal
@@ -64,7 +64,7 @@ class Contestant:
         self._answers, back = os.pipe()
         self._terminal, screen = pty.openpty()
         fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", *SIZE, 0, 0))
-        path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "scripts")])
+        path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "lab")])
         self._process = subprocess.Popen(
             [*entry.command, str(out), str(back)],
             stdin=subprocess.DEVNULL,

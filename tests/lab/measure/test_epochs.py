@@ -51,7 +51,7 @@ def test_mixed_precision_has_goals_on_a_cpu_too() -> None:
 def test_mixed_precision_takes_part_where_it_is_no_emulation(
     race: str, device: str, fast: bool, there: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(epochs, "fast_bf16", lambda: fast)
+    monkeypatch.setattr(epochs, "cpu_has_native_bf16", lambda: fast)
     assert mixed(RACES[race], Options(device=device)) is there
 
 

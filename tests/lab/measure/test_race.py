@@ -140,7 +140,7 @@ race([Entry(name, [sys.executable, sys.argv[1], second]) for name in "ab"], roun
 
 
 def test_a_benchmark_that_is_ended_leaves_nobody_behind(worker: Path) -> None:
-    path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "scripts")])
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "lab")])
     running = subprocess.Popen([sys.executable, "-c", BENCHMARK, str(worker)], env={**os.environ, "PYTHONPATH": path})
     while len(there := list(worker.parent.glob("worker.py?*"))) < 2:
         assert running.poll() is None

@@ -16,7 +16,7 @@ def test_a_step_has_our_parameters_and_logs_a_metric(
     parts = prepare(Task(experiment, 1, str(tmp_path), overrides=facts(experiment.partition("_")[0])))
     module = stock.Lit(parts)
     logged: dict[str, Any] = {}
-    monkeypatch.setattr(module, "log_scaled", lambda name, value, **_: logged.update({name: value}))
+    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: value}))
     train = parts.data.examples["train"].take(torch.arange(4))
     batch = (parts.inputs(train.inputs), train.labels)
     loss = module.training_step(batch, 0)

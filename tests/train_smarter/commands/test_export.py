@@ -233,6 +233,7 @@ def test_a_run_is_exported_into_its_folder_and_the_largest_difference_is_said(
     assert f"written to {folder / 'export' / 'model.pt2'}" in out
 
 
+@pytest.mark.slow
 def test_a_text_model_carries_the_tokenizer_of_its_run(kept: Keep, act: Act, compose: Compose, tmp_path: Path) -> None:
     run = ("data=phrases", "data.max_length=5", "model=lstm", "model.hidden=4", "model.bidirectional=true")
     folder, target = kept(*run), tmp_path / "new, [1]" / "it's.onnx"

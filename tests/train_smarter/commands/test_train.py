@@ -118,6 +118,7 @@ def test_a_run_that_ends_before_its_first_validation_is_evaluated_as_it_is(
     assert 0 < results["test/accuracy"] < 1
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(compose: Compose, tmp_path: Path) -> None:
     found = []
     for number, seed in enumerate((7, 7, 8)):
@@ -127,6 +128,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(compose: C
     assert not all(torch.equal(found[0][name], found[2][name]) for name in found[0])
 
 
+@pytest.mark.slow
 def test_without_a_seed_each_run_has_one_of_its_own_and_notes_it(compose: Compose, tmp_path: Path) -> None:
     seeds = []
     for name in ("one", "two"):

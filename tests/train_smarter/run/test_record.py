@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from train_smarter.errors import UserError
@@ -433,7 +434,8 @@ def test_outside_of_a_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: p
     assert commit() == {"commit": None, "diff": None}
 
 
-def test_what_tells_runs_apart_is_flat() -> None:
+def test_what_tells_runs_apart_is_flat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
     cfg = OmegaConf.create(
         {
             "seed": 1,

@@ -31,6 +31,7 @@ def printed(program: str, **environment: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator is Linux's")
 def test_freed_memory_is_kept_for_the_next_step() -> None:
     (returned,) = printed(STEPS.format(prepared=False))
@@ -61,6 +62,7 @@ def test_a_missing_gpu_is_said_to_be_missing() -> None:
     assert done.stdout.split() in (["False", "''"], ["True", "None"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "frozen"), [("sys", True), ("train_smarter.config.build", False)])
 def test_what_a_run_is_built_of_is_loaded_without_a_search_for_garbage(before: str, frozen: bool) -> None:
     program = (
