@@ -133,7 +133,8 @@ def project_toml(text: str, old: str, new: str) -> str:
         rest = re.sub(rf"^{key} = .*$", f"{key} = {value}", rest, count=1, flags=re.M)
     text = head + section + rest
     text = re.sub(rf'"((?:src/)?){old}(?=["/])', rf'"\g<1>{new}', text)
-    text = re.sub(r', "lab"|"lab", ', "", text).replace(':lab"', '"')
+    text = re.sub(r', "lab"|"lab", ', "", text)
+    text = re.sub(r":lab(?=[:\"])", "", text)
     _verify(text, old, new)
     return text
 
