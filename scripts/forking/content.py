@@ -34,10 +34,11 @@ class Content:
     def __init__(self, template: Template, name: str, examples: Examples, kept: set[Choice]) -> None:
         self.template, self.name, self.examples, self.kept = template, name, examples, kept
         self.dropped = examples.dropped(kept)
+        self.engine_tests = False
         self.left_out: dict[str, str] = {}  # a test: the example that it needs
 
     def make(self, defaults: dict[str, str], *, engine_tests: bool) -> Files:
-        old = self.template.project
+        old, self.engine_tests = self.template.project, engine_tests
         files = {path: file for path, file in self.template.files.items() if self._belongs(path, engine_tests)}
         files = {rename_path(path, old, self.name): self._edited(path, file, defaults) for path, file in files.items()}
         files["README.md"] = File(pages.readme(self.name).encode())
@@ -79,7 +80,7 @@ class Content:
         if path == "LICENSE":
             return lambda text: pages.licence(text, new)
         if path == "pyproject.toml":
-            return lambda text: project_toml(text, old, new)
+            return lambda text: project_toml(text, old, new, engine_tests=self.engine_tests)
         if path.endswith(".py"):
             return lambda text: rename_python(text, old, new)
         if path.startswith("conf/"):
@@ -120,7 +121,7 @@ def unmeasured(path: str, text: str) -> str:
     return MEASURED.sub("Not measured yet.", header, count=1) + text[len(header) :]
 
 
-def project_toml(text: str, old: str, new: str) -> str:
+def project_toml(text: str, old: str, new: str, *, engine_tests: bool = False) -> str:
     """Edit pyproject.toml: name, entry point, wheel, and the folders that a fork does not have."""
     title = pages.title(new)
     head, section, rest = text.partition("[project]\n")
@@ -135,6 +136,8 @@ def project_toml(text: str, old: str, new: str) -> str:
     text = re.sub(rf'"((?:src/)?){old}(?=["/])', rf'"\g<1>{new}', text)
     text = re.sub(r', "lab"|"lab", ', "", text)
     text = re.sub(r":lab(?=[:\"])", "", text)
+    if not engine_tests:
+        text = re.sub(rf', "{ENGINE_TESTS}[^"]*"|:{ENGINE_TESTS}[^":]*(?=[:"])', "", text)
     _verify(text, old, new)
     return text
 
