@@ -53,9 +53,7 @@ def test_the_bare_program_composes_the_same_config(tmp_path: Path) -> None:
 
 def test_every_module_of_the_bare_imports_is_there() -> None:
     before, _, names = start.IMPORTS.rpartition("; import ")
-    assert before.endswith(
-        "block_tensorflow(); import_quickly()"
-    )  # as a run does
+    assert before.endswith("block_tensorflow(); import_quickly()")  # as a run does
     modules = names.split(", ")
     assert "train_smarter.commands.train" in modules
     assert all(name.replace(".", "").replace("_", "").isalnum() for name in modules)
