@@ -145,3 +145,8 @@ def test_no_function_is_over_sixty_lines() -> None:
                 length = node.end_lineno - node.lineno + 1
                 long += [f"{name}:{node.lineno} {node.name}: {length} lines"] if length > 60 else []
     assert not long
+
+
+def test_no_file_is_over_350_lines() -> None:
+    long = {name: len(module.read_text(encoding="utf8").splitlines()) for name, module in NAMES.items()}
+    assert not {name: lines for name, lines in long.items() if lines > 350}

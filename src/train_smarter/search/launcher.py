@@ -1,5 +1,6 @@
 """Launches each job of a multirun as a process of its own, started as a single run is."""
 
+import gc
 import os
 import platform
 import queue
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -235,3 +237,15 @@ def visible_gpus() -> list[str]:
         listed = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
         return [line.strip() for line in listed.splitlines() if line.strip().isdigit()]
     return []
+
+
+def release_memory(returned: JobReturn) -> None:
+    """Free the memory of a trial that ran in this process: a traceback holds the model and its gradients."""
+    error = returned._return_value
+    if isinstance(error, BaseException):
+        traceback.clear_frames(error.__traceback__)
+    returned._return_value = None
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -22,7 +22,7 @@ from hydra.errors import CompactHydraException
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from hydra.utils import execution_whitelist, instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from train_smarter import paths
@@ -32,9 +32,10 @@ from train_smarter.run.files import atomic_file
 from train_smarter.run.results import read_objective
 from train_smarter.run.signals import handle_signals
 from train_smarter.search import study
-from train_smarter.search.launcher import JobFailedError, JobKilledError, ProcessLauncher
+from train_smarter.search.launcher import JobFailedError, JobKilledError, ProcessLauncher, release_memory
 from train_smarter.search.progress import SearchProgress
 from train_smarter.search.sampler import ALLOWED_TARGETS, grid_points, is_grid, make_sampler
+from train_smarter.search.settings import check_count, default_to_processes, parse_directions
 from train_smarter.search.space import SearchSpace, parse_space
 from train_smarter.terminal import echo
 from train_smarter.trust import check_folder, check_trials, is_value_of
@@ -78,9 +79,9 @@ class OptunaSweeper(Sweeper):
         custom_search_space: str | None = None,
     ) -> None:
         self.sampler, self.pruner, self.storage, self.study_name = sampler, pruner, storage, study_name
-        self.directions = _parse_directions(direction)
-        self.n_trials, self.n_jobs = _check_count("n_trials", n_trials), _check_count("n_jobs", n_jobs)
-        self.max_failures, self.max_failure_rate = _check_count("max_failures", max_failures), max_failure_rate
+        self.directions = parse_directions(direction)
+        self.n_trials, self.n_jobs = check_count("n_trials", n_trials), check_count("n_jobs", n_jobs)
+        self.max_failures, self.max_failure_rate = check_count("max_failures", max_failures), max_failure_rate
         self.params: dict[str, Any] = {str(key): value for key, value in (params or {}).items()}
         self.custom_search_space = custom_search_space
         self.failed_in_a_row, self.failures = 0, 0  # here, since this process began
@@ -90,7 +91,7 @@ class OptunaSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.cfg, self.folder = config, Path(str(config.hydra.sweep.dir)).absolute()
         if self.n_jobs > 1 and str(config.hydra.launcher.get("_target_")).endswith("BasicLauncher"):
-            _default_to_processes(config)  # jobs of one process would take turns
+            default_to_processes(config)  # jobs of one process would take turns
         self.jobs = Plugins.instance().instantiate_launcher(
             config=config, hydra_context=hydra_context, task_function=task_function
         )
@@ -273,7 +274,7 @@ class OptunaSweeper(Sweeper):
             self.failed_in_a_row = 0
             self.study.report_result(trial, values)
             self.progress.print_trial(trial.number)
-        _release_memory(returned)
+        release_memory(returned)
         if (
             not self.sampler_is_frozen
         ):  # what the first trial imported stays: looking through it takes half a second each time
@@ -346,38 +347,3 @@ def _to_numbers(returned: Any) -> list[float]:
     if not all(map(math.isfinite, values)):
         raise FloatingPointError(f"the objective is {returned}")
     return values
-
-
-def _default_to_processes(config: DictConfig) -> None:
-    """What hydra/launcher=process does, in a config that has been composed."""
-    with read_write(config.hydra), open_dict(config.hydra):
-        config.hydra.launcher = OmegaConf.load(paths.CONF / "hydra" / "launcher" / "process.yaml")
-        config.hydra.runtime.choices["hydra/launcher"] = "process"
-        config.hydra.overrides.hydra.append("hydra/launcher=process")  # a job's config is composed with these
-
-
-def _parse_directions(given: Any) -> list[study.Direction]:
-    """One for each objective."""
-    known: dict[str, study.Direction] = {"minimize": "minimize", "maximize": "maximize"}
-    several = [str(one) for one in (given if isinstance(given, ListConfig | list) else [given])]
-    if wrong := [one for one in several if one not in known]:
-        raise UserError(f"hydra.sweeper.direction={wrong[0]}: give minimize or maximize")
-    return [known[one] for one in several]
-
-
-def _check_count(key: str, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UserError(f"hydra.sweeper.{key}={value}: give a whole number of at least 1")
-    return value
-
-
-def _release_memory(returned: JobReturn) -> None:
-    """Gives the memory of a trial back: a traceback holds the model and its gradients."""
-    error = returned._return_value
-    if isinstance(error, BaseException):
-        traceback.clear_frames(error.__traceback__)
-    returned._return_value = None
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()

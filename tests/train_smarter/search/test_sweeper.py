@@ -177,7 +177,7 @@ def test_trials_that_another_launcher_runs_together_fail_each_for_itself_if_it_b
         raise OSError("no more")
 
     monkeypatch.setattr(BasicLauncher, "launch", launch)
-    monkeypatch.setattr(sweeper, "_default_to_processes", lambda _: None)
+    monkeypatch.setattr(sweeper, "default_to_processes", lambda _: None)
     code, told = typed(*SEARCH, *FAST, *SPACE, "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2")
     assert code == 1, told
     assert [trial.user_attrs["error"].splitlines()[-1] for trial in trials(tmp_path)] == 2 * ["OSError: no more"]

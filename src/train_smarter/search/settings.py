@@ -1,0 +1,32 @@
+"""Settings of the sweeper: what is typed under `hydra.sweeper`."""
+
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+
+from train_smarter import paths
+from train_smarter.errors import UserError
+from train_smarter.search.study import Direction
+
+
+def default_to_processes(config: DictConfig) -> None:
+    """What hydra/launcher=process does, in a config that has been composed."""
+    with read_write(config.hydra), open_dict(config.hydra):
+        config.hydra.launcher = OmegaConf.load(paths.CONF / "hydra" / "launcher" / "process.yaml")
+        config.hydra.runtime.choices["hydra/launcher"] = "process"
+        config.hydra.overrides.hydra.append("hydra/launcher=process")  # a job's config is composed with these
+
+
+def parse_directions(given: Any) -> list[Direction]:
+    """One for each objective."""
+    known: dict[str, Direction] = {"minimize": "minimize", "maximize": "maximize"}
+    several = [str(one) for one in (given if isinstance(given, ListConfig | list) else [given])]
+    if wrong := [one for one in several if one not in known]:
+        raise UserError(f"hydra.sweeper.direction={wrong[0]}: give minimize or maximize")
+    return [known[one] for one in several]
+
+
+def check_count(key: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UserError(f"hydra.sweeper.{key}={value}: give a whole number of at least 1")
+    return value
