@@ -415,9 +415,9 @@ HEEDS = """
 from train_smarter.run.signals import handle_signals, exit_with_parent, signals_state
 exit_with_parent()
 with handle_signals():
-    signals_state.waits = True
+    signals_state.deferred = True
     note("waits")
-    while not signals_state.asked:
+    while not signals_state.received:
         time.sleep(0.01)
     time.sleep(0.5)
     note("saved")
@@ -485,7 +485,7 @@ def test_a_job_that_is_being_started_while_the_multirun_is_stopped_is_ended_too(
 
 def test_a_job_ends_by_itself_when_the_process_that_launched_it_was_killed(tmp_path: Path) -> None:
     own = "import os, time; from train_smarter.run.signals import exit_with_parent; "
-    job = own + "leash(); print(os.getpid(), flush=True); time.sleep(60)"
+    job = own + "exit_with_parent(); print(os.getpid(), flush=True); time.sleep(60)"
     parent = f"""
 import sys
 from pathlib import Path
