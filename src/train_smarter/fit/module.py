@@ -90,28 +90,26 @@ class Classifier(LightningModule):
 
     # ---- Lightning's hooks
 
-    def _evaluate(self, batch: Batch, metric: ConfusionMetric) -> Tensor:
-        inputs, labels = batch
-        logits: Tensor = self(inputs)
-        metric.append(self.loss(logits, labels), self.predict_classes(logits), labels)
-        return logits
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
+    def _step(self, batch: Batch, metric: ConfusionMetric) -> tuple[Tensor, Tensor]:
         inputs, labels = batch
         logits = self(inputs)
         loss = self.loss(logits, labels)
-        self.epoch_metrics["train"].append(loss, self.predict_classes(logits.detach()), labels)
+        metric.append(loss, self.predict_classes(logits.detach()), labels)
+        return loss, logits
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
+        loss, _ = self._step(batch, self.epoch_metrics["train"])
         # Only when Lightning hands it on: a log call costs as much as a small model's step.
         if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train/loss_step", loss, prog_bar=True, on_epoch=False)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
-        self._evaluate(batch, self.epoch_metrics["val"])
+        self._step(batch, self.epoch_metrics["val"])
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:  # noqa: ARG002
         """Returns the logits, (B, K) or (B, 1): callbacks receive them as `outputs`."""
-        return self._evaluate(batch, list(self.test_metrics.values())[dataloader_idx])
+        return self._step(batch, list(self.test_metrics.values())[dataloader_idx])[1]
 
     def on_train_start(self) -> None:
         self.epoch_metrics["train"] = self._new_metric()  # a run that goes on within an epoch skips that epoch's start
