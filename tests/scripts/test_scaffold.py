@@ -130,7 +130,7 @@ def test_an_experiment_names_the_default_data_and_model(run: Run, project: Path)
 
 
 @pytest.mark.parametrize(
-    ("name", "class_of"), [("my_fish", "MyFish"), ("examples", "ExamplesData"), ("exception", "ExceptionData")]
+    ("name", "class_of"), [("my_fish", "MyFish"), ("raw_dataset", "RawDatasetData"), ("exception", "ExceptionData")]
 )
 def test_a_class_is_named_after_its_file_unless_the_name_is_used(
     run: Run, project: Path, name: str, class_of: str

@@ -122,7 +122,7 @@ def test_speed_false_leaves_every_shortcut_out(compose: Compose) -> None:
 
 
 def test_a_run_without_dropout_has_the_same_results_bit_for_bit(compose: Compose, tmp_path: Path) -> None:
-    def results(speed: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    def results(speed: str) -> list[dict[str, Any]]:
         folder = tmp_path / speed
         short = ["model=mlp", "model.dropout=0", "trainer=cpu", "trainer.max_epochs=2", "trainer.gradient_clip_val=0.1"]
         run_train(compose(*short, f"speed={speed}", f"paths.run={folder}", "callbacks.progress=null"))
