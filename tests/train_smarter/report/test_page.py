@@ -211,6 +211,7 @@ def test_an_image_is_an_image_or_is_not_shown(ran: Make) -> None:
     assert "onerror" not in text
 
 
+@pytest.mark.slow
 def test_the_numbers_stand_for_classes_whose_names_are_not_known(ran: Make) -> None:
     for name, content in {"runs/a": None, "runs/b": {"names": ["cat"]}, "runs/c": "["}.items():
         assert "1 0.6667 1.0000 0.8000 2" in sections(run_page.run_page(ran(name, preprocess_json=content)))["classes"]
@@ -282,7 +283,7 @@ def test_what_a_stranger_wrote_is_shown_and_never_run(ran: Make) -> None:
     assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;\\u202e$_{" in text
 
 
-@pytest.mark.parametrize("classes", [100, 1000])
+@pytest.mark.parametrize("classes", [100, pytest.param(1000, marks=pytest.mark.slow)])
 def test_many_classes_and_large_images_stay_under_two_megabytes(ran: Make, classes: int) -> None:
     counts = np.random.default_rng(0).integers(0, 50, (classes, classes)).tolist()
     folder = ran(
