@@ -37,7 +37,7 @@ for note in (
     ".*callbacks used to create the checkpoint need to be provided.*",  # `evaluate` wants the weights alone
     ".*The dirpath has changed from.*",  # `ckpt_path` goes on in a folder of its own
     ".*Checkpoint directory .* exists and is not empty.*",  # a run goes on in its own
-    ".*your dataloader is not resumable.*",  # data/base.py leaves out what is done
+    ".*your dataloader is not resumable.*",  # data/loader.py skips the batches that are done
     ".*could not find the monitored key.*",  # no validation yet: `train` tells that no checkpoint was kept
     ".*isinstance.treespec, LeafSpec.*is deprecated.*",
     ".*`srun` command is available.*",  # a login node of a cluster: the run is one process all the same

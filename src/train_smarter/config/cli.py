@@ -28,7 +28,7 @@ from train_smarter.sanitize import escape_controls_in_lines
 
 COMMAND_LINE = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])  # before a past run's words are put in between
 
-# What Hydra itself may call in its own part of the config; what a run is built of stands in build.py.
+# What Hydra may instantiate in its own part of the config; trust/targets.py has the classes of a run.
 HYDRA_ALLOWED_TARGETS = (
     "train_smarter.run.run_dir.CreateRunDir",
     "train_smarter.sanitize.Formatter",

@@ -196,7 +196,7 @@ def why_unusable(model: LightningModule, outputs: Any, batch: Any) -> str:
     if not isinstance(model, Classifier):
         return f"{type(model).__name__} is not a Classifier"
     if not all(isinstance(tally, ConfusionMetric) for tally in model.test_metrics.values()):
-        return f"{type(model).__name__} does not count classes (model.metric.Tally)"
+        return f"{type(model).__name__} does not count classes with train_smarter.task.confusion_metric.ConfusionMetric"
     if not isinstance(batch, tuple | list) or len(batch) != 2 or not isinstance(labels := batch[1], Tensor):
         return "a batch is not (inputs, labels)"
     if labels.ndim != 1 or labels.is_floating_point():
