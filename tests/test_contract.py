@@ -128,13 +128,13 @@ def test_every_data_set_keeps_its_splits_apart_and_has_every_class_to_train_on(
     module.prepare_data()
     module.setup()
     classes = set(range(module.num_classes))
-    assert set(module.examples["train"].labels.tolist()) == classes
+    assert set(module.examples["train"].targets.tolist()) == classes
     for split in SPLITS:
         examples = module.examples[split]
-        assert examples.labels.dtype == torch.long
-        assert set(examples.labels.tolist()) <= classes
-        assert len(examples.inputs) == len(examples.labels) > 0
-    assert len(module.class_names) == module.num_classes
+        assert examples.targets.dtype == torch.long
+        assert set(examples.targets.tolist()) <= classes
+        assert len(examples.inputs) == len(examples.targets) > 0
+    assert len(module.names) == module.num_classes
     first = module.examples
     module.setup()
     assert module.examples is first, "setup is to find its work done"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from train_smarter.config.build import Components
 from train_smarter.data.examples import Batch, Examples, SplitName
-from train_smarter.fit.module import Classifier
+from train_smarter.fit.module import Model
 
 Splits = dict[SplitName, Examples]
 SEED = 7  # of what is drawn to plant a fault
@@ -59,7 +59,7 @@ def _thin(splits: Splits, classes: Mapping[int, int]) -> Splits:
     train = splits["train"]
     left = torch.ones(len(train), dtype=torch.bool)
     for label, count in classes.items():
-        left[torch.nonzero(train.labels == int(label)).flatten()[int(count) :]] = False
+        left[torch.nonzero(train.targets == int(label)).flatten()[int(count) :]] = False
     return splits | {"train": train.take(torch.nonzero(left).flatten())}
 
 
@@ -68,10 +68,10 @@ def _mislabel(splits: Splits, share: float) -> Splits:
     changed = dict(splits)
     for name in ("train", "val"):
         examples = splits[name]
-        classes = int(examples.labels.max()) + 1
-        drawn = torch.randint(classes, examples.labels.shape, generator=generator)
-        chosen = torch.rand(examples.labels.shape, generator=generator) < share
-        changed[name] = Examples(examples.inputs, torch.where(chosen, drawn, examples.labels))
+        classes = int(examples.targets.max()) + 1
+        drawn = torch.randint(classes, examples.targets.shape, generator=generator)
+        chosen = torch.rand(examples.targets.shape, generator=generator) < share
+        changed[name] = Examples(examples.inputs, torch.where(chosen, drawn, examples.targets))
     return changed
 
 
@@ -99,7 +99,7 @@ SHIFTS = {"invert": _invert, "noise": _noise, "channels": _channels, "unknown": 
 
 def _shift(splits: Splits, kind: str) -> Splits:
     val = splits["val"]
-    return splits | {"val": Examples(SHIFTS[kind](val.inputs), val.labels)}
+    return splits | {"val": Examples(SHIFTS[kind](val.inputs), val.targets)}
 
 
 EXAMPLES: dict[str, Any] = {
@@ -135,27 +135,27 @@ def _plant_in_batches(run: Components, pixel: float | None, wait: float) -> None
 # ---- the network
 
 
-def _activation(model: Classifier, name: str) -> None:
+def _activation(model: Model, name: str) -> None:
     for module in list(model.modules()):
         for key, child in module.named_children():
             if isinstance(child, nn.ReLU):
                 setattr(module, key, getattr(nn, name)())
 
 
-def _weights(model: Classifier, factor: float) -> None:
+def _weights(model: Model, factor: float) -> None:
     for parameter in model.parameters():
         if parameter.ndim > 1:
             parameter.mul_(factor)
 
 
-def _bias(model: Classifier, value: float) -> None:
+def _bias(model: Model, value: float) -> None:
     biases = [module.bias for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     for bias in biases[:-1]:
         if bias is not None:
             bias.fill_(value)
 
 
-def _nan_weight(model: Classifier, planted: bool) -> None:
+def _nan_weight(model: Model, planted: bool) -> None:
     if planted:
         next(p for p in model.parameters() if p.ndim > 1)[-1] = float("nan")
 

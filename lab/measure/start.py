@@ -111,7 +111,7 @@ def second_starts(*, repeats: int) -> dict[str, list[float]]:
             next(iter(data.train_dataloader()))
             ours = time.perf_counter() - began
             if not number:
-                torch.save({name: (e.inputs, e.labels) for name, e in data.examples.items()}, file)
+                torch.save({name: (e.inputs, e.targets) for name, e in data.examples.items()}, file)
             began = time.perf_counter()
             torch.load(file, weights_only=True)
             disk = time.perf_counter() - began

@@ -147,7 +147,7 @@ def array(tensor: Any) -> Array:
 def arrays(parts: Parts, split: SplitName) -> tuple[Array, Array]:
     """A split as Keras takes it: images (N, H, W, C), texts padded on the left."""
     examples = parts.data.examples[split]
-    inputs, labels = examples.inputs, examples.labels.numpy()
+    inputs, labels = examples.inputs, examples.targets.numpy()
     if parts.images:
         return np.ascontiguousarray(inputs.permute(0, 2, 3, 1).numpy()), labels
     padding = (inputs == 0).long()

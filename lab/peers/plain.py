@@ -21,13 +21,13 @@ class Photos(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, examples: Examples, transform: transforms.Compose) -> None:
         self.images = examples.inputs.permute(0, 2, 3, 1).contiguous().numpy()  # (N, H, W, C)
-        self.labels, self.transform = examples.labels.tolist(), transform
+        self.targets, self.transform = examples.targets.tolist(), transform
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(self.images[index]), self.labels[index]
+        return self.transform(self.images[index]), self.targets[index]
 
 
 def dataset(parts: Parts) -> Dataset:
@@ -35,7 +35,7 @@ def dataset(parts: Parts) -> Dataset:
     data = parts.data
     if not isinstance(data, ImageData):
         train = data.examples["train"]
-        return TensorDataset(train.inputs.long(), train.labels)
+        return TensorDataset(train.inputs.long(), train.targets)
     numbers = [transforms.ToTensor(), transforms.Normalize(data.mean, data.std)]
     if isinstance(data, MNIST):
         official = datasets.MNIST(parts.cfg.paths.data, train=True, transform=transforms.Compose(numbers))
@@ -49,7 +49,7 @@ def validation(parts: Parts) -> Dataset:
     """The validation split, without augmentation."""
     val = parts.data.examples["val"]
     if not isinstance(parts.data, ImageData):
-        return TensorDataset(val.inputs.long(), val.labels)
+        return TensorDataset(val.inputs.long(), val.targets)
     numbers = [transforms.ToTensor(), transforms.Normalize(parts.data.mean, parts.data.std)]
     return Photos(val, transforms.Compose([transforms.ToPILImage(), *numbers]))
 

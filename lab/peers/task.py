@@ -26,7 +26,7 @@ from train_smarter.paths import CONF
 if TYPE_CHECKING:
     from lightning import Trainer
 
-    from train_smarter.fit.module import Classifier
+    from train_smarter.fit.module import Model
 
 NOTHING = ("logger=none", "callbacks=none")
 
@@ -75,7 +75,7 @@ class Parts:
     task: Task
     cfg: DictConfig
     data: Data
-    model: Classifier
+    model: Model
 
     @property
     def images(self) -> bool:
@@ -83,7 +83,7 @@ class Parts:
 
     @property
     def binary(self) -> bool:
-        return self.model.num_logits == 1
+        return self.model.num_outputs == 1
 
     @property
     def parameters(self) -> int:
@@ -132,7 +132,7 @@ class Parts:
         with torch.inference_mode():
             for index in torch.arange(len(test)).split(512):
                 logits = network(self.inputs(test.inputs[index].to(device)))
-                hits += int((self.model.predict_classes(logits) == test.labels[index].to(device)).sum())
+                hits += int((self.model.predict_classes(logits) == test.targets[index].to(device)).sum())
         return hits / len(test)
 
 

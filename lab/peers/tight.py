@@ -27,8 +27,8 @@ class Loop:
     def __init__(self, parts: Parts) -> None:
         self.parts, cfg, device = parts, parts.cfg, parts.task.device
         train = parts.data.examples["train"]
-        self.inputs, self.labels = train.inputs.to(device), train.labels.to(device)
-        self.targets = self.labels.float() if parts.binary else self.labels
+        self.inputs, self.targets = train.inputs.to(device), train.targets.to(device)
+        self.targets = self.targets.float() if parts.binary else self.targets
         self.layout = torch.channels_last if switch(cfg, "channels_last") else torch.contiguous_format
         self.network = network_of(parts).to(device).to(memory_format=self.layout)
         self.trained = list(self.network.parameters())
@@ -49,7 +49,7 @@ class Loop:
         self.loss.zero_()
         self.hits.zero_()
         self.batches.set_epoch(number)
-        for index in self.batches.iter_on(self.labels.device):
+        for index in self.batches.iter_on(self.targets.device):
             self.train(index)
         self.count()
 

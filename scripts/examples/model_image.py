@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from train_smarter import NOT_HPARAMS, Classifier
+from train_smarter import Model
 
 
-class Placeholder(Classifier):
+class Placeholder(Model):
     """Two convolutions with ReLU, the mean over all pixels, a linear layer.
 
     Images (B, C, H, W), 2x2 pixels or more -> logits (B, K), or (B, 1) for two classes.
@@ -18,10 +18,9 @@ class Placeholder(Classifier):
         width: channels of the first convolution; the second has twice as many.
     """
 
-    def __init__(self, *, shape: Sequence[int], num_classes: int, width: int = 16, **classifier: Any) -> None:
-        super().__init__(num_classes=num_classes, **classifier)
-        self.save_hyperparameters(ignore=NOT_HPARAMS)  # plain numbers, strings and lists: a checkpoint stores them
-        # Your own layers go here; their arguments are keys in the YAML file. Loss and metrics come from Classifier.
+    def __init__(self, *, shape: Sequence[int], width: int = 16, **model: Any) -> None:
+        super().__init__(**model)
+        # Your own layers go here; their arguments are keys in the YAML file. Loss and metrics come from Model.
         self.features = nn.Sequential(
             nn.Conv2d(shape[0], width, 3, padding=1),  # (B, width, H, W)
             nn.ReLU(),
@@ -29,7 +28,7 @@ class Placeholder(Classifier):
             nn.Conv2d(width, 2 * width, 3, padding=1),
             nn.ReLU(),
         )
-        self.head = nn.Linear(2 * width, self.num_logits)
+        self.head = nn.Linear(2 * width, self.num_outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.features(images).mean((2, 3))  # (B, 2 * width)

@@ -4,10 +4,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from train_smarter import NOT_HPARAMS, Classifier
+from train_smarter import Model
 
 
-class Placeholder(Classifier):
+class Placeholder(Model):
     """Word embeddings, their mean over the text, a hidden layer with ReLU, a linear layer.
 
     Tokens (B, T), int64, 0 = padding -> logits (B, K), or (B, 1) for two classes.
@@ -17,12 +17,11 @@ class Placeholder(Classifier):
         width: features of a word and of the hidden layer.
     """
 
-    def __init__(self, *, vocab_size: int, num_classes: int, width: int = 32, **classifier: Any) -> None:
-        super().__init__(num_classes=num_classes, **classifier)
-        self.save_hyperparameters(ignore=NOT_HPARAMS)  # plain numbers, strings and lists: a checkpoint stores them
-        # Your own layers go here; their arguments are keys in the YAML file. Loss and metrics come from Classifier.
+    def __init__(self, *, vocab_size: int, width: int = 32, **model: Any) -> None:
+        super().__init__(**model)
+        # Your own layers go here; their arguments are keys in the YAML file. Loss and metrics come from Model.
         self.embedding = nn.Embedding(vocab_size, width, padding_idx=0)
-        self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, self.num_logits))
+        self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, self.num_outputs))
 
     def forward(self, tokens: Tensor) -> Tensor:
         lengths = (tokens != 0).sum(1, keepdim=True).clamp(min=1)  # (B, 1)

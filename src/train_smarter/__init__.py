@@ -1,6 +1,6 @@
 """Train Smarter: PyTorch Lightning trains, Hydra composes, Optuna searches, TensorBoard shows.
 
-A project imports the engine from here: `from train_smarter import Classifier, ImageData`. What this module exports is
+A project imports the engine from here: `from train_smarter import Model, ImageData`. What this module exports is
 what an update of the engine keeps stable; every other module may change. Importing it costs nothing: a name loads its
 module when it is first used.
 """
@@ -18,18 +18,19 @@ if TYPE_CHECKING:
     from train_smarter.data.image_data import ImageData
     from train_smarter.data.text_data import TextData
     from train_smarter.errors import UserError
-    from train_smarter.fit.module import NOT_HPARAMS, Classifier
+    from train_smarter.fit.module import Model
+    from train_smarter.task.base import Task
 
 __all__ = [
-    "NOT_HPARAMS",
     "Batch",
-    "Classifier",
     "Data",
     "Examples",
     "ImageData",
+    "Model",
     "RawDataset",
     "RawInput",
     "SplitName",
+    "Task",
     "TextData",
     "UserError",
     "data_dir",
@@ -40,15 +41,15 @@ __all__ = [
 
 # Where each name is defined.
 _MODULES = {
-    "NOT_HPARAMS": "fit.module",
     "Batch": "data.examples",
-    "Classifier": "fit.module",
+    "Model": "fit.module",
     "Data": "data.base",
     "Examples": "data.examples",
     "ImageData": "data.image_data",
     "RawInput": "data.examples",
     "RawDataset": "data.examples",
     "SplitName": "data.examples",
+    "Task": "task.base",
     "TextData": "data.text_data",
     "UserError": "errors",
     "data_dir": "data.base",
@@ -66,7 +67,7 @@ if not TYPE_CHECKING:  # or a type checker would take any name
         return value
 
 
-def load(run: str | Path = "last", *, checkpoint: str = "best") -> tuple[Classifier, Data]:
+def load(run: str | Path = "last", *, checkpoint: str = "best") -> tuple[Model, Data]:
     """Load a past run's model and data, for a notebook or a service.
 
     Args:

@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from train_smarter.metric_names import TABLE_METRICS
 from train_smarter.sanitize import escape_controls, escape_controls_in_lines
 
 
@@ -33,10 +32,16 @@ def _yaml(cfg: Any) -> Text:
 def results_table(results: Mapping[str, Any], splits: Sequence[str]) -> Table:
     """A row for each metric, a column for each split; results are keyed as `test/accuracy`."""
     table = Table("metric", *splits)
-    for name in TABLE_METRICS:
+    keys = [str(key).partition("/") for key in results]
+    for name in dict.fromkeys(name for split, mark, name in keys if mark and split in splits):
         values = [results.get(f"{split}/{name}") for split in splits]
-        table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in values))
+        table.add_row(name, *("-" if value is None else format_metric(value) for value in values))
     return table
+
+
+def format_metric(value: float) -> str:
+    """Four decimals, or five digits of a large number."""
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.5g}"
 
 
 def diagnosis_lines(findings: Sequence[Mapping[str, Any]], run: str) -> list[str]:

@@ -24,6 +24,7 @@ SAMPLE = Path(__file__).parent / "project"
 PROJECT_GROUPS = ("data", "model", "experiment", "search", "local")  # groups whose choices the sample does not share
 ENGINE_CHOICES = ("images", "none", "default")  # choices of these groups that belong to the engine
 TRAIN = {  # values of conf/train.yaml, which a project may have changed
+    "task": "classification",
     "data": "digits",
     "model": "cnn",
     "optimizer": "adam",
@@ -35,8 +36,6 @@ TRAIN = {  # values of conf/train.yaml, which a project may have changed
     "search": "none",
     "debug": "none",
     "seed": "1",
-    "monitor": "val/accuracy",
-    "mode": "max",
     "num_threads": "null",
 }
 

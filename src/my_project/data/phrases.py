@@ -47,8 +47,8 @@ class Phrases(TextData):
         possible = list(product(PATTERNS, NOUNS.split(), GOOD.split(), BAD.split()))
         chosen = np.random.default_rng(SEED).permutation(len(possible))[: self.pairs]
         train, val, test = np.split(chosen, [round(0.8 * len(chosen)), round(0.9 * len(chosen))])
-        splits = (self._write_phrases([possible[i] for i in piece]) for piece in (train, val, test))
-        return RawDataset(("negative", "positive"), *splits)
+        pieces = [self._write_phrases([possible[i] for i in piece]) for piece in (train, val, test)]
+        return RawDataset(("negative", "positive"), train=pieces[0], val=pieces[1], test=pieces[2])
 
     @staticmethod
     def _write_phrases(choices: list[tuple[str, str, str, str]]) -> Examples:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from my_project.model.lstm import left_align
-from train_smarter import NOT_HPARAMS, Classifier, Examples, UserError
+from train_smarter import Examples, Model, UserError
 
 # Two primes: neighbours' ids are spread over the rows of the pairs, whatever their number.
 FIRST_HASH, SECOND_HASH = 1_000_003, 7_919
@@ -15,7 +15,7 @@ BUCKET_WEIGHT = 0.04  # of a word's evidence, before training
 COUNTED_TOKENS = 500  # texts at a time
 
 
-class BagLSTM(Classifier):
+class BagLSTM(Model):
     """An LSTM over phrases in both directions, beside a bag of words and pairs of neighbours.
 
     Tokens (B, T), int64, 0 = padding -> logits (B, K), or (B, 1) for two classes. Padding, wherever it stands, does
@@ -46,7 +46,6 @@ class BagLSTM(Classifier):
         self,
         *,
         vocab_size: int,
-        num_classes: int,
         stride: int = 8,
         embedding_dim: int = 64,
         hidden: int = 64,
@@ -54,28 +53,27 @@ class BagLSTM(Classifier):
         word_dropout: float = 0.5,
         dropout: float = 0.5,
         lstm_weight: float = 0.3,
-        **classifier: Any,
+        **model: Any,
     ) -> None:
         if not 0 <= word_dropout < 1:
             raise UserError(f"model.word_dropout={word_dropout} is a share: from 0 to below 1")
         if stride < 1 or hash_buckets < 0:
             raise UserError(f"model.stride={stride} must be at least 1, model.hash_buckets={hash_buckets} at least 0")
-        super().__init__(num_classes=num_classes, **classifier)
-        self.save_hyperparameters(ignore=NOT_HPARAMS)
+        super().__init__(**model)
         self.vocab_size, self.hash_buckets, self.stride = vocab_size, hash_buckets, stride
         self.word_dropout, self.lstm_weight = word_dropout, lstm_weight
         self.dropout = nn.Dropout(dropout)
         self.bag = nn.Embedding(
-            vocab_size + hash_buckets, self.num_logits, padding_idx=0
+            vocab_size + hash_buckets, self.num_outputs, padding_idx=0
         )  # a weight of each word and pair
         nn.init.constant_(self.bag.weight, BUCKET_WEIGHT)
-        self.bias = nn.Parameter(torch.zeros(self.num_logits))
+        self.bias = nn.Parameter(torch.zeros(self.num_outputs))
         self.register_buffer("log_count_ratio", torch.zeros_like(self.bag.weight))
         self.phrases = nn.Embedding(vocab_size, embedding_dim, padding_idx=0)
         with torch.no_grad():
             self.phrases.weight *= 0.1  # a phrase is the sum of several
         self.forwards, self.backwards = nn.LSTM(embedding_dim, hidden), nn.LSTM(embedding_dim, hidden)
-        self.head = nn.Linear(4 * hidden, self.num_logits)
+        self.head = nn.Linear(4 * hidden, self.num_outputs)
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
@@ -91,9 +89,11 @@ class BagLSTM(Classifier):
 
         examples: tokens (N, T) of any integer type, 0 = padding on the right, and labels (N,).
         """
-        counts = torch.ones(self.num_classes, len(self.log_count_ratio))  # of texts that have it; 1: none is impossible
+        counts = torch.ones(
+            max(2, self.num_outputs), len(self.log_count_ratio)
+        )  # of texts that have it; 1: none is impossible
         for tokens, labels in zip(
-            examples.inputs.split(COUNTED_TOKENS), examples.labels.split(COUNTED_TOKENS), strict=True
+            examples.inputs.split(COUNTED_TOKENS), examples.targets.split(COUNTED_TOKENS), strict=True
         ):
             held = self._ngram_ids(tokens.long())
             for label, count in enumerate(counts):
@@ -102,7 +102,7 @@ class BagLSTM(Classifier):
         elsewhere = counts.sum(0) - counts
         ratio = (counts / counts.sum(1, keepdim=True)).log() - (elsewhere / elsewhere.sum(1, keepdim=True)).log()
         ratio[:, 0] = 0
-        self.log_count_ratio.copy_(ratio[-self.num_logits :].T)
+        self.log_count_ratio.copy_(ratio[-self.num_outputs :].T)
 
     def forward(self, tokens: Tensor) -> Tensor:
         tokens, lengths = left_align(tokens)

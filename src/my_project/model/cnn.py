@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train_smarter import NOT_HPARAMS, Classifier, UserError
+from train_smarter import Model, UserError
 
 
-class CNN(Classifier):
+class CNN(Model):
     """conv 3x3x32, max-pool 2, conv 3x3x64, max-pool 2, dense 128, dropout, dense to the classes; no padding.
 
     On 3x32x32 images and 10 classes: 315,722 parameters. Images (B, C, H, W) -> logits (B, K).
@@ -25,14 +25,12 @@ class CNN(Classifier):
         self,
         *,
         shape: Sequence[int],
-        num_classes: int,
         dropout: float = 0.2,
         batch_norm: bool = False,
         hidden: int = 128,
-        **classifier: Any,
+        **model: Any,
     ) -> None:
-        super().__init__(num_classes=num_classes, **classifier)
-        self.save_hyperparameters(ignore=NOT_HPARAMS)
+        super().__init__(**model)
         channels, height, width = shape
         rows, columns = ((side - 2) // 2 - 2 for side in (height, width))  # after conv, pool, conv
         if min(rows, columns) < 2:
@@ -46,7 +44,7 @@ class CNN(Classifier):
             nn.Linear(64 * (rows // 2) * (columns // 2), hidden),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(hidden, self.num_logits),  # (B, K)
+            nn.Linear(hidden, self.num_outputs),  # (B, K)
         )
 
     @staticmethod

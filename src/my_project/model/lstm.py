@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train_smarter import NOT_HPARAMS, Classifier, UserError
+from train_smarter import Model, UserError
 
 POOLINGS = ("last", "max", "mean")
 
 
-class LSTM(Classifier):
+class LSTM(Model):
     """Embedding, dropout, LSTM, pooling over time, dense 64 with ReLU, dropout, dense to the logits.
 
     Tokens (B, T), int64, 0 = padding -> logits (B, K), or (B, 1) for two classes. Padding, wherever it stands, does
@@ -31,7 +31,6 @@ class LSTM(Classifier):
         self,
         *,
         vocab_size: int,
-        num_classes: int,
         embedding_dim: int = 128,
         hidden: int = 128,
         num_layers: int = 1,
@@ -39,14 +38,13 @@ class LSTM(Classifier):
         pooling: str = "last",
         dropout: float = 0.2,
         fc_dim: int = 64,
-        **classifier: Any,
+        **model: Any,
     ) -> None:
         if pooling not in POOLINGS:
             raise UserError(f"model.pooling={pooling} is none of {', '.join(POOLINGS)}")
         if num_layers < 1:
             raise UserError(f"model.num_layers={num_layers}, but an LSTM has at least 1")
-        super().__init__(num_classes=num_classes, **classifier)
-        self.save_hyperparameters(ignore=NOT_HPARAMS)
+        super().__init__(**model)
         self.hidden, self.pooling, self.directions = hidden, pooling, 2 if bidirectional else 1
         self.embedding = nn.Embedding(vocab_size, embedding_dim, padding_idx=0)
         self.dropout = nn.Dropout(dropout)
@@ -60,7 +58,7 @@ class LSTM(Classifier):
             nn.Linear(hidden * self.directions, fc_dim),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(fc_dim, self.num_logits),  # (B, K)
+            nn.Linear(fc_dim, self.num_outputs),  # (B, K)
         )
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from train_smarter import NOT_HPARAMS, Classifier
+from train_smarter import Model
 
 
-class MLP(Classifier):
+class MLP(Model):
     """Dense layers with ReLU between them. On 28x28 pixels and 10 classes: 784-128-10, 101,770 parameters.
 
     Images (B, C, H, W) -> logits (B, K).
@@ -26,21 +26,19 @@ class MLP(Classifier):
         self,
         *,
         shape: Sequence[int],
-        num_classes: int,
         widths: Sequence[int] = (128,),
         dropout: float = 0.0,
         batch_norm: bool = False,
-        **classifier: Any,
+        **model: Any,
     ) -> None:
-        super().__init__(num_classes=num_classes, **classifier)
-        self.save_hyperparameters(ignore=NOT_HPARAMS)
+        super().__init__(**model)
         layers: list[nn.Module] = [nn.Flatten()]  # (B, D)
         for features, width in pairwise([math.prod(shape), *widths]):
             layers += [nn.Linear(features, width)]
             layers += [nn.BatchNorm1d(width)] if batch_norm else []
             layers += [nn.ReLU()]
             layers += [nn.Dropout(dropout)] if dropout else []
-        self.layers = nn.Sequential(*layers, nn.Linear([math.prod(shape), *widths][-1], self.num_logits))
+        self.layers = nn.Sequential(*layers, nn.Linear([math.prod(shape), *widths][-1], self.num_outputs))
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.layers(images)  # (B, K)

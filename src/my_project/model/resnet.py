@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from train_smarter import NOT_HPARAMS, Classifier, UserError
+from train_smarter import Model, UserError
 
 STAGES = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # depth -> blocks of each stage
 
 
-class ResNet(Classifier):
+class ResNet(Model):
     """ResNet whose first layers keep the resolution, for images of 28 to 96 pixels. Images (B, C, H, W) -> logits.
 
     torchvision's blocks behind one 3x3 convolution, without the 7x7 stride and the pool that are made for 224 pixels.
@@ -32,14 +32,12 @@ class ResNet(Classifier):
         self,
         *,
         shape: Sequence[int],
-        num_classes: int,
         depth: int = 18,
         width: int = 64,
         dropout: float = 0.0,
-        **classifier: Any,
+        **model: Any,
     ) -> None:
-        super().__init__(num_classes=num_classes, **classifier)
-        self.save_hyperparameters(ignore=NOT_HPARAMS)
+        super().__init__(**model)
         if depth not in STAGES:
             raise UserError(f"model.depth={depth}: a ResNet is built with {', '.join(map(str, STAGES))} layers")
         widths = [width, width, 2 * width, 4 * width, 8 * width]
@@ -52,7 +50,7 @@ class ResNet(Classifier):
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),  # (B, D)
             nn.Dropout(dropout),
-            nn.Linear(widths[-1], self.num_logits),  # (B, K)
+            nn.Linear(widths[-1], self.num_outputs),  # (B, K)
         )
         self.apply(_init_weights)
         if width % 8 == 0:  # the layout in which convolutions are fastest; oneDNN's 1x1 ones spoil memory at odd widths

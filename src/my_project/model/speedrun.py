@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train_smarter import NOT_HPARAMS, Batch, Classifier, UserError
+from train_smarter import Batch, Model, UserError
 
 KERNEL = 2  # pixels; side of the patches that are whitened
 BIAS_LR_FACTOR = 8  # a norm's bias counts eightfold, so under SGD it learns 8 * 8 = 64 times as fast
 
 
-class Speedrun(Classifier):
+class Speedrun(Model):
     """2x2 whitening, three groups of two 3x3 convolutions, max-pool, linear. Images (B, C, H, W) -> logits (B, K).
 
     The whitening is a convolution with fixed filters, computed from the first training batch; until then they are
@@ -33,14 +33,12 @@ class Speedrun(Classifier):
         self,
         *,
         shape: Sequence[int],
-        num_classes: int,
         widths: Sequence[int] = (64, 256, 256),
         flip_tta: bool = True,
         logit_scale: float = 0.11,
-        **classifier: Any,
+        **model: Any,
     ) -> None:
-        super().__init__(num_classes=num_classes, **classifier)
-        self.save_hyperparameters(ignore=NOT_HPARAMS)
+        super().__init__(**model)
         channels, height, width = shape
         smallest = 2 ** len(widths) + KERNEL - 1
         if min(height, width) < smallest:
@@ -60,7 +58,7 @@ class Speedrun(Classifier):
             part.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
         self.head = nn.Sequential(
             GlobalMaxPool(),  # (B, D)
-            nn.Linear(widths[-1], self.num_logits, bias=False),  # (B, K)
+            nn.Linear(widths[-1], self.num_outputs, bias=False),  # (B, K)
             Scale(logit_scale),
         )
 

@@ -8,9 +8,10 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from train_smarter.data.examples import Batch
-from train_smarter.fit.module import Classifier, why_unusable
+from train_smarter.fit.module import Model
 from train_smarter.run.files import write_json
 from train_smarter.run.tensorboard import warn_skipped
+from train_smarter.task.classification import Classification, why_unusable
 
 BINS = 15  # of equal width
 
@@ -41,15 +42,15 @@ class Calibration(Callback):
         batch_idx: int,  # noqa: ARG002
         dataloader_idx: int = 0,
     ) -> None:
-        self.unusable = self.unusable or why_unusable(pl_module, outputs, batch)
+        self.unusable = self.unusable or why_unusable(getattr(pl_module, "task", None), outputs, batch)
         if not self.unusable:
-            assert isinstance(pl_module, Classifier)
-            sure, guess = pl_module.probabilities(outputs.float()).max(1)  # (B,), (B,)
+            assert isinstance(pl_module.task, Classification)
+            sure, guess = pl_module.task.probabilities(outputs.float()).max(1)  # (B,), (B,)
             before = self.counts.get(dataloader_idx, 0)
             self.counts[dataloader_idx] = before + bin_confidences(sure, guess == batch[1])
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not isinstance(pl_module, Classifier):
+        if not isinstance(pl_module, Model):
             return
         nothing = torch.zeros(3, BINS, device=pl_module.device)  # a process may have no example of a small split
         own = torch.stack([self.counts.get(place, nothing) for place in range(len(pl_module.test_metrics))])

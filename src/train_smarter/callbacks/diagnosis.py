@@ -16,14 +16,14 @@ from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from train_smarter.data.base import Data
+from train_smarter.data.base import Data, class_counts
 from train_smarter.diagnosis.findings import Finding, make_limits
 from train_smarter.diagnosis.measurements import Evidence, Measurements, track_update_peak, validations_per_epoch
 from train_smarter.diagnosis.probes import layer_norms, layers_of, locate_nan, measure_shift, record_relu_activity
 from train_smarter.diagnosis.rules import diagnose, to_json
 from train_smarter.diagnosis.suggestions import suggest
 from train_smarter.errors import UserError
-from train_smarter.fit.module import Classifier
+from train_smarter.fit.module import Model
 from train_smarter.run import tensorboard
 from train_smarter.run.files import append_row, read_json, write_json
 from train_smarter.terminal import finding_line
@@ -106,16 +106,17 @@ class Diagnosis(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, Data):
-            self._inspect_data(data)
+            self._inspect_data(data, pl_module)
 
     @staticmethod
     def _early_stoppings(trainer: Trainer) -> list[EarlyStopping]:
         return [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]  # type: ignore[attr-defined]
 
-    def _inspect_data(self, data: Data) -> None:
+    def _inspect_data(self, data: Data, model: LightningModule) -> None:
         train, val = data.examples["train"], data.examples["val"]
-        self.facts.names = list(data.class_names)
-        self.facts.train_classes = train.labels.bincount(minlength=data.num_classes).tolist()
+        self.facts.names, self.facts.train_classes = list(data.names), class_counts(train.targets, data.num_classes)
+        if isinstance(model, Model):
+            self.facts.chance_loss = model.task.chance_loss(model.task.targets((train.inputs, train.targets)))
         self.facts.shift = measure_shift(train.inputs, val.inputs)
 
     # ---- a step
@@ -191,9 +192,9 @@ class Diagnosis(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._watching.close()
         self._since = None
-        if not trainer.sanity_checking and isinstance(pl_module, Classifier):
-            total = pl_module.epoch_metrics["val"].confusion_matrix
-            self.facts.confusion, self.facts.val_examples = total.tolist(), int(total.sum())
+        if not trainer.sanity_checking and isinstance(pl_module, Model):
+            self.facts.confusion = pl_module.epoch_metrics["val"].details().get("confusion", [])
+            self.facts.val_examples = sum(map(sum, self.facts.confusion))
         if self.stop and trainer.world_size > 1 and not trainer.sanity_checking:
             self._sync_findings(trainer)
 
@@ -245,13 +246,13 @@ class Diagnosis(Callback):
         self._write(trainer)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not isinstance(pl_module, Classifier) or not (self.facts.training_done or self._load_earlier()):
+        if not isinstance(pl_module, Model) or not (self.facts.training_done or self._load_earlier()):
             return
         tested = {split: tally for split, tally in pl_module.test_metrics.items() if split in ("train", "val")}
-        metrics = {f"{s}/{name}": value for s, tally in tested.items() for name, value in tally.compute().items()}
+        metrics = {f"{s}/{name}": value for s, tally in tested.items() for name, value in tally.scores().items()}
         self.facts.clean = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        if "val" in tested and hasattr(tested["val"], "confusion_matrix"):
-            self.facts.confusion = tested["val"].confusion_matrix.tolist()
+        if "val" in tested:
+            self.facts.confusion = tested["val"].details().get("confusion", [])
         self._diagnose(trainer)
         self._write(trainer)
 

@@ -9,8 +9,9 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from train_smarter.metric_names import METRICS
+from train_smarter.metric_names import monitor_names
 from train_smarter.run.files import append_row, write_json
+from train_smarter.task.base import Task
 from train_smarter.trust import rebase_names
 
 
@@ -120,7 +121,12 @@ class EpochLogger(Callback):
         if not trainer.is_global_zero:
             return
         row = {"epoch": epoch, "step": trainer.global_step, "seconds": self.seconds[-1]}
-        append_row(self.folder / "metrics.csv", row | dict.fromkeys(METRICS) | self._scores(trainer))
+        append_row(self.folder / "metrics.csv", row | self._columns(trainer) | self._scores(trainer))
+
+    def _columns(self, trainer: Trainer) -> dict[str, None]:
+        """The same in every row, also of an epoch without a validation."""
+        task = getattr(trainer.lightning_module, "task", None)
+        return dict.fromkeys(monitor_names({"loss": "min", **task.metrics})) if isinstance(task, Task) else {}
 
     def _scores(self, trainer: Trainer) -> dict[str, float]:
         """Those of this epoch: not of a single step, nor of an earlier validation, which Lightning keeps as well."""

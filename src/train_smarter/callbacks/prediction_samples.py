@@ -10,7 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from train_smarter.data.examples import Batch
-from train_smarter.fit.module import Classifier, why_unusable
+from train_smarter.fit.module import Model
 from train_smarter.report.figures import (
     Sample,
     confusion_figure,
@@ -23,6 +23,7 @@ from train_smarter.report.figures import (
 from train_smarter.run import tensorboard
 from train_smarter.run.files import write_json
 from train_smarter.run.tensorboard import warn_skipped
+from train_smarter.task.classification import Classification, why_unusable
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -62,17 +63,19 @@ class PredictionSamples(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Every process keeps samples of its own share."""
-        self.unusable = self.unusable or why_unusable(pl_module, outputs, batch)
+        self.unusable = self.unusable or why_unusable(getattr(pl_module, "task", None), outputs, batch)
         if not self._is_enabled(trainer) or self.unusable:
             return
-        assert isinstance(pl_module, Classifier)
+        assert isinstance(pl_module, Model)
+        assert isinstance(pl_module.task, Classification)
         if dataloader_idx == len(pl_module.test_metrics) - 1:
             inputs, labels = batch
-            predicted, probabilities = pl_module.predict_classes(outputs), pl_module.probabilities(outputs.float())
+            task = pl_module.task
+            predicted, probabilities = task.predict_classes(outputs), task.probabilities(outputs.float())
             self.top_k.add(inputs, labels, predicted, probabilities, batch_idx=batch_idx, rank=trainer.global_rank)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self._is_enabled(trainer) or not isinstance(pl_module, Classifier):
+        if not self._is_enabled(trainer) or not isinstance(pl_module, Model):
             return
         samples = self.top_k.select(_gather_samples(trainer, self.top_k.samples))
         if self.unusable:
@@ -80,14 +83,16 @@ class PredictionSamples(Callback):
                 warn_skipped(self, self.unusable)
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
-        names = list(getattr(data, "class_names", None) or map(str, range(pl_module.num_classes)))
+        task = pl_module.task
+        assert isinstance(task, Classification)
+        names = list(getattr(data, "names", None) or map(str, range(task.num_classes)))
         if self.folder is not None and trainer.is_global_zero:
             split = list(pl_module.test_metrics)[-1]
             content = [{"split": split, **sample_entry(sample, names, data)} for sample in samples]
             write_json(self.folder / "examples.json", content)
         for writer in tensorboard.tensorboard_writers(trainer):
-            for split, tally in pl_module.test_metrics.items():
-                picture = pixels(confusion_figure(tally.confusion_matrix, names, title=split))
+            for split, metric in pl_module.test_metrics.items():
+                picture = pixels(confusion_figure(torch.tensor(metric.details()["confusion"]), names, title=split))
                 writer.add_image(f"confusion/{split}", picture, trainer.global_step, dataformats="HWC")
             if samples:
                 tag = f"predictions/{list(pl_module.test_metrics)[-1]}"

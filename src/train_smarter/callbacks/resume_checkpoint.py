@@ -7,7 +7,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-from train_smarter.fit.module import Classifier
+from train_smarter.fit.module import Model
 from train_smarter.run.random_state import random_state, restore_random_state
 from train_smarter.run.signals import TerminatedBySignal, signals_state
 from train_smarter.run.tensorboard import all_gather
@@ -104,7 +104,7 @@ class ResumeCheckpoint(Callback):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         own: dict[str, Any] = {"random": random_state(trainer.strategy.root_device), "running": None}
-        if batch is not None and isinstance(pl_module, Classifier):
+        if batch is not None and isinstance(pl_module, Model):
             own["running"] = pl_module.epoch_metrics["train"].buffered_state()
         self._is_writing = {"batch": batch or 0, "over": batch is None, "processes": all_gather(trainer, own)}
         part = self.file.with_name("last.ckpt.part")
@@ -138,7 +138,7 @@ class ResumeCheckpoint(Callback):
     def _restore(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self._saved_state is not None
         restore_random_state(self._saved_state["random"], trainer.strategy.root_device)
-        if self._saved_state["running"] is not None and isinstance(pl_module, Classifier):
+        if self._saved_state["running"] is not None and isinstance(pl_module, Model):
             pl_module.epoch_metrics["train"].load_buffered_state(self._saved_state["running"])
         trainer.fit_loop.restarting = False  # Lightning would leave a plateau's schedule out this epoch
         self._saved_state = None

@@ -40,29 +40,32 @@ def run_evaluate(cfg: DictConfig) -> None:
     startup.configure_process(cfg.get("num_threads"), speed=cfg.get("speed", True))  # what older runs recorded has none
     run = build(cfg)
     step = load_weights(run.data, run.model, folder, checkpoint)
-    results = evaluate(run, cfg.splits)
+    metrics, details = evaluate(run, cfg.splits)
     if run.trainer.is_global_zero:
         target = folder / "evaluate" / "results.json"
-        files.write_json(target, {"checkpoint": str(checkpoint), **results})
-        write_scalars(folder / "evaluate", results, step=step)
-        echo(f"{checkpoint}", results_table(results, cfg.splits), f"written to {target}")
+        files.write_json(target, {"checkpoint": str(checkpoint), **metrics, **details})
+        write_scalars(folder / "evaluate", metrics, step=step)
+        echo(f"{checkpoint}", results_table(metrics, cfg.splits), f"written to {target}")
 
 
-def evaluate(run: Components, splits: Sequence[SplitName], *, ckpt_path: str | None = None) -> dict[str, Any]:
+def evaluate(
+    run: Components, splits: Sequence[SplitName], *, ckpt_path: str | None = None
+) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
     """Clean metrics of each split: no augmentation, no dropout.
 
     Returns:
-        `test/accuracy` and the like for each split, and `confusion`: rows of the (K, K) counts by split, if there are
-        any.
+        `test/accuracy` and the like for each split; and what the task keeps beside numbers, by kind and split, for
+        example {"confusion": {"test": [[...], ...]}}.
     """
     run.data.splits = tuple(splits)
     run.trainer.test(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True, verbose=False)
-    tested = run.model.test_metrics
-    metrics = {f"{split}/{name}": value for split, tally in tested.items() for name, value in tally.scores().items()}
-    counted = {
-        split: tally.confusion_matrix.tolist() for split, tally in tested.items() if hasattr(tally, "confusion_matrix")
-    }
-    return {**metrics, **({"confusion": counted} if counted else {})}
+    metrics: dict[str, float] = {}
+    details: dict[str, dict[str, Any]] = {}
+    for split, metric in run.model.test_metrics.items():
+        metrics |= {f"{split}/{name}": value for name, value in metric.scores().items()}
+        for kind, content in metric.details().items():
+            details.setdefault(kind, {})[split] = content
+    return metrics, details
 
 
 if __name__ == "__main__":

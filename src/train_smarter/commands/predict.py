@@ -80,9 +80,7 @@ def run_predict(cfg: DictConfig) -> None:
     log.info("%s on %s", checkpoint, device)
     began = time.perf_counter()
     with open_output(output) as file:
-        names = (
-            data.class_names if output else [escape_controls(name) for name in data.class_names]
-        )  # a terminal may read it
+        names = data.names if output else [escape_controls(name) for name in data.names]  # a terminal may read it
         done = write(file, form, predict(data, model, batches, device=device, names=names), names, quiet=output is None)
         if not done:
             raise UserError(empty_input_message(own.input, batches))

@@ -174,9 +174,7 @@ def fit(
         parameters=sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad),
     )
     if test:
-        evaluated = evaluate(run, ("train", "val", "test"), ckpt_path=ckpt_path)
-        results.confusion = evaluated.pop("confusion", {})
-        results.metrics = evaluated
+        results.metrics, results.details = evaluate(run, ("train", "val", "test"), ckpt_path=ckpt_path)
     return results
 
 
@@ -185,9 +183,8 @@ def _write_results(run: Components, results: Results, folder: Path, hparams: dic
     from train_smarter.run import tensorboard
 
     files.write_json(folder / "results.json", results.to_json())
-    shown = {name: results.metrics.get(name) for name in ("test/accuracy", "test/f1")}
-    shown = {results.monitor: results.best_value} | shown
-    metrics = {name: value for name, value in shown.items() if value is not None}
+    shown = {name: value for name, value in results.metrics.items() if name.startswith("test/")}
+    metrics = ({} if results.best_value is None else {results.monitor: results.best_value}) | shown
     tensorboard.log_hparams(run.trainer, choices=hparams, metrics=metrics)
     if run_trial.current_trial() is not None:
         return

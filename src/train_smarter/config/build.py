@@ -1,7 +1,6 @@
 """From a config to objects: the only place that instantiates."""
 
 import logging
-import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import execution_whitelist, instantiate
 from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
@@ -20,9 +18,9 @@ import train_smarter.config.resolvers  # noqa: F401 (a config is resolved here)
 from train_smarter import paths
 from train_smarter.data.base import Data
 from train_smarter.errors import UserError, first_paragraph, root_cause
-from train_smarter.fit.module import Classifier
+from train_smarter.fit.module import Model
 from train_smarter.speed.step import NoOpProfiler, accelerate
-from train_smarter.trust import check_targets
+from train_smarter.trust.build_object import build_object
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +48,7 @@ class Components:
     """What a run is made of."""
 
     data: Data
-    model: Classifier
+    model: Model
     trainer: Trainer
 
 
@@ -73,10 +71,10 @@ def build_data(cfg: DictConfig) -> Data:
     return data
 
 
-def build_model(cfg: DictConfig) -> Classifier:
+def build_model(cfg: DictConfig) -> Model:
     model = _instantiate_node(cfg, "model")
-    if not isinstance(model, Classifier):
-        kind = f"{Classifier.__module__}.{Classifier.__qualname__}"
+    if not isinstance(model, Model):
+        kind = f"{Model.__module__}.{Model.__qualname__}"
         raise UserError(f"model._target_={cfg.model._target_} is not a subclass of {kind}")
     return model
 
@@ -130,9 +128,11 @@ def _instantiate_node(cfg: DictConfig, key: str, **given: Any) -> Any:
         node = node[name]
     # Hydra would copy the whole config of a node for each part, a dozen times a run.
     part = OmegaConf.to_container(node, resolve=True)
-    allowed = execution_whitelist(check_targets(part, key), reset=True)
+    assert isinstance(part, dict)
+    # A model gets the plain config of its task, which its checkpoints keep: an object could not be loaded safely.
+    plain = {"task": part.pop("task")} if key == "model" and "task" in part else None
     try:
-        return instantiate(_escape_interpolations(part), _convert_="all", _execution_whitelist_=allowed, **given)
+        return build_object(part, key, plain=plain, **given)
     except Exception as error:
         cause = root_cause(error)
         if isinstance(cause, UserError):
@@ -143,12 +143,3 @@ def _instantiate_node(cfg: DictConfig, key: str, **given: Any) -> Any:
             raise  # a fault in the project's own code deserves its traceback
         hint = "; trainer=auto takes what this machine has" if isinstance(cause, MisconfigurationException) else ""
         raise UserError(f"{key}: {first_paragraph(cause)} (in {node.get('_target_')}){hint}") from error
-
-
-def _escape_interpolations(node: Any) -> Any:
-    """A resolved config in which text that looks like an interpolation is text: Hydra resolves a config once more."""
-    if isinstance(node, dict):
-        return {key: _escape_interpolations(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_escape_interpolations(value) for value in node]
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", node) if isinstance(node, str) else node

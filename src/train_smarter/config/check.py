@@ -16,7 +16,7 @@ from omegaconf.errors import (
 )
 
 from train_smarter.errors import UserError, did_you_mean
-from train_smarter.metric_names import METRICS, OBJECTIVES, mode_of
+from train_smarter.metric_names import RUN_VALUES, mode_of, monitor_names, task_metrics
 from train_smarter.run.trial import current_trial
 
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
@@ -67,7 +67,7 @@ RULES: dict[str, Rule] = {
     "data.max_length": POSITIVE_INT,
     "data.vocab_size": (lambda v: _is_int(v) and v >= 3, "a whole number of at least 3"),
     "model.dropout": FRACTION_FROM_0,
-    "model.label_smoothing": FRACTION_FROM_0,
+    "task.label_smoothing": FRACTION_FROM_0,
     "model.hidden": POSITIVE_INT,
     "model.lstm_weight": NON_NEGATIVE_INT,
     "model.batch_norm": BOOL,
@@ -163,21 +163,24 @@ def _check_ranges(cfg: DictConfig) -> Iterator[str]:
 
 
 def _check_monitor(cfg: DictConfig) -> Iterator[str]:
-    if cfg.get("monitor") not in METRICS:
-        hint = did_you_mean(str(cfg.get("monitor")), METRICS)
-        yield f"monitor={cfg.get('monitor')!r}: give one of {', '.join(METRICS)}{hint}"
-    elif cfg.get("mode") == ("max" if cfg.monitor.endswith("loss") else "min"):
-        yield f"mode={cfg.mode} with monitor={cfg.monitor} would keep the worst: type mode={mode_of(cfg.monitor)}"
-    elif cfg.monitor.startswith("val/") and OmegaConf.select(cfg, "trainer.limit_val_batches") == 0:
-        yield f"monitor={cfg.monitor} is not measured with trainer.limit_val_batches=0: type monitor=train/accuracy"
+    metrics = task_metrics(cfg)
+    known, monitor = monitor_names(metrics), str(cfg.get("monitor"))
+    if not cfg.get("task"):  # a LightningModule that logs what it likes
+        return
+    if monitor not in known:
+        yield f"monitor={cfg.get('monitor')!r}: give one of {', '.join(known)}{did_you_mean(monitor, known)}"
+    elif cfg.get("mode") in ("min", "max") and cfg.mode != mode_of(monitor, metrics):
+        yield f"mode={cfg.mode} with monitor={monitor} would keep the worst: type mode={mode_of(monitor, metrics)}"
+    elif monitor.startswith("val/") and OmegaConf.select(cfg, "trainer.limit_val_batches") == 0:
+        train = monitor.replace("val/", "train/", 1)
+        yield f"monitor={monitor} is not measured with trainer.limit_val_batches=0: type monitor={train}"
 
 
 def _check_objective(cfg: DictConfig) -> Iterator[str]:
-    wanted = cfg.get("optimized_metric", cfg.get("monitor"))
-    for name in wanted if isinstance(wanted, ListConfig) else [wanted]:
-        if name not in OBJECTIVES:
-            hint = did_you_mean(str(name), OBJECTIVES)
-            yield f"optimized_metric={name}: give one or more of {', '.join(OBJECTIVES)}{hint}"
+    wanted, known = cfg.get("optimized_metric", cfg.get("monitor")), [*monitor_names(task_metrics(cfg)), *RUN_VALUES]
+    for name in (wanted if isinstance(wanted, ListConfig) else [wanted]) if cfg.get("task") else []:
+        if name not in known:
+            yield f"optimized_metric={name}: give one or more of {', '.join(known)}{did_you_mean(str(name), known)}"
 
 
 def _check_run(cfg: DictConfig) -> Iterator[str]:

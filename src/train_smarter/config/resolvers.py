@@ -1,8 +1,11 @@
 """Registers the resolvers that conf/ uses: to be imported by whatever resolves a config. Imports nothing heavy."""
 
+from typing import Any
+
 from omegaconf import OmegaConf
 
 from train_smarter import paths
+from train_smarter.metric_names import headline, mode_of, task_metrics
 
 
 def _count_classes(folder: str) -> int:
@@ -15,3 +18,12 @@ OmegaConf.register_resolver("project_root", lambda: str(paths.ROOT), replace=Tru
 OmegaConf.register_resolver("count_classes", _count_classes, replace=True)
 # A fused optimizer takes 16-mixed's loss scaling off by itself, after the moment at which gradients are clipped.
 OmegaConf.register_resolver("fused", lambda precision: precision != "16-mixed", replace=True)
+# The task declares its metrics. Without a task, a run of a plain LightningModule watches what it logs.
+OmegaConf.register_resolver("headline", lambda *, _root_: headline(task_metrics(_root_)), replace=True)
+
+
+def _metric_mode(monitor: Any, *, _root_: Any) -> str:
+    return mode_of(str(monitor), task_metrics(_root_))
+
+
+OmegaConf.register_resolver("metric_mode", _metric_mode, replace=True)

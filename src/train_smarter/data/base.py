@@ -7,16 +7,19 @@ fit; a batch is one indexed copy. Order and random numbers of an epoch depend on
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils._pytree import tree_map
 
-from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName
+from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName, first_tensor, move
 from train_smarter.data.loader import Loader, ShardedBatchSampler
 from train_smarter.data.reuse import ReadCache, copy_containers, equal_settings
-from train_smarter.data.split import stratified_split
+from train_smarter.data.split import group_split, random_split, stratified_split
 from train_smarter.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -26,10 +29,12 @@ class Data(LightningDataModule):
     """A data set: read, split, batched, on the device. Subclasses implement `read`, and `download` where there is one.
 
     Args:
-        num_classes: K, held against the real labels in `setup`.
+        num_classes: K classes or labels, held against the real names in `setup`; None: the data have none.
+        num_targets: D numbers an example, for a regression; None: the data have none.
         batch_size: examples per step and process.
         eval_batch_size: examples per step and process where no gradients are kept.
-        val_fraction: share of train that becomes validation, stratified, where there is no official validation split.
+        val_fraction: share of train that becomes validation, stratified by class, where there is no official validation
+            split.
         test_fraction: the same for test, cut before validation; a share of everything.
         folds, fold: with `fold` f set, validation is the f-th of `folds` disjoint stratified pieces of train.
         split_seed: fixes the splits; independent of the training seed.
@@ -63,7 +68,8 @@ class Data(LightningDataModule):
     def __init__(
         self,
         *,
-        num_classes: int,
+        num_classes: int | None = None,
+        num_targets: int | None = None,
         batch_size: int = 64,
         eval_batch_size: int = 128,
         val_fraction: float = 0.1,
@@ -78,10 +84,11 @@ class Data(LightningDataModule):
     ) -> None:
         super().__init__()
         self.may_download = download
-        self.num_classes, self.batch_size, self.eval_batch_size = num_classes, batch_size, eval_batch_size
+        self.num_classes, self.num_targets = num_classes, num_targets
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_fraction, self.test_fraction, self.folds, self.fold = val_fraction, test_fraction, folds, fold
         self.split_seed, self.seed, self.shuffle, self.on_device = split_seed, seed, shuffle, on_device
-        self.class_names: list[str] = []
+        self.names: list[str] = []  # of classes, labels or target columns
         self.examples: dict[SplitName, Examples] = {}
         self._placed: dict[tuple[SplitName, torch.device], Examples] = {}
 
@@ -91,7 +98,7 @@ class Data(LightningDataModule):
         """Fetches what is missing; runs once per machine."""
 
     def read(self) -> RawDataset:
-        """The raw examples and class names, in a fixed order."""
+        """The raw examples and their names, in a fixed order."""
         raise NotImplementedError
 
     def encode(self, splits: dict[SplitName, Examples]) -> dict[SplitName, Examples]:
@@ -100,11 +107,11 @@ class Data(LightningDataModule):
 
     def preprocess(self) -> dict[str, Any]:
         """All that a later `evaluate` or `predict` needs to treat new input alike, as JSON values."""
-        return {"names": self.class_names}
+        return {"names": self.names}
 
     def load_preprocess(self, preprocess: dict[str, Any]) -> None:
         """Takes over what a past run's `preprocess` returned, before `setup`; what is read then has to fit it."""
-        self.class_names = list(preprocess["names"])
+        self.names = list(preprocess["names"])
 
     # ---- a user's own input, treated like the examples
 
@@ -125,10 +132,9 @@ class Data(LightningDataModule):
         raise NotImplementedError
 
     def collate(self, contents: Sequence[Any]) -> Batch:
-        """What was read, as a batch of examples without labels (they are 0); after `load_preprocess` or `setup`."""
-        read: Any = list(contents) if isinstance(contents[0], str) else torch.stack(list(contents))
-        examples = self.encode({"test": Examples(read, torch.zeros(len(contents), dtype=torch.long))})["test"]
-        return examples.inputs, examples.labels
+        """What was read, as a batch without targets; after `load_preprocess` or `setup`."""
+        read: Any = list(contents) if isinstance(contents[0], str) else stack(contents)
+        return self.encode({"test": Examples(read)})["test"].inputs, None
 
     # ---- Lightning's hooks
 
@@ -144,7 +150,7 @@ class Data(LightningDataModule):
             self._load_or_reuse()
         else:
             self.load()
-        self._validate_labels()
+        self._validate()
         self.log_summary()
 
     def _load_or_reuse(self) -> None:
@@ -163,7 +169,7 @@ class Data(LightningDataModule):
         return {name: copy_containers(value) for name, value in vars(self).items() if name not in self.NOT_READ_KEYS}
 
     def load(self) -> None:
-        """Fills `class_names` and `examples`."""
+        """Fills `names` and `examples`."""
         try:
             source = self.read()
         except UserError as error:
@@ -173,39 +179,36 @@ class Data(LightningDataModule):
                 f"{error}\nNothing is downloaded to a folder that only the run's config names: to allow it, type "
                 "paths.data=... or data.dir=... yourself"
             ) from error
-        self.set_class_names(source.names)
+        self.set_names(source.names)
         self.examples = self.encode(self.split(source))
 
-    def set_class_names(self, names: Sequence[str]) -> None:
-        """The classes that were read, which have to be those of the run that is gone back to."""
-        if self.class_names and self.class_names != list(names):
+    def set_names(self, names: Sequence[str]) -> None:
+        """The names that were read, which have to be those of the run that is gone back to."""
+        if self.names and self.names != list(names):
             raise UserError(
-                f"{type(self).__name__} has the classes {list(names)}, but the run was trained on {self.class_names}: "
+                f"{type(self).__name__} has the classes {list(names)}, but the run was trained on {self.names}: "
                 "give data with the same classes, in the same order"
             )
-        self.class_names = list(names)
+        self.names = list(names)
 
     def log_summary(self) -> None:
-        """Tells the log what there is."""
+        """Log what each split holds."""
         for name, examples in self.examples.items():
-            counts = examples.labels.bincount(minlength=self.num_classes).tolist()
-            log.info(
-                "%s: %d examples, per class %s", name, len(examples), dict(zip(self.class_names, counts, strict=True))
-            )
+            classes = class_counts(examples.targets, self.num_classes)
+            told = f", per class {dict(zip(self.names, classes, strict=True))}" if classes else ""
+            log.info("%s: %d examples%s", name, len(examples), told)
 
     def split(self, source: RawDataset) -> dict[SplitName, Examples]:
         """Train, validation and test; official splits are left as they are."""
-        train, val, test = source.train, source.val, source.test
+        rest = _Rest(source.train, source.strata, source.groups)
+        val, test = source.val, source.test
         if test is None:
-            rest, piece = stratified_split(train.labels, self.test_fraction, seed=self.split_seed)
-            train, test = train.take(rest), train.take(piece)
+            test, rest = rest.cut(self.test_fraction, seed=self.split_seed)
         if self.fold is not None:
-            rest, piece = stratified_split(train.labels, 1 / self.folds, seed=self.split_seed + 1, fold=self.fold)
-            train, val = train.take(rest), train.take(piece)
+            val, rest = rest.cut(1 / self.folds, seed=self.split_seed + 1, fold=self.fold)
         elif val is None:
-            rest, piece = stratified_split(train.labels, self.val_fraction, seed=self.split_seed + 1)
-            train, val = train.take(rest), train.take(piece)
-        return {"train": train, "val": val, "test": test}
+            val, rest = rest.cut(self.val_fraction, seed=self.split_seed + 1)
+        return {"train": rest.examples, "val": val, "test": test}
 
     def train_dataloader(self) -> Loader:
         loader = self.loader("train", training=True)
@@ -234,7 +237,7 @@ class Data(LightningDataModule):
         )
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         examples = self.examples_on(device, name)
-        return Loader(examples, sampler, pin=device.type == "cuda" and examples.labels.device != device)
+        return Loader(examples, sampler, pin=device.type == "cuda" and first_tensor(examples.inputs).device != device)
 
     def examples_on(self, device: torch.device, name: SplitName) -> Examples:
         """The examples of a split where batches are cut from them: on the model's device, or on the CPU."""
@@ -252,20 +255,58 @@ class Data(LightningDataModule):
         return bool(self.on_device)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:  # noqa: ARG002 (Lightning's hook)
-        inputs, labels = batch
         early = device.type != "mps"  # there, the copy would be read before it is complete, as Lightning knows, too
-        return inputs.to(device, non_blocking=early), labels.to(device, non_blocking=early)
+        return move(batch[0], device, non_blocking=early), move(batch[1], device, non_blocking=early)
 
-    def _validate_labels(self) -> None:
+    def _validate(self) -> None:
         kind = type(self).__name__
-        if len(self.class_names) != self.num_classes:
-            raise UserError(
-                f"data.num_classes={self.num_classes}, but {kind} has {len(self.class_names)}: {self.class_names}"
-            )
+        if self.num_classes is not None and len(self.names) != self.num_classes:
+            raise UserError(f"data.num_classes={self.num_classes}, but {kind} has {len(self.names)}: {self.names}")
         for name, examples in self.examples.items():
             if not len(examples):
                 raise UserError(f"{kind}: the {name} split is empty; check data.val_fraction, data.fold and the files")
-            assert int(examples.labels.max()) < self.num_classes, f"{kind}: a label of {name} is not in 0..K-1"
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """What is left of the training examples while splits are cut off."""
+
+    examples: Examples
+    strata: Tensor | None
+    groups: Tensor | None
+
+    def cut(self, fraction: float, *, seed: int, fold: int = 0) -> tuple[Examples, "_Rest"]:
+        """Return the piece, and what is left."""
+        rest, piece = self._indices(fraction, seed=seed, fold=fold)
+        strata, groups = (None if part is None else part[rest] for part in (self.strata, self.groups))
+        return self.examples.take(piece), _Rest(self.examples.take(rest), strata, groups)
+
+    def _indices(self, fraction: float, *, seed: int, fold: int) -> tuple[Tensor, Tensor]:
+        if self.groups is not None:
+            return group_split(self.groups, fraction, seed=seed, fold=fold)
+        classes = self.examples.targets if is_classes(self.examples.targets) else None
+        strata = classes if self.strata is None else self.strata
+        if strata is None:
+            return random_split(len(self.examples), fraction, seed=seed, fold=fold)
+        return stratified_split(strata, fraction, seed=seed, fold=fold)
+
+
+def is_classes(targets: Any) -> bool:
+    """Whether targets are one class an example: integers (N,)."""
+    return isinstance(targets, Tensor) and targets.ndim == 1 and not targets.is_floating_point()
+
+
+def class_counts(targets: Any, num_classes: int | None) -> list[int]:
+    """Examples of each class; empty where the targets are no classes."""
+    if num_classes is None or not is_classes(targets):
+        return []
+    counts: list[int] = targets.bincount(minlength=num_classes).tolist()
+    return counts if len(counts) == num_classes else []
+
+
+def stack(contents: Sequence[Any]) -> Any:
+    """Inputs, tensors or dicts of them, as one batch."""
+    return tree_map(lambda *parts: torch.stack(parts), *contents)
 
 
 def data_dir(path: str | os.PathLike[str]) -> Path:

@@ -1,55 +1,65 @@
 """Containers of examples, and the names of the splits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-Batch = tuple[Tensor, Tensor]
+# A tensor, or a dict, tuple or list of them with the same first dimension; a list of N texts before `encode`.
+Tree = Any
+Batch = tuple[Tree, Tree]
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Inputs and labels, side by side.
+    """Inputs and targets, side by side.
 
-    inputs: uint8 images (N, C, H, W), integer tokens (N, T), or raw texts (a list of N strings) before `encode`.
-    labels: int64 (N,), from 0 to K - 1.
+    inputs: uint8 images (N, C, H, W), integer tokens (N, T), features (N, D), raw texts (a list of N strings) before
+        `encode`, or a dict or tuple of tensors, for example {"image": ..., "table": ...}.
+    targets: as the task needs them: int64 classes (N,) from 0 to K - 1, floats (N, D), masks (N, H, W), ..., or a dict
+        or tuple of tensors; None: the input is the target.
     """
 
-    inputs: Any
-    labels: Tensor
+    inputs: Tree
+    targets: Tree = None
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return count_rows(self.inputs)
 
     def take(self, index: Tensor) -> "Examples":
         """The examples at `index` (n,), in its order."""
-        texts = isinstance(self.inputs, list)
-        inputs = [self.inputs[i] for i in index.tolist()] if texts else index_rows(self.inputs, index)
-        return Examples(inputs, self.labels[index])
+        return Examples(take_rows(self.inputs, index), take_rows(self.targets, index))
 
     @property
     def bytes(self) -> int:
         """Memory that the tensors take."""
-        return sum(part.nbytes for part in (self.inputs, self.labels))
+        return sum(part.nbytes for part in tree_leaves((self.inputs, self.targets)) if isinstance(part, Tensor))
 
     def to(self, device: torch.device) -> "Examples":
         """The same on another device."""
-        return Examples(self.inputs.to(device), self.labels.to(device))
+        return Examples(move(self.inputs, device), move(self.targets, device))
 
 
 @dataclass(frozen=True)
 class RawDataset:
-    """What a data set's file reads: its official splits (None: none exists, it is cut from train) and class names."""
+    """What a data set's file reads: its official splits (None: none exists, it is cut from train) and names.
+
+    names: of the classes, labels or target columns; empty: they have none.
+    strata: (N,) int64 of the training examples: what a split keeps in proportion; None: their classes, if they have.
+    groups: (N,) int64 of the training examples: never divided between splits (users, patients); None: each alone.
+    """
 
     names: Sequence[str]
     train: Examples
     val: Examples | None = None
     test: Examples | None = None
+    strata: Tensor | None = None
+    groups: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,49 @@ class RawInput:
     id_columns: dict[str, Any]
     content: Any
     conversions: Sequence[str] = ()
+
+
+def count_rows(tree: Tree) -> int:
+    """N of a tensor, a list of texts, or of the tensors in a dict or tuple."""
+    return len(tree) if isinstance(tree, Tensor) or is_texts(tree) else len(first_tensor(tree))
+
+
+def first_tensor(tree: Tree) -> Tensor:
+    """The tensor itself, or the first one in a dict or tuple."""
+    return tree if isinstance(tree, Tensor) else next(part for part in tree_leaves(tree) if isinstance(part, Tensor))
+
+
+def is_texts(tree: Tree) -> bool:
+    return isinstance(tree, list) and (not tree or isinstance(tree[0], str))
+
+
+def take_rows(tree: Tree, index: Tensor) -> Tree:
+    """The rows at `index` (n,) of every tensor, or of a list of texts."""
+    if isinstance(tree, Tensor):
+        return index_rows(tree, index)
+    if is_texts(tree):
+        return [tree[i] for i in index.tolist()]
+    return map_tensors(lambda part: index_rows(part, index), tree)
+
+
+def split_rows(tree: Tree, size: int) -> Iterator[Tree]:
+    """Consecutive pieces of at most `size` rows."""
+    for start in range(0, count_rows(tree), size):
+        yield map_tensors(lambda part: part[start : start + size], tree)  # noqa: B023 (used before the next start)
+
+
+def move(tree: Tree, device: torch.device, *, non_blocking: bool = False) -> Tree:
+    """Every tensor on a device."""
+    if isinstance(tree, Tensor):
+        return tree.to(device, non_blocking=non_blocking)
+    return map_tensors(lambda part: part.to(device, non_blocking=non_blocking), tree)
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
+    """The tree with `function` applied to every tensor; None and numbers stay as they are."""
+    if isinstance(tree, Tensor):
+        return function(tree)
+    return tree_map(lambda part: function(part) if isinstance(part, Tensor) else part, tree)
 
 
 def index_rows(tensor: Tensor, index: Tensor) -> Tensor:

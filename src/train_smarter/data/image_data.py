@@ -80,7 +80,7 @@ class ImageData(Data):
     def encode(self, splits: dict[SplitName, Examples]) -> dict[SplitName, Examples]:
         """Lays the channels of a pixel side by side, as convolutions and augmentations read them fastest."""
         last = torch.channels_last
-        return {name: Examples(e.inputs.contiguous(memory_format=last), e.labels) for name, e in splits.items()}
+        return {name: Examples(e.inputs.contiguous(memory_format=last), e.targets) for name, e in splits.items()}
 
     def iter_inputs(self, given: str) -> Iterator[Path]:
         """Files: see `expand_input`."""

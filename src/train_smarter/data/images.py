@@ -44,7 +44,7 @@ class ImageFolder(ImageData):
         if found.ignored:
             log.warning("%s: files that are no known images, by kind: %s", self.dir, found.ignored)
         splits = {split: self._examples(files) for split, files in found.splits.items()}
-        counts = splits["train"].labels.bincount(minlength=len(found.names)).tolist()
+        counts = splits["train"].targets.bincount(minlength=len(found.names)).tolist()
         if empty := [name for name, count in zip(found.names, counts, strict=True) if not count]:
             raise UserError(f"{self.dir}: not one image of {empty} can be read; the log names the broken files")
         return RawDataset(found.names, splits["train"], splits.get("val"), splits.get("test"))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import SequentialSampler
 
-from train_smarter.data.examples import Batch, Examples, index_rows
+from train_smarter.data.examples import Batch, Examples, first_tensor, map_tensors, take_rows
 
 
 class ShardedBatchSampler(SequentialSampler):
@@ -91,11 +91,11 @@ class Loader:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Batch]:
-        inputs, labels = self.examples.inputs, self.examples.labels
+        inputs, targets = self.examples.inputs, self.examples.targets
         done, self.skip = self.skip, 0
-        for index in islice(self.sampler.iter_on(labels.device), done, None):
-            batch = index_rows(inputs, index), labels.index_select(0, index)
-            yield (batch[0].pin_memory(), batch[1].pin_memory()) if self.pin else batch
+        for index in islice(self.sampler.iter_on(first_tensor(inputs).device), done, None):
+            batch = take_rows(inputs, index), take_rows(targets, index)
+            yield map_tensors(Tensor.pin_memory, batch) if self.pin else batch
 
 
 def derive_seed(*numbers: int) -> int:

@@ -120,7 +120,7 @@ class TextData(Data):
             self.tokenizer_json = tokenizer.to_str()
             log.info("vocabulary: %d ids in use", tokenizer.get_vocab_size())
         small = torch.int16 if self.vocab_size <= 2**15 else torch.int32
-        return {name: Examples(self.encode_texts(e.inputs).to(small), e.labels) for name, e in splits.items()}
+        return {name: Examples(self.encode_texts(e.inputs).to(small), e.targets) for name, e in splits.items()}
 
     def _wordless(self) -> Tokenizer:
         return build_tokenizer(max_length=self.max_length, truncation_side=self.truncation_side)
@@ -207,7 +207,7 @@ class TextData(Data):
         except Exception as error:  # a damaged file fails in many ways, and each has the same cure
             log.warning("%s cannot be read (%s) and is made anew", file, type(error).__name__)
             return False
-        self.set_class_names(names)
+        self.set_names(names)
         self.tokenizer_json, self.examples = spelled, examples
         return True
 
@@ -215,8 +215,8 @@ class TextData(Data):
         assert self.tokenizer_json is not None
         # As numbers: a long text takes longer to load than all the tokens.
         spelled = torch.frombuffer(bytearray(self.tokenizer_json.encode()), dtype=torch.uint8)
-        splits = {name: (examples.inputs, examples.labels) for name, examples in self.examples.items()}
-        state = {"names": self.class_names, "left_out": self.num_removed, "tokenizer": spelled, "splits": splits}
+        splits = {name: (examples.inputs, examples.targets) for name, examples in self.examples.items()}
+        state = {"names": self.names, "left_out": self.num_removed, "tokenizer": spelled, "splits": splits}
         try:
             with atomic_file(file, f".{os.getpid()}.part") as part:
                 torch.save(state, part)

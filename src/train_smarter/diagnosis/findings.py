@@ -66,7 +66,7 @@ def chance_level(facts: Measurements) -> tuple[float, float]:
     """Loss and accuracy of a model that knows how frequent the classes are in training, and nothing else."""
     shares = [count / sum(facts.train_classes) for count in facts.train_classes if count]
     if not shares:
-        return math.nan, math.nan
+        return math.nan if facts.chance_loss is None else facts.chance_loss, math.nan
     return -sum(share * math.log(share) for share in shares), max(shares)
 
 

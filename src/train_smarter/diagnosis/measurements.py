@@ -23,6 +23,7 @@ class Measurements:
     shift: how far validation inputs lie from training inputs, by feature: the distance of the means in standard
         deviations of the training examples, or, of words, the share that would have to be exchanged (0 to 1).
     confusion: (K, K) counts on validation, of the best checkpoint where that is known, else of the latest validation.
+    chance_loss: of the best constant prediction; None: unknown.
     first_loss: of the first training step.
     data_wait: share of the training time that went by between two steps, without a batch; step_wait: seconds a step.
     gradient_peak, update_peak: the largest gradient, and change, of all weights in a measured step, relative to them:
@@ -39,6 +40,7 @@ class Measurements:
     val_examples: int = 0
     shift: dict[str, float] = field(default_factory=dict)
     confusion: list[list[int]] = field(default_factory=list)
+    chance_loss: float | None = None
     first_loss: float | None = None
     data_wait: float | None = None
     step_wait: float | None = None

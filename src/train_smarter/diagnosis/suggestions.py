@@ -105,7 +105,7 @@ def _against_overfitting(settings: Settings) -> list[tuple[str, Any]]:
         ("model.dropout", _raise_dropout(settings)),
         ("data.augment.rotation.degrees", settings.with_change("data.augment.rotation.degrees", 10)),
         ("optimizer.weight_decay", settings.with_change("optimizer.weight_decay", decay)),
-        ("model.label_smoothing", settings.with_change("model.label_smoothing", 0.1)),
+        ("task.label_smoothing", settings.with_change("task.label_smoothing", 0.1)),
     ]
 
 
@@ -189,13 +189,13 @@ def _against_shift(settings: Settings) -> list[tuple[str, Any]]:
 def _against_label_noise(settings: Settings) -> list[tuple[str, Any]]:
     return [
         ("model.dropout", _raise_dropout(settings)),
-        ("model.label_smoothing", settings.with_change("model.label_smoothing", 0.2)),
+        ("task.label_smoothing", settings.with_change("task.label_smoothing", 0.2)),
         ("optimizer.lr", _lower_rate(settings)),
     ]
 
 
 def _against_imbalance(settings: Settings) -> list[tuple[str, Any]]:
-    return [("model.class_weights", _balanced_weights(settings.facts.train_classes)), ("monitor", "val/f1")]
+    return [("task.class_weights", _balanced_weights(settings.facts.train_classes)), ("monitor", "val/f1")]
 
 
 def _balanced_weights(counts: Sequence[int]) -> list[float] | None:
@@ -227,9 +227,7 @@ PROPOSALS: dict[str, Proposals] = {
     "learning_rate_too_low": lambda settings: [("optimizer.lr", _raise_rate(settings))],
     "vanishing_gradients": _against_vanishing,
     "dead_relus": _against_dead_relus,
-    "class_never_predicted": lambda settings: [
-        ("model.class_weights", _balanced_weights(settings.facts.train_classes))
-    ],
+    "class_never_predicted": lambda settings: [("task.class_weights", _balanced_weights(settings.facts.train_classes))],
     "class_imbalance": _against_imbalance,
     "distribution_shift": _against_shift,
     "label_noise": _against_label_noise,

@@ -9,11 +9,11 @@ import torch
 
 from train_smarter.data.base import Data
 from train_smarter.errors import UserError, first_paragraph
-from train_smarter.fit.module import Classifier
+from train_smarter.fit.module import Model
 from train_smarter.run.files import read_json
 
 
-def load_weights(data: Data, model: Classifier, folder: Path, checkpoint: Path) -> int:
+def load_weights(data: Data, model: Model, folder: Path, checkpoint: Path) -> int:
     """Sets data and model to what a run in `folder` had learned; returns the training step of the checkpoint.
 
     The data treat new input as the run treated its own (normalisation, vocabulary); the model has the checkpoint's

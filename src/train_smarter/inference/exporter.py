@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
     from torch.export import ExportedProgram
 
     from train_smarter.data.base import Data
-    from train_smarter.fit.module import Classifier
+    from train_smarter.fit.module import Model
 
     Network = Callable[[Tensor], Tensor]
 
@@ -40,7 +40,7 @@ NOISY_LOGGERS = ("torch._export.serde.serialize", "torch.onnx", "onnxscript", "o
 # ---- what is exported
 
 
-def end_to_end(data: Data, model: Classifier) -> nn.Module:
+def end_to_end(data: Data, model: Model) -> nn.Module:
     """The model with what stands before and behind it: raw input (B, ...) -> probabilities (B, K)."""
     from torch import nn
 
@@ -51,7 +51,7 @@ def end_to_end(data: Data, model: Classifier) -> nn.Module:
 
         def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name it has for the file's user)
             inputs, _ = data.on_after_batch_transfer((input, input), 0)  # labels are handed through
-            return model.probabilities(model(inputs))
+            return model.task.predict(model(inputs))["probabilities"]
 
     return Whole().eval()
 

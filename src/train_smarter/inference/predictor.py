@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
 
     from train_smarter.data.base import Data
     from train_smarter.data.examples import Batch
-    from train_smarter.fit.module import Classifier
+    from train_smarter.fit.module import Model
 
 
 def device_of(name: str) -> torch.device:
@@ -44,7 +44,7 @@ class Prediction(NamedTuple):
 
 def predict(
     data: Data,
-    model: Classifier,
+    model: Model,
     batches: Iterable[tuple[IdColumns, Batch]],
     *,
     device: torch.device,
@@ -58,7 +58,7 @@ def predict(
         UserError: the model gives no numbers.
     """
     model.to(device)
-    names = data.class_names if names is None else names
+    names = data.names if names is None else names
     for told, batch in batches:
         classes, rows = _forward(data, model, batch, device)
         yield [
@@ -67,7 +67,7 @@ def predict(
         ]
 
 
-def _forward(data: Data, model: Classifier, batch: Batch, device: torch.device) -> tuple[list[int], list[list[float]]]:
+def _forward(data: Data, model: Model, batch: Batch, device: torch.device) -> tuple[list[int], list[list[float]]]:
     """The most probable class of each example, and the probabilities of all."""
     import torch
 
@@ -76,4 +76,5 @@ def _forward(data: Data, model: Classifier, batch: Batch, device: torch.device) 
         logits = model(inputs)  # (B, K) or (B, 1)
         if logits.isnan().any():
             raise UserError("the model's outputs are no numbers (NaN): its training broke down; give another run")
-        return model.predict_classes(logits).tolist(), model.probabilities(logits).tolist()
+        rows = model.task.predict(logits)["probabilities"]
+        return rows.argmax(1).tolist(), rows.tolist()

@@ -29,7 +29,7 @@ def iter_split(data: Data, name: SplitName) -> Iterator[tuple[IdColumns, Batch]]
     index = count()
 
     def told(labels: torch.Tensor) -> IdColumns:
-        return [{"index": next(index), "label": data.class_names[label]} for label in labels.tolist()]
+        return [{"index": next(index), "label": data.names[label]} for label in labels.tolist()]
 
     return ((told(batch[1]), batch) for batch in data.loader(name))
 

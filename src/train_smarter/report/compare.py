@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from train_smarter.errors import UserError
 from train_smarter.history import saved_config
 from train_smarter.report.formatting import MISSING, Content, View, format_text, format_value
-from train_smarter.report.listing import COLUMNS, row_of
+from train_smarter.report.listing import columns_of, rows_of
 from train_smarter.report.runs import accuracy_noise, choices_of, run_sections
 from train_smarter.sanitize import escape_controls
 from train_smarter.terminal import format_table
@@ -44,7 +44,8 @@ def compare_runs(folder: Path, other: Path) -> View:
         for file in ("record.json", "results.json")
         if file in run["missing"]
     ]
-    head = format_table([[side, *row_of(run)] for side, run in sides.items()], "", *COLUMNS)
+    rows = [[side, *row] for side, row in zip(sides, rows_of(runs), strict=True)]
+    head = format_table(rows, "", *columns_of(runs))
     if error := accuracy_noise(*runs):
         lacking.append(f"the two differ by less than the standard error of their accuracy, {error:.4f}: it may be luck")
     tables = [_two_columns(title, pairs) for title, pairs in differing.items()]

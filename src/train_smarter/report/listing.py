@@ -6,7 +6,6 @@ from pathlib import Path
 
 from train_smarter.errors import UserError
 from train_smarter.history import find
-from train_smarter.metric_names import TABLE_METRICS
 from train_smarter.report.formatting import MISSING, Content, View, format_seconds, format_text, format_time
 from train_smarter.report.means import group_runs, mean_rows
 from train_smarter.report.runs import (
@@ -18,11 +17,15 @@ from train_smarter.report.runs import (
     run_sections,
     started_at,
     summary,
+    test_cell,
+    test_heading,
 )
 from train_smarter.sanitize import escape_controls
 from train_smarter.terminal import format_table, results_table
 
-COLUMNS = ("time", "data", "model", "status", "best", "test/accuracy", "took", "name")
+
+def columns_of(rows: Sequence[Content]) -> tuple[str, ...]:
+    return ("time", "data", "model", "status", "best", test_heading(rows), "took", "name")
 
 
 # ---- a list of runs
@@ -37,7 +40,7 @@ def list_runs(logs: Path, *, last: int) -> View:
         raise UserError(f"there is no run under {home} yet: type train first, or give paths.logs=<folder>")
     rows = [summary(folder) for folder in sorted(runs, key=started_at, reverse=True)[:last]]
     more = [f"\n{last} of {len(runs)} runs; for all of them type report limit={len(runs)}"] if last < len(runs) else []
-    return rows, [format_table(map(row_of, rows), *COLUMNS), *_damage_lines(rows), *more]
+    return rows, [format_table(rows_of(rows), *columns_of(rows)), *_damage_lines(rows), *more]
 
 
 def list_jobs(folder: Path) -> View:
@@ -50,8 +53,11 @@ def list_jobs(folder: Path) -> View:
     rows.sort(key=ranking_key)
     groups = group_runs(rows)
     head = [("multirun", folder.name), ("folder", folder), ("all jobs", shlex.join(common) or MISSING)]
-    jobs = [[_job_name(run), *row_of(run)[3:7], found_names(run), shlex.join(run["overrides"])] for run in rows]
-    table = format_table(jobs, "job", *COLUMNS[3:7], "found", "overrides")
+    jobs = [
+        [_job_name(run), *row[3:7], found_names(run), shlex.join(run["overrides"])]
+        for run, row in zip(rows, rows_of(rows), strict=True)
+    ]
+    table = format_table(jobs, "job", *columns_of(rows)[3:7], "found", "overrides")
     content = {"name": folder.name, "folder": str(folder), "overrides": common, "jobs": rows, "groups": groups}
     return content, [
         format_table(head),
@@ -64,10 +70,16 @@ def list_jobs(folder: Path) -> View:
     ]
 
 
-def row_of(run: Content) -> list[str]:
+def rows_of(rows: Sequence[Content]) -> list[list[str]]:
+    """The cells of `columns_of`."""
+    heading = test_heading(rows)
+    return [_row_of(run, heading) for run in rows]
+
+
+def _row_of(run: Content, heading: str) -> list[str]:
     best = f"{run['monitor']} {format_text(run['best'])}" if run.get("best") is not None else MISSING
     known = [format_time(run.get("start")), *(format_text(run.get(key)) for key in ("data", "model", "status"))]
-    return [*known, best, format_text(run.get("test/accuracy")), format_seconds(run.get("seconds")), run["name"]]
+    return [*known, best, test_cell(run, heading), format_seconds(run.get("seconds")), run["name"]]
 
 
 def near_ties(rows: Sequence[Content]) -> list[str]:
@@ -109,9 +121,7 @@ def _job_name(run: Content) -> str:
 def show_run(folder: Path) -> View:
     """What a run was, how it ended, and what its folder lacks."""
     run = run_sections(folder)
-    splits = [
-        split for split in SPLITS if None not in (run["results"].get(f"{split}/{name}") for name in TABLE_METRICS)
-    ]
+    splits = [split for split in SPLITS if any(name.startswith(f"{split}/") for name in run["results"])]
     table = [results_table(run["results"], splits)] if splits else []
     missing = [("missing:", ""), *run["missing"].items()] if run["missing"] else []
     return run, [format_table(run_facts(run)), *table, *([format_table(missing)] if missing else [])]

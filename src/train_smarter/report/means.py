@@ -7,10 +7,13 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from train_smarter.report.formatting import MISSING, Content, format_text
-from train_smarter.report.runs import FINISHED, ranking_key
+from train_smarter.report.runs import FINISHED, ranking_key, test_heading, test_value
 from train_smarter.terminal import format_table
 
-MEAN_COLUMNS = ("jobs", "best", "min", "max", "test/accuracy", "overrides")  # columns of the means
+
+def mean_columns(groups: Sequence[Content]) -> tuple[str, ...]:
+    """The columns of the means."""
+    return ("jobs", "best", "min", "max", test_heading(groups), "overrides")
 
 
 # ---- the means of a multirun
@@ -58,7 +61,8 @@ def _summarize_group(words: Sequence[str], runs: Sequence[Content]) -> Content:
         "monitor": runs[0]["monitor"],
         "mode": runs[0]["mode"],
         "best": _mean_and_std(run["best"] for run in counting.values()),
-        "test/accuracy": _mean_and_std(run["test/accuracy"] for run in counting.values()),
+        "metrics": runs[0]["metrics"],
+        test_heading(runs): _mean_and_std(map(test_value, counting.values())),
     }
 
 
@@ -76,17 +80,23 @@ def mean_rows(groups: Sequence[Content]) -> list[str]:
         return []
     return [
         "\nmeans over seeds and folds ± sample standard deviation",
-        format_table(map(mean_row, groups), *MEAN_COLUMNS),
+        format_table(map(mean_row, groups), *mean_columns(groups)),
     ]
 
 
 def mean_row(group: Content) -> list[str]:
-    """The values of the columns `MEAN_COLUMNS`."""
+    """The values of the columns `mean_columns`."""
     best, count = group["best"], group["best"]["n"]
     jobs = str(count) if count == group["of"] else f"{count} of {group['of']}"
     ends = [format_text(best[end]) for end in ("min", "max")]
     words = shlex.join(group["overrides"]) or "all"
-    return [jobs, f"{group['monitor']} {_format_mean(best)}", *ends, _format_mean(group["test/accuracy"]), words]
+    return [
+        jobs,
+        f"{group['monitor']} {_format_mean(best)}",
+        *ends,
+        _format_mean(group.get(test_heading([group]))),
+        words,
+    ]
 
 
 def _format_mean(spread: Content | None) -> str:

@@ -81,10 +81,13 @@ def _test_tiles(folder: Path, best: Trial | None, content: Content) -> float | N
     """The best trial's accuracy on the test split: a grid's job has it, a search asks for it at its end."""
     if best is None:
         return None
-    known = next((run.get("test/accuracy") for run in content["jobs"] if Path(run["folder"]).name == best.name), None)
+    run = next((run for run in content["jobs"] if Path(run["folder"]).name == best.name), None)
+    if run is None:
+        return None
+    known = runs.test_value(run)
     path = folder / best.name / "evaluate" / "results.json"
     try:
-        later = files.read_json(path).get("test/accuracy") if path.is_file() else None
+        later = files.read_json(path).get(runs.test_heading([run])) if path.is_file() else None
         return known if known is not None or later is None else float(later)
     except runs.DAMAGE:
         return known
@@ -193,7 +196,7 @@ def _means_section(groups: Sequence[Content], found: Trials) -> Content:
     drawn = (
         trial_plots.error_bars(next(iter(found.objectives)), names, name="means", alt=alt) if len(names) > 1 else None
     )
-    return {"columns": means.MEAN_COLUMNS, "rows": rows, "plot": drawn}
+    return {"columns": means.mean_columns(groups), "rows": rows, "plot": drawn}
 
 
 def _repeat_command(folder: Path, content: Content) -> list[tuple[str, str]]:

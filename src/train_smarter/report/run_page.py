@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 from train_smarter import paths
 from train_smarter.errors import UserError
 from train_smarter.history import saved_config
-from train_smarter.metric_names import TABLE_METRICS
 from train_smarter.report import run_plots, runs
 from train_smarter.report.formatting import Content
 from train_smarter.report.html import (
@@ -27,11 +26,10 @@ from train_smarter.report.html import (
     truncate,
 )
 from train_smarter.run import files, run_dir
-from train_smarter.terminal import format_duration
+from train_smarter.terminal import format_duration, format_metric
 
 MAX_FINDINGS = 50  # shown of a diagnosis
 MAX_IMAGES = 800_000  # characters of examples in all
-CURVES = ("loss", "accuracy", "f1")
 SEVERITIES = ("problem", "warning", "note")
 RUNNING = "not yet: it is running"
 
@@ -55,14 +53,14 @@ def _render_run(folder: Path, run: Content, most: int) -> str:
         "layers": _render_or_explain(_layers_section, folder / "layers.csv", again, most),
         "time": _render_or_explain(_time_section, folder / "metrics.csv", again, run, folder),
     }
-    splits = [split for split in runs.SPLITS if f"{split}/accuracy" in run["results"]]
+    splits = [split for split in runs.SPLITS if any(name.startswith(f"{split}/") for name in run["results"])]
     repeat = {"again": f"train rerun={run_dir.display_name(folder, paths.LOGS)}", "config": _config_section(folder)}
     return render(
         "run.html",
         run=run,
         facts=[fact for fact in runs.run_facts(run) if fact[0] != "command"],
         splits=splits,
-        names=TABLE_METRICS,
+        names=dict.fromkeys(name.partition("/")[2] for name in run["results"]),
         tiles=_tiles(run),
         **repeat,
         **sections,
@@ -95,12 +93,17 @@ def _tiles(run: Content) -> list[tuple[str, str]]:
     """The few facts that a reader looks for first."""
     best = "" if run["best_epoch"] is None else f", epoch {run['best_epoch']}"
     known = {
-        "test accuracy": run["results"].get("test/accuracy"),
-        "test F1": run["results"].get("test/f1"),
+        **{f"test {name}": run["results"].get(f"test/{name}") for name in _shown_metrics(run)[1:]},
         f"best {run['monitor']}{best}": run["best"],
     }
-    tiles = [(name, f"{value:.4f}") for name, value in known.items() if value is not None]
+    tiles = [(name, format_metric(value)) for name, value in known.items() if value is not None]
     return [*tiles, *([("took", format_duration(run["seconds"]))] if run["seconds"] is not None else [])]
+
+
+def _shown_metrics(run: Content) -> list[str]:
+    """The loss, the headline and the last metric of the task: as many as a reader compares at once."""
+    loss, *others = run["metrics"]
+    return list(dict.fromkeys([loss, *others[:1], *others[-1:]]))
 
 
 def _config_section(folder: Path) -> str:
@@ -136,7 +139,7 @@ def _finding_entry(one: Content, name: str) -> Content:
 def _curves_section(path: Path, run: Content) -> Content:
     rows = files.read_csv(path)
     plots = []
-    for name in CURVES:
+    for name in _shown_metrics(run):
         series = {split: _curve_points(rows, f"{split}/{name}") for split in ("train", "val")}
         series = {split: points for split, points in series.items() if points}
         if series:

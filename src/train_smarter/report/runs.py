@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from train_smarter import paths
 from train_smarter.errors import UserError
 from train_smarter.history import saved_config
+from train_smarter.metric_names import headline, mode_of, task_metrics
 from train_smarter.report.formatting import MISSING, Content, format_seconds, format_text, format_time
 from train_smarter.run import files, record, run_dir
 from train_smarter.run import results as run_results
@@ -37,6 +38,8 @@ def _read_summary(folder: Path, note: Content, results: Content) -> Content:
     monitor, best = results.get("monitor", note.get("monitor")), results.get("best_value", note.get("best_value"))
     if best is None and (row := run_results.best_row(folder / "metrics.csv", monitor, note.get("mode"))):
         best = float(row[str(monitor)])
+    metrics = _metrics_of(note, results)
+    test = f"test/{headline(metrics)}"
     return {
         "name": _name_of(folder),
         "folder": str(folder),
@@ -49,12 +52,42 @@ def _read_summary(folder: Path, note: Content, results: Content) -> Content:
         "monitor": monitor,
         "mode": note.get("mode"),
         "best": _to_number(best),
-        "test/accuracy": _to_number(results.get("test/accuracy")),
+        "metrics": metrics,
+        test: _to_number(results.get(test)),
         "seconds": _to_number(results.get("seconds", _duration(note, status))),
         "found": run_results.problem_names(folder),
         "val_examples": run_results.val_examples(folder),
         "overrides": [str(word) for word in note.get("overrides") or []],
     }
+
+
+def _metrics_of(note: Content, results: Content) -> dict[str, str]:
+    """{name: max | min}, the loss first; of a run that has not recorded them, those that it was evaluated by."""
+    recorded = task_metrics({"task": {"metrics": note.get("metrics")}})
+    tested = [key.partition("/")[2] for key in results if key.startswith("test/")]
+    return recorded if len(recorded) > 1 or not tested else {name: mode_of(name, {}) for name in tested}
+
+
+def test_heading(rows: Sequence[Content]) -> str:
+    """The name of the column of test results: of the headline metric, where all runs have the same."""
+    names = {_test_name(run) for run in rows if "metrics" in run}
+    return names.pop() if len(names) == 1 else "test"
+
+
+def test_value(run: Content) -> float | None:
+    """The headline metric on the test split."""
+    value: float | None = run.get(_test_name(run)) if "metrics" in run else None
+    return value
+
+
+def test_cell(run: Content, heading: str) -> str:
+    """That value as text, with its name where the column has none."""
+    value = test_value(run)
+    return format_text(value) if value is None or heading != "test" else f"{_test_name(run)} {format_text(value)}"
+
+
+def _test_name(run: Content) -> str:
+    return f"test/{headline(run['metrics'])}"
 
 
 def found_names(run: Content) -> str:

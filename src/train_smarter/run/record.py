@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from train_smarter.errors import UserError
+from train_smarter.metric_names import task_metrics
 from train_smarter.run.environment import commit, hardware, versions
 from train_smarter.run.files import read_json, write_json
 from train_smarter.run.results import best_row
@@ -49,6 +50,7 @@ class Record:
             "end": None,
             "seed": cfg.get("seed"),
             "tags": list(cfg.get("tags") or []),
+            "metrics": task_metrics(cfg),
             "monitor": cfg.get("monitor"),
             "mode": cfg.get("mode"),
             "host": platform.node(),

@@ -24,7 +24,7 @@ class Results:
         epochs: epochs trained.
         parameters: trainable numbers of the network.
         metrics: clean metrics of the best checkpoint by name (`test/accuracy`); empty with `test=false`.
-        confusion: counts (K, K) by split, a row per true class.
+        details: what the task keeps beside numbers, by kind and split: {"confusion": {"test": [[...], ...]}}.
         seconds: of training, over all starts of the run.
         train_epoch_seconds_median: of the training batches of an epoch, the first one left out.
         pruned: the validation at which a search stopped this trial; None: it was not pruned.
@@ -37,16 +37,15 @@ class Results:
     epochs: int
     parameters: int
     metrics: dict[str, float] = field(default_factory=dict)
-    confusion: dict[str, list[list[int]]] = field(default_factory=dict)
+    details: dict[str, dict[str, Any]] = field(default_factory=dict)
     seconds: float | None = None
     train_epoch_seconds_median: float | None = None
     pruned: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The content of results.json: flat, without what the run does not have."""
-        content = {name: value for name, value in vars(self).items() if name not in ("metrics", "confusion", "pruned")}
-        content |= self.metrics
-        content |= {"confusion": self.confusion} if self.confusion else {}
+        content = {name: value for name, value in vars(self).items() if name not in ("metrics", "details", "pruned")}
+        content |= self.metrics | self.details
         return content if self.pruned is None else content | {"pruned": self.pruned}
 
     def objective(self, folder: Path, cfg: DictConfig) -> float | tuple[float, ...] | None:

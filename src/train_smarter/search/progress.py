@@ -17,7 +17,7 @@ from train_smarter.run import run_dir
 from train_smarter.run.files import read_csv, read_json
 from train_smarter.run.results import problem_names
 from train_smarter.search.study import SharedStudy
-from train_smarter.terminal import echo, format_duration
+from train_smarter.terminal import echo, format_duration, format_metric
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -84,9 +84,8 @@ class SearchProgress:
         assert best is not None
         echo(f"best: {self.objectives[0]} {best.value:.4f} in trial {best.number}: {_format_params(best)}")
         if test and (results := _test_best_trial(self.folder / str(best.number))):
-            told = ", ".join(
-                f"{name} {results[name]:.4f}" for name in ("test/accuracy", "test/f1", "test/loss") if name in results
-            )
+            names = sorted(filter(lambda name: name.startswith("test/"), results), key="test/loss".__eq__)
+            told = ", ".join(f"{name} {format_metric(results[name])}" for name in names)
             echo(f"its checkpoint on the test split, which no trial has seen: {told}")
 
     def print_next_commands(self, ended: int) -> None:

@@ -31,6 +31,7 @@ SLOTS: Mapping[str, Slot] = {
     "data": Slot("lightning.pytorch.LightningDataModule"),
     "data.augment.*": Slot("train_smarter.data.augment.Augmentation"),
     "model": Slot("lightning.pytorch.LightningModule"),
+    "task": Slot("train_smarter.task.base.Task"),
     "optimizer": Slot("torch.optim.Optimizer", ["torch.optim"]),
     "scheduler": Slot("train_smarter.fit.lr_schedule.LRSchedule"),
     "scheduler.torch_scheduler": Slot("torch.optim.lr_scheduler.LRScheduler", ["torch.optim"]),
@@ -67,7 +68,7 @@ def check_targets(node: Any, path: str) -> list[str]:
 
 
 def _targets(node: Any, path: str) -> Iterator[tuple[str, Any]]:
-    path = re.sub(r"^model\.(?=(optimizer|scheduler)(\.|$))", "", path)  # interpolated there, for the model to build
+    path = re.sub(r"^model\.(?=(optimizer|scheduler|task)(\.|$))", "", path)  # interpolated there
     if isinstance(node, dict):
         for key in node:
             if re.fullmatch(r"_\w+_", str(key)) and key not in SPECIAL:

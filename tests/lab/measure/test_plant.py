@@ -20,7 +20,7 @@ def run(compose: Compose) -> Components:
 
 
 def counts(examples: Examples) -> list[int]:
-    return examples.labels.bincount(minlength=10).tolist()
+    return examples.targets.bincount(minlength=10).tolist()
 
 
 def test_examples_are_kept_thinned_out_and_mislabelled(run: Components) -> None:
@@ -32,9 +32,9 @@ def test_examples_are_kept_thinned_out_and_mislabelled(run: Components) -> None:
     thin = build_examples(run, {"thin": {3: 4, 7: 0}})
     assert (counts(thin["train"])[3], counts(thin["train"])[7]) == (4, 0)
     noisy = build_examples(run, {"mislabel": 0.5})
-    same = (noisy["train"].labels == whole["train"].labels).double().mean()
+    same = (noisy["train"].targets == whole["train"].targets).double().mean()
     assert 0.5 < same < 0.6  # half are drawn anew, of those a tenth come out the same
-    assert torch.equal(noisy["test"].labels, whole["test"].labels)
+    assert torch.equal(noisy["test"].targets, whole["test"].targets)
 
 
 def build_examples(run: Components, plan: dict[str, Any]) -> Any:

@@ -18,7 +18,7 @@ def cifar(facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> Parts:
 def test_photos_are_turned_into_numbers_of_the_right_scale(cifar: Parts) -> None:
     image, label = plain.validation(cifar)[3]
     val = cifar.data.examples["val"]
-    assert label == int(val.labels[3])
+    assert label == int(val.targets[3])
     assert torch.allclose(image, val.inputs[3].float() / 127.5 - 1, atol=1e-6)
     augmented = plain.dataset(cifar)
     assert (len(augmented), augmented[0][0].shape) == (45_000, (3, 32, 32))  # type: ignore[arg-type]
@@ -29,7 +29,7 @@ def test_digits_are_those_of_our_training_split(facts: Facts, tmp_path: Path) ->
     train, served = parts.data.examples["train"], plain.dataset(parts)
     for number in (0, 1234, 53_999):
         image, label = served[number]
-        assert label == int(train.labels[number])
+        assert label == int(train.targets[number])
         assert torch.allclose(image, parts.inputs(train.inputs[number]), atol=1e-6)
     assert plain.workers(parts) == 0
 

@@ -18,7 +18,7 @@ def test_a_step_has_our_parameters_and_logs_a_metric(
     logged: dict[str, Any] = {}
     monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: value}))
     train = parts.data.examples["train"].take(torch.arange(4))
-    batch = (parts.inputs(train.inputs), train.labels)
+    batch = (parts.inputs(train.inputs), train.targets)
     loss = module.training_step(batch, 0)
     assert loss.requires_grad
     assert list(logged) == ["train_loss", "train_accuracy"]

@@ -41,7 +41,7 @@ def test_the_network_starts_from_the_seed_and_sees_normalised_images(parts: Part
 def test_accuracy_is_a_share_of_the_split(parts: Parts) -> None:
     class Right(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            labels = parts.data.examples["test"].labels[: len(images)]
+            labels = parts.data.examples["test"].targets[: len(images)]
             return torch.nn.functional.one_hot(labels, 10).float()
 
     assert len(parts.data.examples["test"]) <= 512

@@ -72,7 +72,7 @@ def test_an_epoch_counts_afresh(tmp_path: Path) -> None:
     loop = tight.Loop(prepare(Task("phrases_lstm", 2, str(tmp_path), overrides=["data.batch_size=400"])))
     loop.epoch(0)
     loop.epoch(1)
-    assert 0.5 < int(loop.hits) / len(loop.labels) <= 1
+    assert 0.5 < int(loop.hits) / len(loop.targets) <= 1
     assert loop.step == 2 * len(loop.batches) == len(loop.rates)
 
 

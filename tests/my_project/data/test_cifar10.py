@@ -92,7 +92,7 @@ def test_either_layout_gives_the_same_images_and_labels(
     for examples, numbers in ((source.train, range(5)), (source.test, [5])):
         pixels = np.concatenate([content(number)[0] for number in numbers]).reshape(-1, 3, 32, 32)
         assert examples.inputs.equal(torch.from_numpy(pixels))
-        assert examples.labels.tolist() == [*range(10)] * 2 * len(numbers)
+        assert examples.targets.tolist() == [*range(10)] * 2 * len(numbers)
     assert source.names == NAMES
 
 
@@ -194,5 +194,5 @@ def test_the_real_set_has_its_official_sizes(monkeypatch: pytest.MonkeyPatch) ->
         "val": 5_000,
         "test": 10_000,
     }
-    assert cifar.examples["test"].labels.bincount().tolist() == [1000] * 10
-    assert cifar.examples["val"].labels.bincount().tolist() == [500] * 10
+    assert cifar.examples["test"].targets.bincount().tolist() == [1000] * 10
+    assert cifar.examples["val"].targets.bincount().tolist() == [500] * 10

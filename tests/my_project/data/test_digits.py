@@ -21,8 +21,8 @@ def data() -> Digits:
 def test_the_split_is_60_20_20(data: Digits) -> None:
     # Examples of each digit: 178 182 177 183 181 182 181 179 174 180. A fifth of each, rounded: 36 36 35 37 36 36 36 36
     # 35 36. A quarter of the rest (142 146 142 146 145 146 145 143 139 144): 36 36 36 36 36 36 36 36 35 36.
-    assert data.examples["test"].labels.bincount().tolist() == [36, 36, 35, 37, 36, 36, 36, 36, 35, 36]
-    assert data.examples["val"].labels.bincount().tolist() == [36, 36, 36, 36, 36, 36, 36, 36, 35, 36]
+    assert data.examples["test"].targets.bincount().tolist() == [36, 36, 35, 37, 36, 36, 36, 36, 35, 36]
+    assert data.examples["val"].targets.bincount().tolist() == [36, 36, 36, 36, 36, 36, 36, 36, 35, 36]
     assert [len(data.examples[name]) for name in SPLITS] == [1079, 359, 359]  # of 1,797
 
 
@@ -38,7 +38,7 @@ def test_all_grey_levels_are_used(data: Digits) -> None:
 
 
 def test_classes_are_named_by_their_digits(data: Digits) -> None:
-    assert data.class_names == list("0123456789")
+    assert data.names == list("0123456789")
 
 
 def test_at_its_own_size_an_image_is_the_original() -> None:

@@ -63,7 +63,7 @@ def test_the_official_tree_is_read_in_a_fixed_order(tmp_path: Path) -> None:
     assert source.names == ["negative", "positive"]
     assert source.train.inputs[0] == "A film<br />of train/neg number0"
     assert source.train.inputs[-1] == "A film<br />of train/pos number3"
-    assert source.train.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert source.train.targets.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
     assert source.test is not None
     assert source.test.inputs[4] == "A film<br />of test/pos number0"
 

@@ -65,7 +65,7 @@ def test_files_are_read_packed_or_not(tmp_path: Path, raw: Path, packed: bool) -
     digits.setup()
     # of 10 in each class of train, one is validation
     assert {name: len(examples) for name, examples in digits.examples.items()} == {"train": 90, "val": 10, "test": 20}
-    assert digits.examples["test"].labels.tolist() == [*range(10)] * 2
+    assert digits.examples["test"].targets.tolist() == [*range(10)] * 2
     # the first image counts from 0: its second row starts with number 28
     assert digits.examples["test"].inputs[0, 0, :2, :3].tolist() == [[0, 1, 2], [8, 9, 0]]
 
@@ -138,5 +138,5 @@ def test_the_real_set_has_its_official_sizes(monkeypatch: pytest.MonkeyPatch) ->
     digits = data(folder)
     digits.setup()
     assert len(digits.examples["train"]) + len(digits.examples["val"]) == 60_000
-    assert digits.examples["test"].labels[:5].tolist() == [7, 2, 1, 0, 4]  # as every tutorial shows them
-    assert digits.examples["test"].labels.bincount()[:3].tolist() == [980, 1135, 1032]
+    assert digits.examples["test"].targets[:5].tolist() == [7, 2, 1, 0, 4]  # as every tutorial shows them
+    assert digits.examples["test"].targets.bincount()[:3].tolist() == [980, 1135, 1032]

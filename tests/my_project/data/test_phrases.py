@@ -39,12 +39,12 @@ def test_each_pair_has_the_same_words_in_another_order_and_both_sentiments(phras
     for name in SPLITS:
         bags = counts(phrases, name)
         assert np.array_equal(bags[::2], bags[1::2])
-        assert phrases.examples[name].labels.tolist() == [0, 1] * (len(bags) // 2)
+        assert phrases.examples[name].targets.tolist() == [0, 1] * (len(bags) // 2)
 
 
 def test_not_turns_the_word_after_it_around() -> None:
     train = Phrases(vocab_size=128, max_length=12, num_classes=2).read().train
-    labels = dict(zip(train.inputs, train.labels.tolist(), strict=True))
+    labels = dict(zip(train.inputs, train.targets.tolist(), strict=True))
     said = {text: label for text, label in labels.items() if text.startswith("the plot was not ")}
     assert len(said) > 4
     for text, label in said.items():
@@ -71,7 +71,7 @@ def test_no_seed_changes_the_data_set(phrases: Phrases) -> None:
 
 
 def test_a_bag_of_words_cannot_tell_the_sentiment(phrases: Phrases) -> None:
-    labels = {name: phrases.examples[name].labels.numpy() for name in SPLITS}
+    labels = {name: phrases.examples[name].targets.numpy() for name in SPLITS}
     linear = LogisticRegression(max_iter=200).fit(counts(phrases, "train"), labels["train"])
     assert linear.score(counts(phrases, "test"), labels["test"]) < 0.6
 
@@ -95,4 +95,4 @@ def test_an_lstm_tells_the_sentiment_within_seconds(phrases: Phrases) -> None:
             loss.backward()
             optimizer.step()
     test = phrases.examples["test"]
-    assert (logits(test.inputs).argmax(1) == test.labels).float().mean() > 0.95
+    assert (logits(test.inputs).argmax(1) == test.targets).float().mean() > 0.95

@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from train_smarter.callbacks.calibration import BINS, Calibration, bin_confidences, calibration
-from train_smarter.fit.module import Classifier
+from train_smarter.fit.module import Model
 from train_smarter.run.files import read_json
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
 
-class Given(Classifier):
+class Given(Model):
     """Its inputs are its logits."""
 
     def __init__(self, **classifier: Any) -> None:

@@ -14,19 +14,19 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from train_smarter.callbacks.histograms import Histograms
 from train_smarter.errors import UserError
-from train_smarter.fit.module import Classifier
+from train_smarter.fit.module import Model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*can be a significant slow")
 
 NAMES = {"layer.weight", "layer.bias"}
 
 
-class Linear(Classifier):
+class Linear(Model):
     """4 features, 3 classes."""
 
     def __init__(self, **classifier: Any) -> None:
         super().__init__(num_classes=3, **classifier)
-        self.layer = nn.Linear(4, self.num_logits)
+        self.layer = nn.Linear(4, self.num_outputs)
 
     def forward(self, inputs: Tensor) -> Tensor:
         logits: Tensor = self.layer(inputs)

@@ -23,7 +23,7 @@ from train_smarter.callbacks.prediction_samples import (
     sample_entry,
 )
 from train_smarter.data.text_data import TextData
-from train_smarter.fit.module import Classifier
+from train_smarter.fit.module import Model
 from train_smarter.report.figures import (
     GREEN,
     RED,
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers", "
 NAMES = ["cat", "dog", "cow"]
 
 
-class Bright(Classifier):
+class Bright(Model):
     """Believes in the class of the brightest of an example's first three numbers."""
 
     def __init__(self, **classifier: Any) -> None:
@@ -59,7 +59,7 @@ class Tiny(LightningDataModule):
     def __init__(self, *shape: int, splits: tuple[str, ...] = ("test",)) -> None:
         super().__init__()
         self.shape, self.splits = shape, splits
-        self.class_names, self.mean, self.std = NAMES, [0.5], [0.5]
+        self.names, self.mean, self.std = NAMES, [0.5], [0.5]
 
     def test_dataloader(self) -> list[DataLoader]:
         labels = torch.arange(10) % 3

@@ -26,7 +26,7 @@ from train_smarter.config.build import build_data, build_model
 from train_smarter.data.base import Data
 from train_smarter.data.examples import Examples
 from train_smarter.errors import UserError
-from train_smarter.fit.module import Classifier
+from train_smarter.fit.module import Model
 from train_smarter.inference import exporter
 from train_smarter.inference.exporter import (
     compare_export,
@@ -50,7 +50,7 @@ SMALL: dict[str, list[str]] = {
 }
 
 
-def fresh(compose: Compose, *overrides: str) -> tuple[Data, Classifier]:
+def fresh(compose: Compose, *overrides: str) -> tuple[Data, Model]:
     """Data and an untrained model whose every number is drawn, a norm's factors and statistics too."""
     cfg = compose(*overrides)
     torch.manual_seed(0)
@@ -128,7 +128,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A CNN's ONNX file, and what it was made of."""
     data = Digits(num_classes=10, shape=[1, 12, 12], size=12, mean=0.3, std=0.2)
     data.setup()
-    data.class_names[3] = "drei, „3“"
+    data.names[3] = "drei, „3“"
     torch.manual_seed(0)
     model = CNN(shape=[1, 12, 12], num_classes=10).eval()
     file = tmp_path_factory.mktemp("digits") / "model.onnx"
@@ -178,7 +178,7 @@ def test_the_guides_recipe_classifies_an_image_without_this_package(
     with torch.no_grad():
         probabilities = end_to_end(digits.data, digits.model)(digits.raw[:1])[0]
     name, probability = capsys.readouterr().out.rsplit(maxsplit=1)
-    assert name == digits.data.class_names[int(probabilities.argmax())]
+    assert name == digits.data.names[int(probabilities.argmax())]
     assert float(probability) == pytest.approx(float(probabilities.max()), abs=1e-6)
     assert "train_smarter" not in recipe
 

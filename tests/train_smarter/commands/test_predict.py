@@ -304,7 +304,7 @@ class Numbers(ImageData):
 
     def __init__(self, *, pause: Callable[[int], float] = lambda _: 0, **data: Any) -> None:
         super().__init__(**{"num_classes": 2, "shape": [1, 1, 1], "eval_batch_size": 8, **data})
-        self.class_names, self.pause = ["even", "odd"], pause
+        self.names, self.pause = ["even", "odd"], pause
 
     def load_input(self, source: Any) -> RawInput:
         time.sleep(self.pause(source))

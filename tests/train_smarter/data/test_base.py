@@ -59,7 +59,7 @@ def held(data: Data, name: SplitName) -> list[int]:
 
 
 def per_class(data: Data, name: SplitName) -> list[int]:
-    counts: list[int] = data.examples[name].labels.bincount(minlength=data.num_classes).tolist()
+    counts: list[int] = data.examples[name].targets.bincount(minlength=data.num_classes).tolist()
     return counts
 
 
@@ -177,7 +177,7 @@ def test_a_split_smaller_than_the_number_of_processes_is_refused() -> None:
 def test_texts_are_taken_by_index_like_tensors() -> None:
     taken = Examples(["a", "b", "c"], torch.tensor([0, 1, 2])).take(torch.tensor([2, 0]))
     assert taken.inputs == ["c", "a"]
-    assert taken.labels.tolist() == [2, 0]
+    assert taken.targets.tolist() == [2, 0]
 
 
 # ---- read once for all runs of a process
@@ -198,13 +198,13 @@ def sharing(data: D) -> D:
 def same_tensors(one: Data, other: Data) -> bool:
     """Whether two data sets hold the very same tensors."""
     pairs = [(one.examples[name], other.examples[name]) for name in SPLITS]
-    return all(a.inputs is b.inputs and a.labels is b.labels for a, b in pairs)
+    return all(a.inputs is b.inputs and a.targets is b.targets for a, b in pairs)
 
 
 def test_data_with_the_settings_of_the_last_ones_are_not_read_again() -> None:
     first, second = (sharing(Numbers(30, 30)) for _ in range(2))
     assert same_tensors(first, second)
-    assert second.class_names == ["class 0", "class 1"]
+    assert second.names == ["class 0", "class 1"]
 
 
 @pytest.mark.parametrize("shared", [(False, False), (True, False), (False, True)])
@@ -286,13 +286,13 @@ def test_what_becomes_of_data_after_setup_does_not_show_in_the_next_ones() -> No
     first.trainer, first.skip, first.splits = SimpleNamespace(), 3, ("val",)  # type: ignore[assignment]
     before = {name: first.examples[name] for name in SPLITS}
     first.examples["train"] = first.examples["val"]
-    first.class_names.append("another")
+    first.names.append("another")
     second = sharing(Numbers(30, 30))
     assert all(second.examples[name].inputs is before[name].inputs for name in SPLITS)
-    assert second.class_names == ["class 0", "class 1"]
+    assert second.names == ["class 0", "class 1"]
     assert not second.fits_on(torch.device("cpu"))
     assert (second._placed, second.trainer, second.skip, second.splits) == ({}, None, 0, ("test",))
-    second.class_names.append("another")
+    second.names.append("another")
     assert sharing(Numbers(30, 30)).class_names == ["class 0", "class 1"]
 
 
@@ -388,7 +388,7 @@ def test_a_data_set_is_shared_and_no_run_writes_into_its_tensors(
 def test_inputs_become_a_batch_as_the_examples_did() -> None:
     class Halves(Numbers):
         def encode(self, splits: dict[SplitName, Examples]) -> dict[SplitName, Examples]:
-            return {name: Examples(examples.inputs / 2, examples.labels) for name, examples in splits.items()}
+            return {name: Examples(examples.inputs / 2, examples.targets) for name, examples in splits.items()}
 
     inputs, labels = Halves(30, 30).collate([torch.tensor(3), torch.tensor(4)])
     assert inputs.tolist() == [1.5, 2.0]
@@ -567,9 +567,9 @@ def test_examples_lie_on_a_gpu_if_they_take_at_most_half_of_its_memory(monkeypat
 def test_examples_are_brought_to_a_device_once() -> None:
     data, meta = ready(50, 50, on_device=True), torch.device("meta")
     first = data.examples_on(meta, "train")
-    assert first.labels.device == meta
+    assert first.targets.device == meta
     assert data.examples_on(meta, "train") is first
-    assert data.examples["train"].labels.device.type == "cpu"
+    assert data.examples["train"].targets.device.type == "cpu"
 
 
 @pytest.mark.parametrize(("device", "early"), [("cuda", True), ("mps", False)])

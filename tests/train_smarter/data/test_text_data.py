@@ -158,7 +158,7 @@ def test_an_official_validation_split_loses_what_stands_in_train_or_test() -> No
     data = Notes(RawDataset(source.names, source.train, val, source.test))
     data.setup()
     assert len(data.examples["train"]) == len(TRAIN)
-    assert data.examples["val"].labels.tolist() == [0, 1]
+    assert data.examples["val"].targets.tolist() == [0, 1]
     assert data.num_removed == {"in test": 1, "repeated": 1}
 
 

@@ -20,7 +20,7 @@ from train_smarter.data.examples import SPLITS, Examples, RawDataset
 from train_smarter.data.image_data import ImageData
 from train_smarter.errors import UserError
 from train_smarter.fit.lr_schedule import LRSchedule
-from train_smarter.fit.module import NOT_HPARAMS, Classifier
+from train_smarter.fit.module import Model
 
 BARE: dict[str, Any] = {
     "accelerator": "cpu",
@@ -51,12 +51,11 @@ class Stripes(ImageData):
         return Examples(images, labels)
 
 
-class Logits(Classifier):
+class Logits(Model):
     """Its inputs are its logits."""
 
     def __init__(self, num_classes: int, **classifier: Any) -> None:
         super().__init__(num_classes=num_classes, **classifier)
-        self.save_hyperparameters(ignore=NOT_HPARAMS)
 
     def forward(self, logits: Tensor) -> Tensor:
         return logits
@@ -87,25 +86,25 @@ def mlp(num_classes: int = 3, **options: Any) -> MLP:
     return MLP(shape=[1, 10, 10], num_classes=num_classes, **{"widths": [8], "optimizer": ADAM, **options})
 
 
-def fit(model: Classifier, data: ImageData | None = None, **options: Any) -> lightning.Trainer:
+def fit(model: Model, data: ImageData | None = None, **options: Any) -> lightning.Trainer:
     trainer = lightning.Trainer(**{**BARE, "max_epochs": 1, **options})
     trainer.fit(model, datamodule=data or Stripes(model.num_classes))
     return trainer
 
 
-def evaluated(model: Classifier, data: ImageData, trainer: lightning.Trainer | None = None) -> dict[str, float]:
+def evaluated(model: Model, data: ImageData, trainer: lightning.Trainer | None = None) -> dict[str, float]:
     """The scores of a test run over all splits."""
     data.splits, trainer = SPLITS, trainer or lightning.Trainer(**BARE)
     trainer.test(model, datamodule=data, verbose=False)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
-def by_hand(model: Classifier, data: ImageData, split: Any) -> tuple[float, float]:
+def by_hand(model: Model, data: ImageData, split: Any) -> tuple[float, float]:
     """Loss and accuracy of all examples of a split at once, without dropout."""
     model.eval()
     with torch.no_grad():
         logits = model(data.normalize(data.examples[split].inputs.float() / 255))
-    labels = data.examples[split].labels
+    labels = data.examples[split].targets
     model.train()
     return float(model.loss(logits, labels)), float((model.predict_classes(logits) == labels).float().mean())
 

@@ -515,7 +515,7 @@ def test_the_recorded_config_itself_is_left_alone() -> None:
 def test_from_python_a_run_gives_its_model_and_data(past_run: Path) -> None:
     model, data = train_smarter.load(past_run)
     data.setup()
-    images, labels = data.examples["test"].inputs, data.examples["test"].labels
+    images, labels = data.examples["test"].inputs, data.examples["test"].targets
     right = model.predict_classes(model(data.normalize(images))) == labels  # type: ignore[attr-defined]
     assert right.double().mean().item() == read_json(past_run / "results.json")["test/accuracy"]
     assert not model.training

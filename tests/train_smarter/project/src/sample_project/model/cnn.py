@@ -6,24 +6,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train_smarter import NOT_HPARAMS, Classifier, UserError
+from train_smarter import Model, UserError
 
 
-class CNN(Classifier):
+class CNN(Model):
     """Two convolutions, each with a max-pool, and a dense layer. Images (B, C, H, W) -> logits (B, K)."""
 
     def __init__(
         self,
         *,
         shape: Sequence[int],
-        num_classes: int,
         dropout: float = 0.2,
         batch_norm: bool = False,
         hidden: int = 128,
-        **classifier: Any,
+        **model: Any,
     ) -> None:
-        super().__init__(num_classes=num_classes, **classifier)
-        self.save_hyperparameters(ignore=NOT_HPARAMS)
+        super().__init__(**model)
         channels, height, width = shape
         rows, columns = ((side - 2) // 2 - 2 for side in (height, width))  # after conv, pool, conv
         if min(rows, columns) < 2:
@@ -37,7 +35,7 @@ class CNN(Classifier):
             nn.Linear(64 * (rows // 2) * (columns // 2), hidden),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(hidden, self.num_logits),  # (B, K)
+            nn.Linear(hidden, self.num_outputs),  # (B, K)
         )
 
     @staticmethod

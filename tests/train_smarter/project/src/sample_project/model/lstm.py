@@ -5,26 +5,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train_smarter import NOT_HPARAMS, Classifier
+from train_smarter import Model
 
 
-class LSTM(Classifier):
+class LSTM(Model):
     """Embedding, LSTM, the state after the last word, a dense layer. Tokens (B, T), 0 = padding -> logits (B, K)."""
 
     def __init__(
         self,
         *,
         vocab_size: int,
-        num_classes: int,
         embedding_dim: int = 128,
         hidden: int = 128,
         bidirectional: bool = False,
         dropout: float = 0.2,
         fc_dim: int = 64,
-        **classifier: Any,
+        **model: Any,
     ) -> None:
-        super().__init__(num_classes=num_classes, **classifier)
-        self.save_hyperparameters(ignore=NOT_HPARAMS)
+        super().__init__(**model)
         self.embedding = nn.Embedding(vocab_size, embedding_dim, padding_idx=0)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(nn.LSTM(embedding_dim, hidden) for _ in range(2 if bidirectional else 1))
@@ -32,7 +30,7 @@ class LSTM(Classifier):
             nn.Linear(hidden * len(self.layers), fc_dim),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(fc_dim, self.num_logits),  # (B, K)
+            nn.Linear(fc_dim, self.num_outputs),  # (B, K)
         )
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -7,31 +7,29 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from train_smarter import NOT_HPARAMS, Classifier
+from train_smarter import Model
 
 
-class MLP(Classifier):
+class MLP(Model):
     """Dense layers with ReLU between them. Images (B, C, H, W) -> logits (B, K)."""
 
     def __init__(
         self,
         *,
         shape: Sequence[int],
-        num_classes: int,
         widths: Sequence[int] = (128,),
         dropout: float = 0.0,
         batch_norm: bool = False,
-        **classifier: Any,
+        **model: Any,
     ) -> None:
-        super().__init__(num_classes=num_classes, **classifier)
-        self.save_hyperparameters(ignore=NOT_HPARAMS)
+        super().__init__(**model)
         layers: list[nn.Module] = [nn.Flatten()]  # (B, D)
         for features, width in pairwise([math.prod(shape), *widths]):
             layers += [nn.Linear(features, width)]
             layers += [nn.BatchNorm1d(width)] if batch_norm else []
             layers += [nn.ReLU()]
             layers += [nn.Dropout(dropout)] if dropout else []
-        self.layers = nn.Sequential(*layers, nn.Linear([math.prod(shape), *widths][-1], self.num_logits))
+        self.layers = nn.Sequential(*layers, nn.Linear([math.prod(shape), *widths][-1], self.num_outputs))
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.layers(images)  # (B, K)

@@ -1,0 +1,155 @@
+"""What is learned from the targets: loss, predictions and metrics. A task knows no network and no data set.
+
+Shape letters, everywhere in this project: B batch, C channels, H W image, T tokens, D features, K classes.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from lightning.pytorch.core.mixins.hparams_mixin import HyperparametersMixin
+from torch import Tensor, nn
+
+from train_smarter.errors import UserError, did_you_mean
+from train_smarter.task.split_metric import SplitMetric
+from train_smarter.trust.build_object import build_object
+
+Columns = dict[str, Sequence[Any]]
+
+
+class Task(nn.Module, HyperparametersMixin):
+    """Turns outputs of a network and targets into a loss, predictions and metrics.
+
+    A subclass implements `loss`, `predict` and, for metrics other than the loss, `metric_inputs` and `make_metrics`.
+    Its arguments are plain numbers, strings, lists and dicts, since a checkpoint keeps them. conf/task/<name>.yaml
+    names the class, its arguments and its metrics.
+
+    Args:
+        metrics: {name: max | min}, the headline first; null leaves one out. None: all of `METRICS`.
+
+    Attributes:
+        num_outputs: size of the channel dimension of the network's output (B, num_outputs, ...); None: not fixed.
+    """
+
+    METRICS: ClassVar[Mapping[str, str]] = {}  # all that the task can compute, with their direction
+    num_outputs: int | None = None
+
+    def __init__(self, *, metrics: Mapping[str, str | None] | None = None) -> None:
+        super().__init__()
+        self.save_hyperparameters()  # with the arguments of the subclass
+        self.metrics = {name: mode for name, mode in (metrics or self.METRICS).items() if mode}
+        for name in self.metrics if self.METRICS else ():
+            if name not in self.METRICS:
+                known = list(self.METRICS)
+                raise UserError(f"task.metrics.{name}: give some of {', '.join(known)}{did_you_mean(name, known)}")
+
+    # ---- what a task implements
+
+    def loss(self, outputs: Any, targets: Any) -> Tensor:
+        """Mean loss of a batch, a scalar."""
+        raise NotImplementedError
+
+    def predict(self, outputs: Any) -> dict[str, Tensor]:
+        """What an exported model returns, by name; each tensor has B rows."""
+        raise NotImplementedError
+
+    def metric_inputs(self, outputs: Any, targets: Any) -> tuple[Tensor, ...]:  # noqa: ARG002
+        """What the metrics need of a batch: small tensors that may be concatenated with those of other batches."""
+        return ()
+
+    def make_metrics(self) -> nn.Module | None:
+        """A `torchmetrics.Metric` or `MetricCollection` whose `compute` returns {name: value}.
+
+        Its `update` takes `metric_inputs`; a `details` method may return more JSON values for results.json.
+        """
+        return None
+
+    # ---- what a task may replace
+
+    def targets(self, batch: Any) -> Any:
+        """What `loss` and `metric_inputs` get."""
+        return batch[1]
+
+    def weight(self, targets: Any) -> int | Tensor:
+        """What the mean of `loss` was divided by: examples, pixels, tokens or a sum of weights."""
+        return len(targets)
+
+    def fit(self, targets: Iterable[Any]) -> None:
+        """Learn what depends on the training targets, into buffers; called once, with batches of them."""
+
+    def check(self, targets: Any, split: str) -> None:
+        """Check all targets of a split.
+
+        Raises:
+            UserError: they do not fit this task.
+        """
+
+    def chance_loss(self, targets: Any) -> float | None:  # noqa: ARG002
+        """Loss of the best constant prediction, for the diagnosis; None: unknown, and no rule uses it."""
+        return None
+
+    def columns(self, prediction: Mapping[str, Tensor], names: Sequence[str]) -> Columns:
+        """The columns of predictions.csv for what `predict` returned; default: one for each number.
+
+        Args:
+            prediction: of one batch.
+            names: of the classes, labels or target columns, where the data have some.
+        """
+        columns: Columns = {}
+        for key, values in prediction.items():
+            flat = values.reshape(len(values), -1)
+            if flat.shape[1] == 1:
+                columns[key] = flat[:, 0].tolist()
+                continue
+            ends = names if len(names) == flat.shape[1] else range(flat.shape[1])
+            columns |= {f"{key} {end}": column.tolist() for end, column in zip(ends, flat.T, strict=True)}
+        return columns
+
+    # ---- for the engine
+
+    @property
+    def headline(self) -> str:
+        """The metric that tables and tiles show first."""
+        return next(iter(self.metrics), "loss")
+
+    def new_metric(self) -> SplitMetric:
+        """Count one split, over one epoch."""
+        return SplitMetric(self.make_metrics())
+
+    def config(self) -> dict[str, Any]:
+        """The plain config that makes this task again."""
+        return {"_target_": f"{type(self).__module__}.{type(self).__qualname__}", **self.hparams}
+
+
+def make_task(task: Task | Mapping[str, Any]) -> Task:
+    """A task as it is, or built from its plain config.
+
+    Raises:
+        UserError: the config names no task.
+    """
+    if isinstance(task, Task):
+        return task
+    if not isinstance(task, Mapping) or "_target_" not in task:
+        raise UserError("this model needs a task: type task=classification, or another choice of conf/task")
+    built = build_object(dict(task), "task")
+    assert isinstance(built, Task)
+    return built
+
+
+def entropy(counts: Tensor) -> float:
+    """Entropy in nats of classes with these counts (K,): the loss of knowing their frequency alone."""
+    shares = [count / sum(counts.tolist()) for count in counts.tolist() if count]
+    return -sum(share * math.log(share) for share in shares) if shares else math.nan
+
+
+def check_shape(ok: bool, split: str, wanted: str, targets: Any) -> None:
+    """Raise a UserError about the targets of a split unless `ok`."""
+    if not ok:
+        given = (
+            f"{targets.dtype} {tuple(targets.shape)}".removeprefix("torch.")
+            if isinstance(targets, Tensor)
+            else type(targets).__name__
+        )
+        raise UserError(
+            f"the targets of {split} are {given}, but this task needs {wanted}; another task: type task=..."
+        )

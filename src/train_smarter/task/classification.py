@@ -1,0 +1,112 @@
+"""One class an example."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from train_smarter.errors import UserError
+from train_smarter.task.base import Columns, Task, check_shape, entropy
+from train_smarter.task.confusion import Confusion
+
+
+class Classification(Task):
+    """Outputs are logits, (B, K), or (B, 1) for K = 2; targets are classes (B,), int64.
+
+    Args:
+        num_classes: K; two classes have one logit and binary cross-entropy, more have K logits and cross-entropy.
+        class_weights: K factors on the loss of each true class.
+        label_smoothing: share of the target spread evenly over all classes, 0 to 1.
+    """
+
+    METRICS: ClassVar[Mapping[str, str]] = {"accuracy": "max", "precision": "max", "recall": "max", "f1": "max"}
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        class_weights: Sequence[float] | None = None,
+        label_smoothing: float = 0.0,
+        **task: Any,
+    ) -> None:
+        super().__init__(**task)
+        if class_weights is not None and len(class_weights) != num_classes:
+            raise UserError(f"task.class_weights needs {num_classes} numbers, one a class, not {len(class_weights)}")
+        self.num_classes, self.num_outputs = num_classes, 1 if num_classes == 2 else num_classes
+        self.label_smoothing = label_smoothing
+        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float)
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if self.num_outputs != 1:
+            return F.cross_entropy(outputs, targets, self.class_weights, label_smoothing=self.label_smoothing)
+        smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2  # (B,)
+        weight = None if self.class_weights is None else self.class_weights[targets]
+        loss = F.binary_cross_entropy_with_logits(outputs[:, 0], smooth.to(outputs.dtype), weight, reduction="sum")
+        return loss / (len(targets) if weight is None else weight.sum())
+
+    def weight(self, targets: Tensor) -> int | Tensor:
+        return len(targets) if self.class_weights is None else self.class_weights[targets].sum()
+
+    def predict_classes(self, outputs: Tensor) -> Tensor:
+        """(B, K) or (B, 1) -> the most probable class (B,), int64."""
+        return outputs.argmax(1) if self.num_outputs != 1 else (outputs[:, 0] > 0).long()
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """(B, K) or (B, 1) -> (B, K), each row summing to 1."""
+        if self.num_outputs != 1:
+            return outputs.softmax(1)
+        positive = outputs.sigmoid()  # (B, 1)
+        return torch.cat([1 - positive, positive], 1)
+
+    def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        return {"probabilities": self.probabilities(outputs)}
+
+    def columns(self, prediction: Mapping[str, Tensor], names: Sequence[str]) -> Columns:
+        """The most probable class, its probability, and the probability of each class."""
+        rows = prediction["probabilities"]  # (B, K)
+        # Of two classes with one half each, the first: as `predict_classes` has it.
+        probability, best = rows.max(1)
+        columns: Columns = {"prediction": [names[k] for k in best.tolist()], "probability": probability.tolist()}
+        for name, column in zip(names, rows.T, strict=True):
+            columns[f"p({name})" if name in columns else name] = column.tolist()
+        return columns
+
+    def metric_inputs(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        return self.predict_classes(outputs), targets
+
+    def make_metrics(self) -> Confusion:
+        return Confusion(self.num_classes, self.metrics)
+
+    def check(self, targets: Any, split: str) -> None:
+        fits = isinstance(targets, Tensor) and targets.ndim == 1 and not targets.is_floating_point()
+        check_shape(fits, split, "one class an example, int64 (N,)", targets)
+        if len(targets) and not (int(targets.min()) >= 0 and int(targets.max()) < self.num_classes):
+            raise UserError(
+                f"a class of {split} is not in 0 to {self.num_classes - 1}: {sorted(set(targets.tolist()))[-1]}"
+            )
+
+    def chance_loss(self, targets: Tensor) -> float:
+        """The entropy of the classes."""
+        return entropy(targets.bincount(minlength=self.num_classes))
+
+
+def why_unusable(task: Any, outputs: Any, batch: Any) -> str:
+    """Why the outputs of a test step are not the logits of a classification; "" where they are.
+
+    For callbacks that draw predictions: a subclass of Model may have steps of its own.
+    """
+    if not isinstance(task, Classification):
+        return f"the task is {'none' if task is None else type(task).__name__}, not Classification"
+    if not isinstance(batch, tuple | list) or len(batch) != 2 or not isinstance(labels := batch[1], Tensor):
+        return "a batch is not (inputs, labels)"
+    if labels.ndim != 1 or labels.is_floating_point():
+        return f"labels are {labels.dtype} of shape {tuple(labels.shape)}, not one class an example"
+    shape = (len(labels), task.num_outputs)
+    if not isinstance(outputs, Tensor) or not outputs.is_floating_point() or tuple(outputs.shape) != shape:
+        given = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        return f"outputs are {given}, not logits of shape {shape}"
+    return ""

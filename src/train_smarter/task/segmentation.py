@@ -1,0 +1,146 @@
+"""One class a pixel."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import Metric
+
+from train_smarter.errors import UserError
+from train_smarter.task.base import Columns, Task, check_shape, entropy
+
+
+class Segmentation(Task):
+    """Outputs are logits (B, K, H, W); targets are masks of classes (B, H, W), integers.
+
+    Args:
+        num_classes: K, the background included.
+        class_weights: K factors on the loss of each true class.
+        ignore_index: class of pixels that count neither in the loss nor in the metrics.
+        dice_weight: share of the Dice loss in the loss, 0 to 1; the rest is cross-entropy.
+    """
+
+    METRICS: ClassVar[Mapping[str, str]] = {"miou": "max", "dice": "max", "accuracy": "max"}
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        class_weights: Sequence[float] | None = None,
+        ignore_index: int = 255,
+        dice_weight: float = 0.0,
+        **task: Any,
+    ) -> None:
+        super().__init__(**task)
+        if class_weights is not None and len(class_weights) != num_classes:
+            raise UserError(f"task.class_weights needs {num_classes} numbers, one a class, not {len(class_weights)}")
+        if not 0 <= dice_weight <= 1:
+            raise UserError(f"task.dice_weight={dice_weight}: give a number from 0 to 1")
+        self.num_classes = self.num_outputs = num_classes
+        self.ignore_index, self.dice_weight = ignore_index, dice_weight
+        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float)
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        masks = targets.long()
+        loss = F.cross_entropy(outputs, masks, self.class_weights, ignore_index=self.ignore_index, reduction="sum")
+        loss = loss / self._pixel_weight(masks)
+        if self.dice_weight:
+            loss = (1 - self.dice_weight) * loss + self.dice_weight * self._dice_loss(outputs, masks)
+        return loss
+
+    def _pixel_weight(self, masks: Tensor) -> Tensor:
+        known = masks != self.ignore_index
+        if self.class_weights is None:
+            return known.sum().clamp(min=1)
+        return self.class_weights[masks[known]].sum().clamp(min=1e-12)
+
+    def _dice_loss(self, outputs: Tensor, masks: Tensor) -> Tensor:
+        """1 - Dice of soft predictions, mean over the classes that occur."""
+        known = (masks != self.ignore_index)[:, None]  # (B, 1, H, W)
+        true = F.one_hot(masks.where(known[:, 0], 0), self.num_classes).movedim(-1, 1) * known
+        soft = outputs.softmax(1) * known
+        overlap, sizes = (soft * true).sum((0, 2, 3)), (soft + true).sum((0, 2, 3))  # (K,)
+        occurs = true.sum((0, 2, 3)) > 0
+        return (1 - (2 * overlap / sizes.clamp(min=1e-12)))[occurs].mean() if occurs.any() else outputs.sum() * 0
+
+    def weight(self, targets: Tensor) -> int | Tensor:
+        return self._pixel_weight(targets.long())
+
+    def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        return {"mask": outputs.argmax(1), "probabilities": outputs.softmax(1)}  # (B, H, W), (B, K, H, W)
+
+    def columns(self, prediction: Mapping[str, Tensor], names: Sequence[str]) -> Columns:
+        """The share of the pixels that each class has."""
+        masks = prediction["mask"].flatten(1)
+        return {f"share {name}": (masks == k).float().mean(1).tolist() for k, name in enumerate(names)}
+
+    def metric_inputs(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        known = targets != self.ignore_index
+        cells = targets[known].long() * self.num_classes + outputs.argmax(1)[known]
+        counts = cells.bincount(minlength=self.num_classes**2)
+        return (counts.view(1, self.num_classes, self.num_classes),)
+
+    def make_metrics(self) -> Metric:
+        return SegmentationMetrics(self.num_classes, self.metrics)
+
+    def check(self, targets: Any, split: str) -> None:
+        fits = isinstance(targets, Tensor) and targets.ndim == 3 and not targets.is_floating_point()
+        check_shape(fits, split, "masks of classes, integers (N, H, W)", targets)
+        known = targets[targets != self.ignore_index]
+        if len(known) and not (int(known.min()) >= 0 and int(known.max()) < self.num_classes):
+            raise UserError(
+                f"a mask of {split} holds class {int(known.max())}, but task.num_classes={self.num_classes}; "
+                f"pixels of no class have task.ignore_index={self.ignore_index}"
+            )
+
+    def chance_loss(self, targets: Tensor) -> float | None:
+        """The entropy of the pixels' classes."""
+        if self.class_weights is not None or self.dice_weight:
+            return None
+        return entropy(targets[targets != self.ignore_index].long().bincount(minlength=self.num_classes))
+
+
+class SegmentationMetrics(Metric):
+    """Mean IoU, mean Dice and pixel accuracy from one (K, K) count of pixels; classes that never occur are left out.
+
+    Args:
+        num_classes: K.
+        names: which of miou, dice and accuracy.
+    """
+
+    full_state_update = False
+    counts: Tensor
+
+    def __init__(self, num_classes: int, names: Iterable[str]) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        self.add_state("counts", torch.zeros(num_classes, num_classes, dtype=torch.long), dist_reduce_fx="sum")
+        self.by_class: dict[str, list[float | None]] = {}
+
+    def update(self, counts: Tensor) -> None:
+        """counts: (N, K, K) of N batches, row = true class, column = predicted."""
+        self.counts += counts.sum(0)
+
+    def compute(self) -> dict[str, float]:
+        matrix = self.counts.cpu().double()
+        hits, true, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+        iou = hits / (true + predicted - hits).clamp(min=1)
+        dice = 2 * hits / (true + predicted).clamp(min=1)
+        occurs = (true + predicted) > 0
+        self.by_class = {
+            name: [value if there else None for value, there in zip(values.tolist(), occurs.tolist(), strict=True)]
+            for name, values in (("iou", iou), ("dice", dice), ("pixels", true))
+        }
+        scores = {
+            "miou": float(iou[occurs].mean()) if occurs.any() else 0.0,
+            "dice": float(dice[occurs].mean()) if occurs.any() else 0.0,
+            "accuracy": float(hits.sum() / matrix.sum().clamp(min=1)),
+        }
+        return {name: scores[name] for name in self.names}
+
+    def details(self) -> dict[str, Any]:
+        return {"segments": self.by_class}
