@@ -26,7 +26,9 @@ class Placeholder(Task):
         self.gamma = gamma
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        loss = F.cross_entropy(outputs, targets, reduction="none")  # (B,), minus the log of the true class's probability
+        loss = F.cross_entropy(
+            outputs, targets, reduction="none"
+        )  # (B,), minus the log of the true class's probability
         return ((1 - (-loss).exp()) ** self.gamma * loss).mean()
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
