@@ -79,6 +79,18 @@ def test_two_processes_share_one_folder_one_log_and_one_result(command: Command,
     assert abs(read_json(newest / "results.json")["test/accuracy"] - two["test/accuracy"]) <= 0.01
 
 
+@pytest.mark.slow
+def test_two_processes_resume_a_finished_run_for_more_epochs(command: Command, tmp_path: Path) -> None:
+    same = ["model=mlp", "data.batch_size=256", "callbacks.diagnosis=null"]
+    done = command("train", "trainer=ddp_sim", *same, "trainer.max_epochs=1")
+    assert done.returncode == 0, done.stderr
+    done = command("train", "resume=last", "trainer.max_epochs=3")  # would wait for the second process for ever
+    assert done.returncode == 0, done.stderr
+    folder = only_run(tmp_path)
+    assert len(lines(folder / "metrics.csv")) == 4
+    assert read_json(folder / "results.json")["epochs"] == 3
+
+
 def evaluated(command: Command, folder: Path, *words: str) -> dict:
     done = command("evaluate", f"run={folder}", *words)
     assert done.returncode == 0, done.stderr
