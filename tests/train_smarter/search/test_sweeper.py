@@ -228,7 +228,7 @@ def test_pruned_trials_are_told_so_and_keep_their_folder_and_curve(typed: Typed,
 def test_several_objectives_end_in_a_pareto_front(typed: Typed, tmp_path: Path) -> None:
     objective = ["optimized_metric=[val/accuracy,parameters]", "hydra.sweeper.direction=[maximize,minimize]"]
     grid = ["model.widths=choice([8],[64])", "hydra/sweeper/sampler=grid"]
-    code, told = typed(*SEARCH, *FAST, *objective, *grid)
+    code, told = typed(*SEARCH, *FAST, *objective, *grid, "report=true")
     assert code == 0, told
     assert "Pareto front:" in told
     # 784 inputs, 10 classes: 784 * 8 + 8 + 8 * 10 + 10 = 6370 weights, and 784 * 64 + 64 + 640 + 10 = 50890.
@@ -245,7 +245,7 @@ def test_a_page_that_cannot_be_drawn_costs_the_search_nothing(typed: Typed, monk
 
     monkeypatch.setattr("train_smarter.report.page.write_page", broken)
     words = [*SEARCH, *FAST, "model.dropout=interval(0,0.5)"]
-    code, told = typed(*words, "hydra.sweeper.n_trials=1")
+    code, told = typed(*words, "hydra.sweeper.n_trials=1", "report=true")
     assert code == 0, told
     assert "report.html is not written: no ink" in told
     assert "more trials:" in told
