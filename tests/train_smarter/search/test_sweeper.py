@@ -340,6 +340,7 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.wait()
 
 
+@pytest.mark.slow
 def test_trials_of_two_processes_share_folder_study_and_parameters_and_leave_nothing(
     command: Command, tmp_path: Path
 ) -> None:
@@ -363,6 +364,7 @@ def left_behind(logs: Path) -> list[str]:
     return [line for line in listed.splitlines() if str(logs) in line and "train_smarter" in line]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_search_and_its_processes_and_it_goes_on(
     started: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
