@@ -70,9 +70,10 @@ def test_two_processes_share_one_folder_one_log_and_one_result(command: Command,
     assert len(lines(folder / "metrics.csv")) == 4
     two = read_json(folder / "results.json")
     one = evaluated(command, folder, "trainer.devices=1", "trainer.strategy=auto")
+    again = evaluated(command, folder)
     names = [name for name in two if "/" in name and not name.endswith("loss")]
     assert {name: one[name] for name in names} == {name: two[name] for name in names}
-    assert one["confusion"] == two["confusion"]
+    assert again["confusion"] == one["confusion"] == two["confusion"]
     code, told = typed("trainer=cpu", *same, "data.batch_size=64")
     assert code == 0, told
     newest = max((tmp_path / "train" / "runs").iterdir())
@@ -80,14 +81,13 @@ def test_two_processes_share_one_folder_one_log_and_one_result(command: Command,
 
 
 @pytest.mark.slow
-def test_two_processes_evaluate_and_resume_a_finished_run_for_more_epochs(command: Command, tmp_path: Path) -> None:
-    same = ["model=mlp", "data.batch_size=256", "callbacks.diagnosis=null"]
-    done = command("train", "trainer=ddp_sim", *same, "trainer.max_epochs=1")
+def test_two_processes_resume_a_finished_run_for_more_epochs(command: Command, tmp_path: Path) -> None:
+    same = ["model=mlp", "data.batch_size=256", "callbacks.diagnosis=null", "callbacks.prediction_samples=null"]
+    done = command("train", "trainer=ddp_sim", *same, "trainer.max_epochs=1", timeout=300)
+    assert done.returncode == 0, done.stderr
+    done = command("train", "resume=last", "trainer.max_epochs=3", timeout=300)  # a hang, if they disagree
     assert done.returncode == 0, done.stderr
     folder = only_run(tmp_path)
-    assert evaluated(command, folder)["confusion"] == read_json(folder / "results.json")["confusion"]
-    done = command("train", "resume=last", "trainer.max_epochs=3")  # would wait for the second process for ever
-    assert done.returncode == 0, done.stderr
     assert len(lines(folder / "metrics.csv")) == 4
     assert read_json(folder / "results.json")["epochs"] == 3
 
