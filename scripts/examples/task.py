@@ -28,7 +28,7 @@ class Placeholder(Task):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         loss = F.cross_entropy(
             outputs, targets, reduction="none"
-        )  # (B,), minus the log of the true class's probability
+        )  # (B,), -log of the true class's p
         return ((1 - (-loss).exp()) ** self.gamma * loss).mean()
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
