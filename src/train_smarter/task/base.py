@@ -26,6 +26,8 @@ class Task(nn.Module, HyperparametersMixin):
 
     Args:
         metrics: {name: max | min}, the headline first; null leaves one out. None: all of `METRICS`.
+        output_per: what a network has to return one vector for: example, token, pixel, or value (outputs of the inputs'
+            shape). The config check compares it with the model's; None: it does not.
 
     Attributes:
         num_outputs: size of the channel dimension of the network's output (B, num_outputs, ...); None: not fixed.
@@ -34,7 +36,12 @@ class Task(nn.Module, HyperparametersMixin):
     METRICS: ClassVar[Mapping[str, str]] = {}  # all that the task can compute, with their direction
     num_outputs: int | None = None
 
-    def __init__(self, *, metrics: Mapping[str, str | None] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        metrics: Mapping[str, str | None] | None = None,
+        output_per: str | None = None,  # noqa: ARG002 (for the config check)
+    ) -> None:
         super().__init__()
         self.save_hyperparameters()  # with the arguments of the subclass
         self.metrics = {name: mode for name, mode in (metrics or self.METRICS).items() if mode}

@@ -90,8 +90,14 @@ class Classification(Task):
             )
 
     def chance_loss(self, targets: Tensor) -> float:
-        """The entropy of the classes."""
-        return entropy(targets.bincount(minlength=self.num_classes))
+        """The entropy of the classes, as far as they are weighted and smoothed."""
+        counts = targets.bincount(minlength=self.num_classes).cpu().double()
+        weights = torch.ones_like(counts) if self.class_weights is None else self.class_weights.cpu().double()
+        true = weights * counts  # (K,)
+        # Binary cross-entropy weighs both classes of a smoothed target alike, cross-entropy each by its own factor.
+        other = true.sum() if self.num_outputs == 1 else weights * counts.sum()
+        mass = (1 - self.label_smoothing) * true + self.label_smoothing / self.num_classes * other
+        return entropy(mass) * float(mass.sum() / true.sum())
 
 
 def why_unusable(task: Any, outputs: Any, batch: Any) -> str:

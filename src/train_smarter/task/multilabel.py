@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.functional.classification import multilabel_average_precision
+from torchmetrics.functional.classification import binary_average_precision
 
 from train_smarter.errors import UserError
 from train_smarter.task.base import Columns, Task, check_shape, entropy
@@ -103,7 +103,7 @@ class MultilabelMetrics(Metric):
         self.add_state("counts", torch.zeros(3, num_labels, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("probabilities", [], dist_reduce_fx="cat")
         self.add_state("present", [], dist_reduce_fx="cat")
-        self.by_label: dict[str, list[float]] = {}
+        self.by_label: dict[str, list[float | None]] = {}
 
     def update(self, probabilities: Tensor, present: Tensor) -> None:
         """probabilities: (N, K), floats; present: (N, K), bool."""
@@ -114,7 +114,7 @@ class MultilabelMetrics(Metric):
             self.present.append(present)
 
     def compute(self) -> dict[str, float]:
-        hits, wrong, missed = self.counts.double()
+        hits, wrong, missed = self.counts.cpu().double()
         f1 = 2 * hits / (2 * hits + wrong + missed).clamp(min=1)
         precision, recall = hits / (hits + wrong).clamp(min=1), hits / (hits + missed).clamp(min=1)
         self.by_label = {"precision": precision.tolist(), "recall": recall.tolist(), "f1": f1.tolist()}
@@ -124,14 +124,16 @@ class MultilabelMetrics(Metric):
             "f1_macro": float(f1.mean()),
         }
         if "map" in self.names:
-            average = self._average_precision()
-            self.by_label["average_precision"] = average.tolist()
-            scores["map"] = float(average.nanmean())  # a label without examples has none
+            self.by_label["average_precision"] = average = self._average_precision()
+            known = [each for each in average if each is not None]
+            scores["map"] = sum(known) / len(known) if known else 0.0
         return {name: scores[name] for name in self.names}
 
-    def _average_precision(self) -> Tensor:
+    def _average_precision(self) -> list[float | None]:
+        """Of each label; None without an example that has it."""
         both = [torch.cat(part) if isinstance(part, list) else part for part in (self.probabilities, self.present)]
-        return multilabel_average_precision(both[0], both[1].long(), self.num_labels, average="none")
+        pairs = zip(both[0].T, both[1].T, strict=True)
+        return [float(binary_average_precision(*pair)) if pair[1].any() else None for pair in pairs]
 
     def details(self) -> dict[str, Any]:
         return {"labels": self.by_label}

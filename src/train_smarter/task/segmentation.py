@@ -98,10 +98,11 @@ class Segmentation(Task):
             )
 
     def chance_loss(self, targets: Tensor) -> float | None:
-        """The entropy of the pixels' classes."""
-        if self.class_weights is not None or self.dice_weight:
+        """The entropy of the pixels' classes, as far as they are weighted."""
+        if self.dice_weight:
             return None
-        return entropy(targets[targets != self.ignore_index].long().bincount(minlength=self.num_classes))
+        counts = targets[targets != self.ignore_index].long().bincount(minlength=self.num_classes).cpu()
+        return entropy(counts if self.class_weights is None else counts * self.class_weights.cpu().double())
 
 
 class SegmentationMetrics(Metric):
