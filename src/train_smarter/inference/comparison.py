@@ -20,7 +20,7 @@ class Comparison:
 
     examples: how many were compared.
     differences: the largest absolute difference of each output of floats; NaN where one of them is NaN.
-    scales: the largest absolute value of each of these outputs.
+    scales: the largest finite absolute value of each of these outputs.
     differ: examples with another decision, by its noun.
     """
 
@@ -72,7 +72,8 @@ def compare_export(file: Network, network: EndToEnd, batches: Iterable[Tree]) ->
             if values.is_floating_point():
                 difference = _largest_difference(given[name], values)
                 result.differences[name] = _max(result.differences.get(name, 0.0), difference)
-                result.scales[name] = max(result.scales.get(name, 0.0), float(values.abs().max()))
+                scale = float(values.abs().where(values.isfinite(), 0).max())
+                result.scales[name] = max(result.scales.get(name, 0.0), scale)
         decided = network.decisions(given)
         for noun, decision in network.decisions(wanted).items():
             unequal = (decided[noun] != decision).reshape(len(decision), -1).any(1)

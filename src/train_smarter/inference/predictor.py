@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -83,8 +83,12 @@ def predict(
         with torch.inference_mode():
             inputs, _ = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, device, 0), 0)
             prediction = network.predict(inputs, len(id_columns), own_input=own_input)
-            columns = (task.json_columns if format == "jsonl" else task.columns)(prediction, names)
-            yield Predictions(id_columns, columns, task.files(prediction))
+        columns = network.attempt(task.json_columns if format == "jsonl" else task.columns, prediction, names)
+        files = network.attempt(task.files, prediction)
+        for name, values in [*columns.items(), *files.items()]:
+            if len(values) != len(id_columns):
+                raise network.misfit(f"makes {len(values)} values of {name} of it, for {len(id_columns)} examples")
+        yield Predictions(id_columns, columns, files)
 
 
 # ---- outputs that do not fit
@@ -104,7 +108,7 @@ class CheckedNetwork:
         _reject_nan(outputs)
         wanted = self.task.num_outputs
         if isinstance(outputs, Tensor) and wanted is not None and (outputs.ndim < 2 or outputs.shape[1] != wanted):
-            raise self._misfit(f"needs (B, {wanted}, ...)")
+            raise self.misfit(f"needs (B, {wanted}, ...)")
         return outputs
 
     def predict(self, inputs: Any, count: int, *, own_input: bool = False) -> Mapping[str, Tensor]:
@@ -116,19 +120,27 @@ class CheckedNetwork:
         from torch import Tensor
 
         self.outputs = None
-        try:
-            prediction = self.task.predict_input(self, inputs) if own_input else self.task.predict(self(inputs))
-        except Exception as error:  # a task fails in any way at outputs that are not its own
-            if isinstance(error, UserError) or self.outputs is None:
-                raise  # a fault of the network deserves its traceback
-            raise self._misfit(f"cannot use it: {first_paragraph(error)}") from error
+        if own_input:
+            prediction = self.attempt(self.task.predict_input, self, inputs)
+        else:
+            prediction = self.attempt(self.task.predict, self(inputs))
         _reject_nan(prediction)
-        shaped = all(isinstance(part, Tensor) and part.ndim and len(part) == count for part in prediction.values())
-        if not (prediction and shaped):
-            raise self._misfit(f"makes {describe(prediction)} of it, for {count} examples")
+        fits = isinstance(prediction, Mapping) and len(prediction) > 0
+        parts = prediction.values() if fits else ()
+        if not fits or not all(isinstance(part, Tensor) and part.ndim and len(part) == count for part in parts):
+            raise self.misfit(f"makes {describe(prediction)} of it, for {count} examples")
         return prediction
 
-    def _misfit(self, problem: str) -> UserError:
+    def attempt(self, function: Callable[..., Any], *given: Any) -> Any:
+        """Call a function of the task, which may fail in any way at outputs that are not its own."""
+        try:
+            return function(*given)
+        except Exception as error:
+            if isinstance(error, UserError) or self.outputs is None:
+                raise  # a fault of the network deserves its traceback
+            raise self.misfit(f"cannot use it: {first_paragraph(error)}") from error
+
+    def misfit(self, problem: str) -> UserError:
         kind = type(self.task).__name__
         return UserError(f"{type(self.model).__name__} returns {describe(self.outputs)}, but {kind} {problem}")
 
