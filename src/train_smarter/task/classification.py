@@ -75,6 +75,18 @@ class Classification(Task):
             columns[f"p({name})" if name in columns else name] = column.tolist()
         return columns
 
+    def json_columns(self, prediction: Mapping[str, Tensor], names: Sequence[str]) -> Columns:
+        """The same, the probabilities of the classes as one object."""
+        first = dict(list(self.columns(prediction, names).items())[:2])
+        rows = prediction["probabilities"].tolist()
+        return first | {"probabilities": [dict(zip(names, row, strict=True)) for row in rows]}
+
+    def true_columns(self, targets: Tensor, names: Sequence[str]) -> Columns:
+        return {"label": [names[k] for k in targets.tolist()]}
+
+    def decisions(self, prediction: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"class": prediction["probabilities"].argmax(1)}
+
     def metric_inputs(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         return self.predict_classes(outputs), targets
 
