@@ -1,7 +1,7 @@
 """How good is the diagnosis? Trains runs with a planted fault and healthy ones, and counts what is found.
 
     python lab/faults.py                  # all of lab/faults.yaml, then each fault with its first advice
-    python lab/faults.py --half tune      # or test, fresh, last
+    python lab/faults.py --half tune      # or test, fresh, last, tasks, tasks_last
     python lab/faults.py rate_10_digits   # some; --list names them all
     python lab/faults.py --no-training    # judges what logs/faults holds, by today's rules
 
@@ -27,6 +27,7 @@ from measure.table import marked, table
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 LIST, RUNS, DOCS = ROOT / "lab" / "faults.yaml", ROOT / "logs" / "faults", ROOT / "docs" / "diagnosis.md"
+HALVES = ("tune", "test", "fresh", "last", "tasks", "tasks_last")
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Measures the diagnosis on planted faults and on healthy runs.")
     parser.add_argument("names", nargs="*", metavar="run", help="of lab/faults.yaml; none: all")
-    parser.add_argument("--half", choices=("tune", "test", "fresh", "last"), help="one part of the list")
+    parser.add_argument("--half", choices=HALVES, help="one part of the list")
     parser.add_argument("--list", action="store_true", help="names the runs")
     parser.add_argument("--no-training", action="store_true", help="judges what was trained before")
     parser.add_argument("--no-advice", action="store_true", help="does not try the advice")
