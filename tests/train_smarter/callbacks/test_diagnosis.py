@@ -179,7 +179,8 @@ def test_early_stopping_is_asked_what_it_was_set_to_and_whether_it_stopped(tmp_p
 
 
 def test_advice_comes_from_the_config_in_the_runs_folder(tmp_path: Path) -> None:
-    OmegaConf.save({"task": {"class_weights": None, "metrics": {"f1": "max"}}, "monitor": "val/accuracy"}, tmp_path / "config.yaml")
+    config = {"task": {"class_weights": None, "metrics": {"f1": "max"}}, "monitor": "val/accuracy"}
+    OmegaConf.save(config, tmp_path / "config.yaml")
     trained(tmp_path, Drawn(rare=2), diagnosis(tmp_path))
     found = {one["name"]: one["advice"] for one in read_json(tmp_path / "diagnosis.json")["findings"]}
     # the mean of 2 and 38 is 20; 20 / 38 and at most 10
