@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from train_smarter.data.download import fetch, unpack
     from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName
     from train_smarter.data.image_data import ImageData
+    from train_smarter.data.table_data import TableData
     from train_smarter.data.text_data import TextData
     from train_smarter.errors import UserError
     from train_smarter.fit.module import Model
@@ -30,6 +31,7 @@ __all__ = [
     "RawDataset",
     "RawInput",
     "SplitName",
+    "TableData",
     "Task",
     "TextData",
     "UserError",
@@ -49,6 +51,7 @@ _MODULES = {
     "RawInput": "data.examples",
     "RawDataset": "data.examples",
     "SplitName": "data.examples",
+    "TableData": "data.table_data",
     "Task": "task.base",
     "TextData": "data.text_data",
     "UserError": "errors",
