@@ -103,7 +103,8 @@ class Diagnosis(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._probe.watch(pl_module)
-        self.facts.single_loss = pl_module.automatic_optimization and len(trainer.optimizers) == 1
+        optimizers = [optimizer for optimizer in trainer.optimizers if optimizer.param_groups]  # not Lightning's mock
+        self.facts.single_loss = pl_module.automatic_optimization and len(optimizers) == 1
         self.facts.validations = validations_per_epoch(trainer)
         for stopping in self._early_stoppings(trainer):
             self.facts.patience = stopping.patience

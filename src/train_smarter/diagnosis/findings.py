@@ -41,6 +41,7 @@ class Limits:
     large_accuracy_gap: float
     min_standard_errors: float
     fitted_loss_vs_chance: float
+    fitted_loss_without_classes: float
     min_loss_drop_per_epoch: float
     annealed_lr_fraction: float
     min_drop_still_improving: float

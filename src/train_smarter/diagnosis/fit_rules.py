@@ -105,19 +105,27 @@ def overfitting(evidence: Evidence, limits: Limits) -> Finding | None:
 
 
 def underfitting(evidence: Evidence, limits: Limits) -> Finding | None:
-    """It has stopped to learn before it fits its own training examples."""
+    """It has stopped to learn before it fits its own training examples.
+
+    Without classes a note: what is left of the loss may be noise, which no model can learn.
+    """
     gap, losses, loss = measure_gap(evidence, limits), evidence.curve("train/loss"), chance_loss(evidence.facts)
     if gap is None or loss is None or not evidence.facts.single_loss or not evidence.facts.training_done:
         return None
     if len(losses) < 4 or gap.size >= gap.limit:
         return None
-    fits = losses[-1] < limits.fitted_loss_vs_chance * loss
-    fits = fits or (gap.name == "accuracy" and gap.train >= limits.fitted_accuracy)
+    classes = gap.name == "accuracy" and chance_accuracy(evidence.facts) is not None
+    share = losses[-1] / loss if loss else math.inf
+    if classes:
+        fits = share < limits.fitted_loss_vs_chance or gap.train >= limits.fitted_accuracy
+    else:  # what does not even reach a constant prediction has another reason
+        fits = share < limits.fitted_loss_without_classes or share > 1
     if fits or relative_decrease(losses, max(3, len(losses) // 3)) >= limits.min_loss_drop_per_epoch:
         return None
-    stays = f"train/accuracy stays at {gap.train:.3f}, train/loss at {losses[-1]:.3g}"
-    stays = stays if gap.name == "accuracy" else f"train/loss stays at {losses[-1]:.3g}"
-    told = f"{stays} where {name_of_chance(evidence.facts)} has {loss:.3g}"
+    stays = f"train/accuracy stays at {gap.train:.3f}, train/loss at" if classes else "train/loss stays at"
+    told = f"{stays} {losses[-1]:.3g} where {name_of_chance(evidence.facts)} has {loss:.3g}"
+    if not classes:
+        return Finding("underfitting", "note", f"{told}: the model cannot hold more, or the rest is noise")
     # A schedule that ends near zero stands still in any case.
     annealed = (
         evidence.facts.rate is not None and evidence.facts.rate < limits.annealed_lr_fraction * evidence.facts.peak_rate

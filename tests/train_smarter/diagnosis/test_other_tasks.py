@@ -94,9 +94,12 @@ def test_a_task_without_metrics_is_judged_by_its_loss() -> None:
     assert found(evidence(negative, rising, metrics={}, first_loss=-0.9, chance_loss=None, zero_loss=None)) == {}
 
 
-def test_underfitting_stands_still_near_the_best_constant_prediction() -> None:
+def test_underfitting_stands_still_between_the_best_constant_prediction_and_a_fit_and_may_be_noise() -> None:
     finding = found(evidence(STANDS))["underfitting"]
-    assert finding.evidence.startswith("train/loss stays at 0.7 where the best constant prediction has 1")
+    told = "train/loss stays at 0.7 where the best constant prediction has 1: the model cannot hold more, or the rest"
+    assert (finding.severity, finding.evidence) == ("note", f"{told} is noise")
+    assert "underfitting" not in found(evidence([0.9, 0.3, *[0.19] * 6]))  # an R2 of 0.81
+    assert "underfitting" not in found(evidence([1.4, 1.3, *[1.2] * 6], first_loss=1.4))  # worse than a constant
     assert "underfitting" not in found(evidence(STANDS, chance_loss=None, zero_loss=None))
     assert "underfitting" not in found(evidence(STANDS, scores=(0.7, 1.0)))  # it holds more than validation shows
 
