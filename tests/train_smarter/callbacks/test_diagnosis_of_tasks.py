@@ -140,7 +140,7 @@ def test_a_reconstruction_is_held_against_the_mean_of_the_inputs_as_the_network_
 
 
 class Strange(Regression):
-    def chance_loss(self, targets: Tensor) -> float:
+    def chance_loss(self, targets: Tensor) -> float:  # noqa: ARG002
         raise ValueError("no such thing")
 
 
