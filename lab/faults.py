@@ -152,16 +152,31 @@ def helped(case: Case, override: str) -> bool:
     folder = RUNS / f"{case.name}+"
     run(case, folder, [override])
     (before, loss), (after, lower) = (_best(RUNS / case.name), _best(folder))
-    print(f"  {case.name} {override}: {before:.4f} -> {after:.4f}, val/loss {loss:.4g} -> {lower:.4g}", flush=True)
-    return after > before or (after == before and lower < loss)
+    name, mode = _monitor(RUNS / case.name)
+    print(
+        f"  {case.name} {override}: {name} {before:.4f} -> {after:.4f}, val/loss {loss:.4g} -> {lower:.4g}", flush=True
+    )
+    better = after < before if mode == "min" else after > before
+    return better or (after == before and lower < loss)
+
+
+def _monitor(folder: Path) -> tuple[str, str]:
+    """The metric that decides, and its direction; of a folder without a config, the accuracy."""
+    file = folder / "config.yaml"
+    config: Any = OmegaConf.load(file) if file.is_file() else {}
+    return config.get("monitor", "val/accuracy"), config.get("mode", "max")
 
 
 def _best(folder: Path) -> tuple[float, float]:
+    """The best value of the monitored metric, and the smallest validation loss."""
     from train_smarter.run.files import read_csv
 
     curve = [row for row in read_csv(folder / "metrics.csv") if row["val/loss"]]  # not every epoch need be validated
     losses = [float(row["val/loss"]) for row in curve if math.isfinite(float(row["val/loss"]))]
-    return max(float(row["val/accuracy"]) for row in curve), min(losses, default=math.inf)
+    name, mode = _monitor(folder)
+    values = [float(row[name]) for row in curve if math.isfinite(float(row[name]))]
+    worst = math.inf if mode == "min" else -math.inf
+    return (min if mode == "min" else max)(values, default=worst), min(losses, default=math.inf)
 
 
 # ---- what it comes to
