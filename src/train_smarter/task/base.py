@@ -95,7 +95,10 @@ class Task(nn.Module, HyperparametersMixin):
         """
 
     def chance_loss(self, targets: Any) -> float | None:  # noqa: ARG002
-        """Loss of the best constant prediction, for the diagnosis; None: unknown, and no rule uses it."""
+        """Loss of the best constant prediction, for the diagnosis; None: unknown, and no rule uses it.
+
+        targets: as `loss` gets them, of many examples together.
+        """
         return None
 
     # ---- what `predict` writes

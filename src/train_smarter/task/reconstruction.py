@@ -45,6 +45,12 @@ class Reconstruction(Task):
         """None: the true targets are the inputs."""
         return {}
 
+    def chance_loss(self, targets: Tensor) -> float:
+        """Loss of the mean input, or the median one, as a constant prediction."""
+        rows = targets.float()
+        best = rows.mean(0) if self.loss_name == "mse" else rows.median(0).values
+        return float(LOSSES[self.loss_name](best.expand_as(rows), rows))
+
     def metric_inputs(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         error = (outputs - targets).float().square().flatten(1).mean(1)  # (B,)
         return error, targets.amin()[None].float(), targets.amax()[None].float()
