@@ -11,6 +11,7 @@ from lightning.pytorch.core.mixins.hparams_mixin import HyperparametersMixin
 from torch import Tensor, nn
 
 from train_smarter.errors import UserError, did_you_mean
+from train_smarter.task.samples.base import Samples
 from train_smarter.task.split_metric import SplitMetric
 from train_smarter.trust.build_object import build_object
 
@@ -86,6 +87,10 @@ class Task(nn.Module, HyperparametersMixin):
 
     def chance_loss(self, targets: Any) -> float | None:  # noqa: ARG002
         """Loss of the best constant prediction, for the diagnosis; None: unknown, and no rule uses it."""
+        return None
+
+    def make_samples(self, count: int) -> Samples | None:  # noqa: ARG002
+        """Keeper of about `count` examples of a test run, for the report and TensorBoard; None: the task shows none."""
         return None
 
     def columns(self, prediction: Mapping[str, Tensor], names: Sequence[str]) -> Columns:
