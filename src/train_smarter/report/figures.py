@@ -97,7 +97,9 @@ def _markdown_table(columns: Sequence[Any], rows: Sequence[Sequence[Any]]) -> st
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else _escape_markdown(str(value))
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) > 1 else f"{value:.4g}"
+    return _escape_markdown(str(value))
 
 
 def _escape_markdown(text: str) -> str:

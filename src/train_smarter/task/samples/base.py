@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from train_smarter.data.examples import map_tensors, take_rows
+from train_smarter.data.examples import first_tensor, map_tensors, take_rows
 from train_smarter.task.samples.views import View
 
 
@@ -73,7 +73,8 @@ class Samples:
         scores = scores.detach().double().nan_to_num(-torch.inf, posinf=torch.inf, neginf=-torch.inf)
         best = scores.argsort(descending=True, stable=True)[:count]
         best = best[scores[best] > -torch.inf]
-        rows = map_tensors(lambda part: part.detach().cpu(), take_rows(content, best))
+        rows = take_rows(content, best.to(first_tensor(content).device))
+        rows = map_tensors(lambda part: part.detach().cpu(), rows)
         found = zip(best.tolist(), scores[best].tolist(), strict=True)
         # Cloned: a view would keep, and send to other processes, all that it is a view of.
         new = [Kept(score, indices[row], _row(rows, place)) for place, (row, score) in enumerate(found)]

@@ -21,7 +21,9 @@ class RegressionSamples(Samples):
         predicted = self.task.predict(outputs.float())["prediction"]  # (B, D)
         true = self.task.targets(batch).view_as(predicted).to(predicted.dtype)
         error = ((predicted - true).abs() / self.task.std).amax(1)  # (B,)
-        self.keep("points", spread(indices), (true, predicted), indices, count=MAX_POINTS)
+        finite = predicted.isfinite().all(1)
+        chosen = spread(indices).to(finite.device).masked_fill(~finite, -float("inf"))
+        self.keep("points", chosen, (true, predicted), indices, count=MAX_POINTS)
         self.keep("errors", error, (true, predicted), indices, count=self.count)
 
     def views(self, data: Any, network: Any) -> list[View]:  # noqa: ARG002
