@@ -23,12 +23,12 @@ from train_smarter.report.html import (
     shrink_to_limit,
     truncate,
 )
+from train_smarter.report.logged_curves import group_columns
 from train_smarter.run import files, run_dir
 from train_smarter.task.sections import expected_sections
 from train_smarter.terminal import format_duration, format_metric
 
 MAX_FINDINGS = 50  # shown of a diagnosis
-MAX_CHARTS = 12  # of a run without a task
 SEVERITIES = ("problem", "warning", "note")
 RUNNING = "not yet: it is running"
 FILES = {  # that the sections are read from, in their order
@@ -68,13 +68,15 @@ def _render_run(folder: Path, run: Content, most: int) -> str:
     belongs = _sections_of(folder)
     sections = {name: _render_or_explain(draw[name], folder / FILES[name], again) for name in FILES if name in belongs}
     splits = [split for split in runs.SPLITS if any(name.startswith(f"{split}/") for name in run["results"])]
+    own = {name: value for name, value in run["results"].items() if name.partition("/")[0] not in splits}
     repeat = {"again": f"train rerun={run_dir.display_name(folder, paths.LOGS)}", "config": _config_section(folder)}
     return render(
         "run.html",
         run=run,
         facts=[fact for fact in runs.run_facts(run) if fact[0] != "command"],
         splits=splits,
-        names=dict.fromkeys(name.partition("/")[2] for name in run["results"]),
+        names=dict.fromkeys(name.partition("/")[2] for name in run["results"] if name not in own),
+        own={truncate(name, MAX_NAME): format_metric(value) for name, value in own.items() if value is not None},
         tiles=_tiles(run),
         nav=[{"curves": "results"}.get(name, name) for name in sections] + ["repeat"],
         sections=sections,
@@ -122,6 +124,7 @@ def _tiles(run: Content) -> list[tuple[str, str]]:
     best = "" if run["best_epoch"] is None else f", epoch {run['best_epoch']}"
     known = {
         **{f"test {name}": run["results"].get(f"test/{name}") for name in _shown_metrics(run)[1:]},
+        **{name: value for name, value in run["results"].items() if name.startswith("test_")},
         f"best {run['monitor']}{best}": run["best"],
     }
     tiles = [(name, format_metric(value)) for name, value in known.items() if value is not None]
@@ -166,27 +169,17 @@ def _finding_entry(one: Content, name: str) -> Content:
 
 def _curves_section(path: Path, run: Content) -> Content:
     rows = files.read_csv(path)
+    charts = {name: {split: f"{split}/{name}" for split in ("train", "val")} for name in _shown_metrics(run)}
+    if rows and not any(column in rows[0] for chart in charts.values() for column in chart.values()):
+        charts = group_columns(rows[0])  # of a LightningModule without a task
     plots = []
-    for place, (name, columns) in enumerate(_charts(rows, run).items()):
+    for name, columns in charts.items():
         series = {split: _curve_points(rows, column) for split, column in columns.items()}
         series = {split: points for split, points in series.items() if points}
         if series:
             alt = f"{name} of {' and '.join(series)} over the epochs"
-            drawn = f"curve-{name if name in run['metrics'] else place}"
-            plots.append(run_plots.curves(name, series, best=run["best_epoch"], name=drawn, alt=alt))
+            plots.append(run_plots.curves(name, series, best=run["best_epoch"], name=f"curve-{name}", alt=alt))
     return {"plots": plots} if plots else {"missing": f"{path.name} holds no finished epoch.", "again": ""}
-
-
-def _charts(rows: Sequence[Mapping[str, str]], run: Content) -> dict[str, dict[str, str]]:
-    """Title -> split -> column: metrics of the task, or whatever a module of one's own has logged."""
-    if len(run["metrics"]) > 1:
-        return {name: {split: f"{split}/{name}" for split in ("train", "val")} for name in _shown_metrics(run)}
-    charts: dict[str, dict[str, str]] = {}
-    for column in [name for name in (rows[0] if rows else ()) if name not in ("epoch", "step", "seconds")]:
-        found = re.fullmatch(r"(train|val|valid|validation)[/_](.+)", column)
-        split, name = ("val" if found[1] != "train" else "train", found[2]) if found else ("train", column)
-        charts.setdefault(truncate(name, MAX_NAME), {})[split] = column
-    return dict(list(charts.items())[:MAX_CHARTS])
 
 
 def _curve_points(rows: Sequence[Mapping[str, str]], column: str, over: str = "epoch") -> list[tuple[float, float]]:

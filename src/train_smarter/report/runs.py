@@ -38,7 +38,7 @@ def _read_summary(folder: Path, note: Content, results: Content) -> Content:
     monitor, best = results.get("monitor", note.get("monitor")), results.get("best_value", note.get("best_value"))
     if best is None and (row := run_results.best_row(folder / "metrics.csv", monitor, note.get("mode"))):
         best = float(row[str(monitor)])
-    metrics = _metrics_of(note, results)
+    metrics = declared_metrics(note, results)
     test = f"test/{headline(metrics)}"
     return {
         "name": _name_of(folder),
@@ -61,7 +61,7 @@ def _read_summary(folder: Path, note: Content, results: Content) -> Content:
     }
 
 
-def _metrics_of(note: Content, results: Content) -> dict[str, str]:
+def declared_metrics(note: Content, results: Content) -> dict[str, str]:
     """{name: max | min}, the loss first; of a run that has not recorded them, those that it was evaluated by."""
     recorded = task_metrics({"task": {"metrics": note.get("metrics")}})
     tested = [key.partition("/")[2] for key in results if key.startswith("test/")]
