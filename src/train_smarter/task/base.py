@@ -13,6 +13,7 @@ from lightning.pytorch.core.mixins.hparams_mixin import HyperparametersMixin
 from torch import Tensor, nn
 
 from train_smarter.errors import UserError, did_you_mean
+from train_smarter.task.samples.base import Samples
 from train_smarter.task.split_metric import SplitMetric
 from train_smarter.trust.build_object import build_object
 
@@ -99,6 +100,10 @@ class Task(nn.Module, HyperparametersMixin):
 
         targets: as `loss` gets them, of many examples together.
         """
+        return None
+
+    def make_samples(self, count: int) -> Samples | None:  # noqa: ARG002
+        """Keeper of about `count` examples of a test run, for the report and TensorBoard; None: the task shows none."""
         return None
 
     # ---- what `predict` writes

@@ -10,6 +10,7 @@ from torchmetrics import Metric
 
 from train_smarter.errors import UserError
 from train_smarter.task.base import Columns, Task, check_shape, entropy
+from train_smarter.task.samples.language_model import LanguageSamples
 
 
 class LanguageModel(Task):
@@ -80,6 +81,9 @@ class LanguageModel(Task):
 
     def make_metrics(self) -> Metric:
         return LanguageMetrics(self.metrics)
+
+    def make_samples(self, count: int) -> LanguageSamples:
+        return LanguageSamples(self, count)
 
     def check(self, targets: Any, split: str) -> None:
         fits = isinstance(targets, Tensor) and targets.ndim == 2 and not targets.is_floating_point()

@@ -11,6 +11,7 @@ from torchmetrics.functional.classification import binary_average_precision
 
 from train_smarter.errors import UserError
 from train_smarter.task.base import Columns, Task, check_shape, entropy
+from train_smarter.task.samples.multilabel import MultilabelSamples
 
 
 class Multilabel(Task):
@@ -68,6 +69,9 @@ class Multilabel(Task):
 
     def make_metrics(self) -> Metric:
         return MultilabelMetrics(self.num_labels, self.metrics, threshold=self.threshold)
+
+    def make_samples(self, count: int) -> MultilabelSamples:
+        return MultilabelSamples(self, count)
 
     def check(self, targets: Any, split: str) -> None:
         fits = isinstance(targets, Tensor) and targets.ndim == 2 and targets.shape[1] == self.num_labels

@@ -10,6 +10,7 @@ from torchmetrics import Metric
 
 from train_smarter.errors import UserError, did_you_mean
 from train_smarter.task.base import Columns, Task
+from train_smarter.task.samples.reconstruction import ReconstructionSamples
 
 LOSSES = {"mse": F.mse_loss, "mae": F.l1_loss}
 
@@ -57,6 +58,9 @@ class Reconstruction(Task):
 
     def make_metrics(self) -> Metric:
         return ReconstructionMetrics(self.metrics)
+
+    def make_samples(self, count: int) -> ReconstructionSamples:
+        return ReconstructionSamples(self, count)
 
 
 class ReconstructionMetrics(Metric):

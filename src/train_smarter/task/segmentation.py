@@ -12,6 +12,7 @@ from torchmetrics import Metric
 
 from train_smarter.errors import UserError
 from train_smarter.task.base import Columns, Files, Task, check_shape, entropy
+from train_smarter.task.samples.segmentation import SegmentationSamples
 
 
 class Segmentation(Task):
@@ -92,6 +93,9 @@ class Segmentation(Task):
 
     def make_metrics(self) -> Metric:
         return SegmentationMetrics(self.num_classes, self.metrics)
+
+    def make_samples(self, count: int) -> SegmentationSamples:
+        return SegmentationSamples(self, count)
 
     def check(self, targets: Any, split: str) -> None:
         fits = isinstance(targets, Tensor) and targets.ndim == 3 and not targets.is_floating_point()
