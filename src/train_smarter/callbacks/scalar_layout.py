@@ -15,6 +15,8 @@ class ScalarLayout(Callback):
         curves: a chart's title -> names of the metrics in it; a chart that is None is left out.
     """
 
+    needs_task = True
+
     def __init__(self, *, curves: Mapping[str, Sequence[str] | None]) -> None:
         self.curves = {title: list(names) for title, names in curves.items() if names is not None}
 
