@@ -4,6 +4,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from measure.process import call
 from measure.section import Options, Section
@@ -96,7 +97,7 @@ def step(*, experiment: str, overrides: Sequence[str] = ()) -> dict[str, float]:
         recorded = run.trainer.profiler.recorded_durations  # type: ignore[attr-defined]
         between = [end - began for began, end in zip(clock.ends, clock.ends[1:], strict=False)]
         pieces = pieces_of(recorded, statistics.median(between[WARM:]))
-        counting = metrics(run.model.num_classes, run.data.batch_size)
+        counting = metrics(run.model.task, run.data.batch_size)
         return {**pieces, "metrics": counting, "forward, loss": pieces["forward, loss"] - counting}
 
 
@@ -112,17 +113,18 @@ def pieces_of(recorded: Mapping[str, Sequence[float]], whole: float) -> dict[str
     return {**found, "step": whole}
 
 
-def metrics(classes: int, batch_size: int) -> float:
+def metrics(task: Any, batch_size: int) -> float:
     """Seconds that the running metrics take a step, timed by themselves: the profiler sees it within the forward."""
     import torch
 
-    from train_smarter.task.confusion_metric import ConfusionMetric
+    from train_smarter.task.classification import Classification
 
-    tally, loss, labels = ConfusionMetric(classes), torch.tensor(1.0), torch.arange(batch_size) % classes
+    assert isinstance(task, Classification)
+    metric, loss, labels = task.new_metric(), torch.tensor(1.0), torch.arange(batch_size) % task.num_classes
     began = time.perf_counter()
     for _ in range(STEPS):
-        tally.append(loss, labels, labels)
-    tally.flush()
+        metric.append(loss, batch_size, (labels, labels))
+    metric.flush()
     return (time.perf_counter() - began) / STEPS
 
 

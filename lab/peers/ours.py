@@ -55,5 +55,5 @@ def run(task: Task, gate: Gate, *more: str) -> None:
         logger.log_hyperparams(chosen)
     run.trainer.fit(run.model, datamodule=run.data)
     gate.wait("end")
-    results = evaluate(run, ("test",))
-    gate.tell(accuracy=results["test/accuracy"], parameters=count(run.model))
+    metrics, _ = evaluate(run, ("test",))
+    gate.tell(accuracy=metrics["test/accuracy"], parameters=count(run.model))

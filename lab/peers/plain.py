@@ -100,7 +100,7 @@ class Loop:
         self.optimizer.step()
         if self.scheduler is not None:
             self.scheduler.step()
-        return loss.item(), int((self.parts.model.predict_classes(logits) == labels).sum().item())
+        return loss.item(), int((self.parts.classification.predict_classes(logits) == labels).sum().item())
 
     def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
         if self.parts.binary:

@@ -27,7 +27,7 @@ class Lit(LightningModule):
         inputs, labels = batch
         logits = self.network(inputs)
         loss = self.criterion(logits, labels)
-        self.train_accuracy(self.parts.model.predict_classes(logits), labels)
+        self.train_accuracy(self.parts.classification.predict_classes(logits), labels)
         self.log("train_loss", loss, prog_bar=True)
         self.log("train_accuracy", self.train_accuracy, prog_bar=True)
         return loss
@@ -35,7 +35,7 @@ class Lit(LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:  # noqa: ARG002
         inputs, labels = batch
         logits = self.network(inputs)
-        self.val_accuracy(self.parts.model.predict_classes(logits), labels)
+        self.val_accuracy(self.parts.classification.predict_classes(logits), labels)
         self.log("val_loss", self.criterion(logits, labels), prog_bar=True)
         self.log("val_accuracy", self.val_accuracy, prog_bar=True)
 
@@ -51,7 +51,7 @@ class Lit(LightningModule):
 def accuracy(parts: Parts) -> Metric:
     if parts.binary:
         return Accuracy(task="binary")
-    return Accuracy(task="multiclass", num_classes=parts.model.num_classes)
+    return Accuracy(task="multiclass", num_classes=parts.classification.num_classes)
 
 
 def run(task: Task, gate: Gate) -> None:

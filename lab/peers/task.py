@@ -22,6 +22,7 @@ from train_smarter.data.examples import SplitName
 from train_smarter.data.image_data import ImageData
 from train_smarter.data.loader import ShardedBatchSampler
 from train_smarter.paths import CONF
+from train_smarter.task.classification import Classification
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -86,6 +87,11 @@ class Parts:
         return self.model.num_outputs == 1
 
     @property
+    def classification(self) -> Classification:
+        assert isinstance(self.model.task, Classification)
+        return self.model.task
+
+    @property
     def parameters(self) -> int:
         return count(self.model)
 
@@ -132,7 +138,7 @@ class Parts:
         with torch.inference_mode():
             for index in torch.arange(len(test)).split(512):
                 logits = network(self.inputs(test.inputs[index].to(device)))
-                hits += int((self.model.predict_classes(logits) == test.targets[index].to(device)).sum())
+                hits += int((self.classification.predict_classes(logits) == test.targets[index].to(device)).sum())
         return hits / len(test)
 
 

@@ -58,7 +58,7 @@ class Loop:
         losses, logits, targets = zip(*self.seen, strict=True)
         sizes = torch.tensor([len(batch) for batch in targets], device=self.loss.device)
         self.loss.add_((torch.stack(losses) * sizes).sum())
-        self.hits.add_((self.parts.model.predict_classes(torch.cat(logits)) == torch.cat(targets)).sum())
+        self.hits.add_((self.parts.classification.predict_classes(torch.cat(logits)) == torch.cat(targets)).sum())
         self.seen.clear()
 
     def train(self, index: Tensor) -> Tensor:

@@ -20,7 +20,8 @@ def run(compose: Compose) -> Components:
 
 
 def counts(examples: Examples) -> list[int]:
-    return examples.targets.bincount(minlength=10).tolist()
+    found: list[int] = examples.targets.bincount(minlength=10).tolist()
+    return found
 
 
 def test_examples_are_kept_thinned_out_and_mislabelled(run: Components) -> None:

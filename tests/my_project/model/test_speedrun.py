@@ -41,7 +41,7 @@ def fit(model: Speedrun, inputs: Tensor, *, epochs: int = 1, start: Path | None 
         enable_model_summary=False,
         enable_checkpointing=False,
     )
-    labels = torch.arange(len(inputs)) % model.num_classes
+    labels = torch.arange(len(inputs)) % model.num_outputs
     batches = [*zip(inputs.split(4), labels.split(4), strict=True)]
     loader: DataLoader[Any] = DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
     trainer.fit(model, loader, loader, ckpt_path=start, weights_only=True)

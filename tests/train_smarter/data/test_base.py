@@ -43,7 +43,8 @@ class Numbers(Data):
             for place, name in enumerate(SPLITS)
             if name == "train" or name in self.official
         }
-        return RawDataset([f"class {label}" for label in range(len(self.counts))], **parts)
+        names = [f"class {label}" for label in range(len(self.counts))]
+        return RawDataset(names, train=parts["train"], val=parts.get("val"), test=parts.get("test"))
 
 
 def ready(*counts: int, **data: Any) -> Numbers:
@@ -293,7 +294,7 @@ def test_what_becomes_of_data_after_setup_does_not_show_in_the_next_ones() -> No
     assert not second.fits_on(torch.device("cpu"))
     assert (second._placed, second.trainer, second.skip, second.splits) == ({}, None, 0, ("test",))
     second.names.append("another")
-    assert sharing(Numbers(30, 30)).class_names == ["class 0", "class 1"]
+    assert sharing(Numbers(30, 30)).names == ["class 0", "class 1"]
 
 
 def test_data_that_are_refused_are_refused_the_second_time() -> None:

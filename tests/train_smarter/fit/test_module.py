@@ -21,6 +21,7 @@ from train_smarter.data.image_data import ImageData
 from train_smarter.errors import UserError
 from train_smarter.fit.lr_schedule import LRSchedule
 from train_smarter.fit.module import Model
+from train_smarter.task.classification import Classification
 
 BARE: dict[str, Any] = {
     "accelerator": "cpu",
@@ -45,17 +46,18 @@ class Stripes(ImageData):
 
     def drawn(self, count: int) -> Examples:
         generator = torch.Generator().manual_seed(count)
-        labels = torch.arange(count) % self.num_classes
+        labels = torch.arange(count) % (self.num_classes or 1)
         images = torch.randint(0, 128, (count, 1, 10, 10), generator=generator, dtype=torch.uint8)
         images[torch.arange(count), 0, labels] += 64
         return Examples(images, labels)
 
 
+def task(num_classes: int = 3, **options: Any) -> Classification:
+    return Classification(num_classes=num_classes, **options)
+
+
 class Logits(Model):
     """Its inputs are its logits."""
-
-    def __init__(self, num_classes: int, **classifier: Any) -> None:
-        super().__init__(num_classes=num_classes, **classifier)
 
     def forward(self, logits: Tensor) -> Tensor:
         return logits
@@ -78,17 +80,24 @@ class Memory(Logger):
         """Lightning hands hyperparameters to every logger."""
 
 
-def cnn(num_classes: int = 3, **options: Any) -> CNN:
-    return CNN(shape=[1, 10, 10], num_classes=num_classes, **{"hidden": 8, "optimizer": ADAM, **options})
+def cnn(num_classes: int = 3, *, of_task: Mapping[str, Any] | None = None, **options: Any) -> CNN:
+    chosen = task(num_classes, **(of_task or {}))
+    return CNN(shape=[1, 10, 10], task=chosen, **{"hidden": 8, "optimizer": ADAM, **options})
 
 
-def mlp(num_classes: int = 3, **options: Any) -> MLP:
-    return MLP(shape=[1, 10, 10], num_classes=num_classes, **{"widths": [8], "optimizer": ADAM, **options})
+def mlp(num_classes: int = 3, *, of_task: Mapping[str, Any] | None = None, **options: Any) -> MLP:
+    chosen = task(num_classes, **(of_task or {}))
+    return MLP(shape=[1, 10, 10], task=chosen, **{"widths": [8], "optimizer": ADAM, **options})
+
+
+def task_of(model: Model) -> Classification:
+    assert isinstance(model.task, Classification)
+    return model.task
 
 
 def fit(model: Model, data: ImageData | None = None, **options: Any) -> lightning.Trainer:
     trainer = lightning.Trainer(**{**BARE, "max_epochs": 1, **options})
-    trainer.fit(model, datamodule=data or Stripes(model.num_classes))
+    trainer.fit(model, datamodule=data or Stripes(task_of(model).num_classes))
     return trainer
 
 
@@ -106,7 +115,9 @@ def by_hand(model: Model, data: ImageData, split: Any) -> tuple[float, float]:
         logits = model(data.normalize(data.examples[split].inputs.float() / 255))
     labels = data.examples[split].targets
     model.train()
-    return float(model.loss(logits, labels)), float((model.predict_classes(logits) == labels).float().mean())
+    return float(model.task.loss(logits, labels)), float(
+        (task_of(model).predict_classes(logits) == labels).float().mean()
+    )
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -129,9 +140,9 @@ def test_the_loss_of_many_classes_by_hand() -> None:
     logits, labels = torch.tensor([[2.0, 0, 0], [0, 1.0, 0]]), torch.tensor([0, 2])
     first = math.log(math.exp(2) + 2) - 2  # minus the logarithm of the true class's softmax
     second = math.log(math.exp(1) + 2)
-    assert float(Logits(3).loss(logits, labels)) == pytest.approx((first + second) / 2)
+    assert float(task(3).loss(logits, labels)) == pytest.approx((first + second) / 2)
     weighted = (1 * first + 4 * second) / (1 + 4)
-    assert float(Logits(3, class_weights=[1, 2, 4]).loss(logits, labels)) == pytest.approx(weighted)
+    assert float(task(3, class_weights=[1, 2, 4]).loss(logits, labels)) == pytest.approx(weighted)
 
 
 def test_the_smoothed_loss_of_many_classes_by_hand() -> None:
@@ -139,22 +150,22 @@ def test_the_smoothed_loss_of_many_classes_by_hand() -> None:
     total = math.log(math.exp(2) + 2)
     # 0.9 of the target on the true class and 0.1 spread over all three
     expected = 0.9 * (total - 2) + 0.1 * ((total - 2) + total + total) / 3
-    assert float(Logits(3, label_smoothing=0.1).loss(logits, labels)) == pytest.approx(expected)
+    assert float(task(3, label_smoothing=0.1).loss(logits, labels)) == pytest.approx(expected)
 
 
 def test_the_loss_of_two_classes_by_hand() -> None:
     logits, labels = torch.tensor([[0.0], [2.0]]), torch.tensor([1, 0])
     first, second = math.log(2), math.log(1 + math.exp(2))  # -log sigmoid(0), -log (1 - sigmoid(2))
-    assert float(Logits(2).loss(logits, labels)) == pytest.approx((first + second) / 2)
+    assert float(task(2).loss(logits, labels)) == pytest.approx((first + second) / 2)
     weighted = (3 * first + 1 * second) / (3 + 1)
-    assert float(Logits(2, class_weights=[1, 3]).loss(logits, labels)) == pytest.approx(weighted)
+    assert float(task(2, class_weights=[1, 3]).loss(logits, labels)) == pytest.approx(weighted)
 
 
 def test_the_smoothed_loss_of_two_classes_by_hand() -> None:
     logits, labels = torch.tensor([[2.0]]), torch.tensor([1])
     # 0.2 of the target spread over both: 0.9 on the true class, 0.1 on the other
     expected = 0.9 * math.log(1 + math.exp(-2)) + 0.1 * math.log(1 + math.exp(2))
-    assert float(Logits(2, label_smoothing=0.2).loss(logits, labels)) == pytest.approx(expected)
+    assert float(task(2, label_smoothing=0.2).loss(logits, labels)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
@@ -162,27 +173,27 @@ def test_one_logit_loses_as_much_as_two_logits_with_the_same_difference(smoothin
     generator = torch.Generator().manual_seed(0)
     logits, labels = torch.randn(20, 1, generator=generator), torch.randint(2, (20,), generator=generator)
     two = F.cross_entropy(torch.cat([torch.zeros(20, 1), logits], 1), labels, label_smoothing=smoothing)
-    assert float(Logits(2, label_smoothing=smoothing).loss(logits, labels)) == pytest.approx(float(two))
+    assert float(task(2, label_smoothing=smoothing).loss(logits, labels)) == pytest.approx(float(two))
 
 
 @pytest.mark.parametrize("num_classes", [2, 3])
 def test_the_wrong_number_of_class_weights_is_refused(num_classes: int) -> None:
-    with pytest.raises(UserError, match=f"model.class_weights needs {num_classes} numbers, one a class, not 4"):
-        Logits(num_classes, class_weights=[1, 1, 1, 1])
+    with pytest.raises(UserError, match=f"task.class_weights needs {num_classes} numbers, one a class, not 4"):
+        task(num_classes, class_weights=[1, 1, 1, 1])
 
 
 # ---- the prediction
 
 
 def test_the_most_probable_class_is_predicted() -> None:
-    assert Logits(3).predict_classes(torch.tensor([[0.0, 2, 1], [3, 2, 1]])).tolist() == [1, 0]
-    assert Logits(2).predict_classes(torch.tensor([[0.1], [-0.1], [0.0]])).tolist() == [1, 0, 0]
+    assert task(3).predict_classes(torch.tensor([[0.0, 2, 1], [3, 2, 1]])).tolist() == [1, 0]
+    assert task(2).predict_classes(torch.tensor([[0.1], [-0.1], [0.0]])).tolist() == [1, 0, 0]
 
 
 def test_probabilities_are_softmax_or_sigmoid() -> None:
-    many = Logits(3).probabilities(torch.tensor([[math.log(1), math.log(2), math.log(5)]]))
+    many = task(3).probabilities(torch.tensor([[math.log(1), math.log(2), math.log(5)]]))
     assert many[0].tolist() == pytest.approx([1 / 8, 2 / 8, 5 / 8])
-    two = Logits(2).probabilities(torch.tensor([[math.log(3)], [0.0]]))  # odds of 3 to 1, and of 1 to 1
+    two = task(2).probabilities(torch.tensor([[math.log(3)], [0.0]]))  # odds of 3 to 1, and of 1 to 1
     assert two.flatten().tolist() == pytest.approx([0.25, 0.75, 0.5, 0.5])
 
 
@@ -204,7 +215,7 @@ def test_two_classes_are_learned_from_one_logit() -> None:
 @pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
 @pytest.mark.parametrize("num_classes", [2, 3])
 def test_any_precision_trains_and_evaluates(num_classes: int, precision: Any) -> None:
-    model, data = mlp(num_classes, class_weights=[1.0] * num_classes), Stripes(num_classes)
+    model, data = mlp(num_classes, of_task={"class_weights": [1.0] * num_classes}), Stripes(num_classes)
     trainer = fit(model, data, precision=precision)
     assert 0 <= evaluated(model, data, trainer)["test/accuracy"] <= 1
 
@@ -333,8 +344,7 @@ def test_an_unfrozen_model_trains_all_its_weights() -> None:
 def saved(tmp_path: Path) -> tuple[CNN, str]:
     """A trained model and its checkpoint."""
     model = cnn(
-        class_weights=[1, 2, 3],
-        label_smoothing=0.1,
+        of_task={"class_weights": [1, 2, 3], "label_smoothing": 0.1},
         batch_norm=True,
         scheduler=LRSchedule(torch_scheduler=partial(StepLR, step_size=1), warmup=1),
     )
@@ -354,7 +364,7 @@ def test_a_checkpoint_alone_makes_the_same_model_again(saved: tuple[CNN, str]) -
     images = torch.rand(4, 1, 10, 10)
     assert again.eval()(images).equal(model.eval()(images))
     labels = torch.tensor([0, 1, 2, 2])
-    assert again.loss(again(images), labels).equal(model.loss(model(images), labels))
+    assert again.task.loss(again(images), labels).equal(model.task.loss(model(images), labels))
 
 
 def plain(value: Any) -> bool:
@@ -368,7 +378,8 @@ def plain(value: Any) -> bool:
 def test_hyperparameters_are_plain_numbers_and_strings(saved: tuple[CNN, str]) -> None:
     parameters = torch.load(saved[1], weights_only=True)["hyper_parameters"]
     assert plain(dict(parameters))
-    assert {"shape", "num_classes", "dropout", "batch_norm", "class_weights", "label_smoothing"} <= set(parameters)
+    assert {"shape", "dropout", "batch_norm", "task"} <= set(parameters)
+    assert {"num_classes": 3, "class_weights": [1, 2, 3], "label_smoothing": 0.1}.items() <= parameters["task"].items()
     assert not {"optimizer", "scheduler"} & set(parameters)
 
 
@@ -467,7 +478,7 @@ def test_the_curves_count_every_example_of_the_epoch(options: dict[str, Any]) ->
         loss, accuracy = by_hand(model, data, split)
         assert float(metrics[f"{split}/loss"]) == pytest.approx(loss, abs=1e-6)
         assert float(metrics[f"{split}/accuracy"]) == pytest.approx(accuracy)
-    assert [int(model.epoch_metrics[split].confusion.sum()) for split in ("train", "val")] == [50, 21]
+    assert [int(model.epoch_metrics[split].count) for split in ("train", "val")] == [50, 21]
 
 
 def test_a_test_run_returns_clean_scores_of_every_split() -> None:
@@ -478,7 +489,7 @@ def test_a_test_run_returns_clean_scores_of_every_split() -> None:
         loss, accuracy = by_hand(model, data, split)
         assert found[f"{split}/loss"] == pytest.approx(loss, abs=1e-6)
         assert found[f"{split}/accuracy"] == pytest.approx(accuracy)
-    assert [int(tally.confusion_matrix.sum()) for tally in model.test_metrics.values()] == [50, 21, 17]
+    assert [int(metric.count) for metric in model.test_metrics.values()] == [50, 21, 17]
 
 
 def test_the_size_of_a_batch_changes_no_score() -> None:

@@ -516,7 +516,7 @@ def test_from_python_a_run_gives_its_model_and_data(past_run: Path) -> None:
     model, data = train_smarter.load(past_run)
     data.setup()
     images, labels = data.examples["test"].inputs, data.examples["test"].targets
-    right = model.predict_classes(model(data.normalize(images))) == labels  # type: ignore[attr-defined]
+    right = model(data.normalize(images)).argmax(1) == labels  # type: ignore[attr-defined]
     assert right.double().mean().item() == read_json(past_run / "results.json")["test/accuracy"]
     assert not model.training
     with pytest.raises(UserError, match="no run folder"):
