@@ -25,6 +25,7 @@ from train_smarter.report.html import (
     shrink_to_limit,
     truncate,
 )
+from train_smarter.report.logged_curves import group_columns
 from train_smarter.run import files, run_dir
 from train_smarter.terminal import format_duration, format_metric
 
@@ -54,13 +55,15 @@ def _render_run(folder: Path, run: Content, most: int) -> str:
         "time": _render_or_explain(_time_section, folder / "metrics.csv", again, run, folder),
     }
     splits = [split for split in runs.SPLITS if any(name.startswith(f"{split}/") for name in run["results"])]
+    own = {name: value for name, value in run["results"].items() if name.partition("/")[0] not in splits}
     repeat = {"again": f"train rerun={run_dir.display_name(folder, paths.LOGS)}", "config": _config_section(folder)}
     return render(
         "run.html",
         run=run,
         facts=[fact for fact in runs.run_facts(run) if fact[0] != "command"],
         splits=splits,
-        names=dict.fromkeys(name.partition("/")[2] for name in run["results"]),
+        names=dict.fromkeys(name.partition("/")[2] for name in run["results"] if name not in own),
+        own={truncate(name, MAX_NAME): format_metric(value) for name, value in own.items() if value is not None},
         tiles=_tiles(run),
         **repeat,
         **sections,
@@ -94,6 +97,7 @@ def _tiles(run: Content) -> list[tuple[str, str]]:
     best = "" if run["best_epoch"] is None else f", epoch {run['best_epoch']}"
     known = {
         **{f"test {name}": run["results"].get(f"test/{name}") for name in _shown_metrics(run)[1:]},
+        **{name: value for name, value in run["results"].items() if name.startswith("test_")},
         f"best {run['monitor']}{best}": run["best"],
     }
     tiles = [(name, format_metric(value)) for name, value in known.items() if value is not None]
@@ -138,9 +142,12 @@ def _finding_entry(one: Content, name: str) -> Content:
 
 def _curves_section(path: Path, run: Content) -> Content:
     rows = files.read_csv(path)
+    charts = {name: {split: f"{split}/{name}" for split in ("train", "val")} for name in _shown_metrics(run)}
+    if rows and not any(column in rows[0] for chart in charts.values() for column in chart.values()):
+        charts = group_columns(rows[0])  # of a LightningModule without a task
     plots = []
-    for name in _shown_metrics(run):
-        series = {split: _curve_points(rows, f"{split}/{name}") for split in ("train", "val")}
+    for name, columns in charts.items():
+        series = {split: _curve_points(rows, column) for split, column in columns.items()}
         series = {split: points for split, points in series.items() if points}
         if series:
             alt = f"{name} of {' and '.join(series)} over the epochs"
