@@ -7,6 +7,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
+from train_smarter.data.loader import Loader
 from train_smarter.fit.module import Model
 from train_smarter.run.random_state import random_state, restore_random_state
 from train_smarter.run.signals import TerminatedBySignal, signals_state
@@ -37,6 +38,7 @@ class ResumeCheckpoint(Callback):
         self.saved_at = time.monotonic()
         self._is_writing: dict[str, Any] | None = None  # what is added to the checkpoint that is being written
         self._saved_state: dict[str, Any] | None = None  # this process's part of the one that the run goes on from
+        self._batches_done = 0  # of its epoch
 
     # ---- when
 
@@ -44,6 +46,8 @@ class ResumeCheckpoint(Callback):
         self.saved_at = time.monotonic()
         signals_state.install()
         signals_state.deferred = True
+        if isinstance(trainer.train_dataloader, Loader):
+            trainer.train_dataloader.skip = self._batches_done
         if self._saved_state is not None:  # the batch that was about to begin begins now
             total = trainer.fit_loop.epoch_loop.batch_progress.total
             total.ready = total.started  # type: ignore[attr-defined]
@@ -117,10 +121,8 @@ class ResumeCheckpoint(Callback):
         if self._is_writing is None:
             return
         checkpoint["resume"] = self._is_writing
-        after = self._is_writing["batch"] + 1
-        steps = after % trainer.accumulate_grad_batches == 0 or after == trainer.num_training_batches
-        if steps and not self._is_writing["over"]:
-            # Lightning counts one up when it reads it, for the batch in whose middle it would have saved.
+        if not self._is_writing["over"] and not trainer.fit_loop._should_accumulate():
+            # On this condition Lightning adds one when it resumes, for the batch in whose middle it would have saved.
             checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
@@ -131,7 +133,7 @@ class ResumeCheckpoint(Callback):
             elif state and isinstance(callback, ModelCheckpoint):  # the run may have moved since
                 rebase_names(state, Path(str(trainer.ckpt_path)).resolve().parent)
         if kept := checkpoint.get("resume"):
-            trainer.datamodule.skip = kept["batch"]  # type: ignore[attr-defined]
+            self._batches_done = kept["batch"]
             if len(kept["processes"]) == trainer.world_size:
                 self._saved_state = kept["processes"][trainer.global_rank]
 

@@ -284,7 +284,7 @@ def test_only_the_last_data_are_kept_and_not_while_others_are_read() -> None:
 def test_what_becomes_of_data_after_setup_does_not_show_in_the_next_ones() -> None:
     first = sharing(Numbers(30, 30, on_device=True))
     first.examples_on(torch.device("meta"), "train")
-    first.trainer, first.skip, first.splits = SimpleNamespace(), 3, ("val",)  # type: ignore[assignment]
+    first.trainer, first.splits = SimpleNamespace(), ("val",)  # type: ignore[assignment]
     before = {name: first.examples[name] for name in SPLITS}
     first.examples["train"] = first.examples["val"]
     first.names.append("another")
@@ -292,7 +292,7 @@ def test_what_becomes_of_data_after_setup_does_not_show_in_the_next_ones() -> No
     assert all(second.examples[name].inputs is before[name].inputs for name in SPLITS)
     assert second.names == ["class 0", "class 1"]
     assert not second.fits_on(torch.device("cpu"))
-    assert (second._placed, second.trainer, second.skip, second.splits) == ({}, None, 0, ("test",))
+    assert (second._placed, second.trainer, second.splits) == ({}, None, ("test",))
     second.names.append("another")
     assert sharing(Numbers(30, 30)).names == ["class 0", "class 1"]
 
