@@ -3,7 +3,6 @@ import torch
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from torch import Tensor
 from torchmetrics.classification import BinaryF1Score, MulticlassAccuracy, MulticlassF1Score, MulticlassRecall
-
 from train_smarter.task.confusion_metric import ConfusionMetric, confusion_scores
 
 

@@ -121,3 +121,10 @@ class GAN(LightningModule):
     def configure_optimizers(self) -> Any:
         lr = self.hparams["lr"]
         return [SGD(self.generator.parameters(), lr=lr), SGD(self.critic.parameters(), lr=lr)], []
+
+
+class Brightness(Line):
+    """The same network for the images and labels of a data set of the template: the label by the mean of the pixels."""
+
+    def parts(self, batch: Any) -> tuple[Tensor, Tensor]:
+        return batch[0].float().mean((1, 2, 3))[:, None], batch[1].float()[:, None]
