@@ -158,6 +158,20 @@ def test_accumulated_batches_are_refused_where_a_module_optimizes_manually(start
         start("run", *GAN, "trainer.accumulate_grad_batches=2", *QUIET)
 
 
+def test_hyperparameters_that_are_objects_are_left_out_of_checkpoints(
+    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ["model._target_=sample_project.plain.Stateful", "~model.lr", "+model.optimizer=${optimizer}"]
+    with caplog.at_level(logging.INFO):
+        start("run", *PLAIN, *words, *QUIET)
+    content = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert content["hyper_parameters"] == {"lr": 0.1, "width": 8}
+    said = [line for line in caplog.messages if line.startswith("left out of checkpoints")]
+    assert len(said) == 1
+    assert "hyperparameters optimizer of Stateful" in said[0]
+    assert "test_mae" in read_json(tmp_path / "run" / "results.json")
+
+
 # ---- what is monitored
 
 
@@ -222,10 +236,11 @@ class Kill(Callback):
 def killed(start: Start, monkeypatch: pytest.MonkeyPatch, *overrides: str, step: int, again: bool = False) -> None:
     import train_smarter.config.build as building
 
-    with monkeypatch.context() as patch, pytest.raises(ConnectionAbortedError):
-        real = building.build
-        patch.setattr(building, "build", lambda cfg, *extra: real(cfg, *extra, Kill(step)))
+    real = building.build
+    monkeypatch.setattr(building, "build", lambda cfg, *extra: real(cfg, *extra, Kill(step)))
+    with pytest.raises(ConnectionAbortedError):
         start("broken", *overrides, again=again)
+    monkeypatch.setattr(building, "build", real)
 
 
 @pytest.mark.results

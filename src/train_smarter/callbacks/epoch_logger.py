@@ -1,19 +1,24 @@
 """What the run folder keeps while a run trains: how inputs are treated, and how each epoch went."""
 
+import logging
 import statistics
 import time
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 
 from train_smarter.data.base import Data
 from train_smarter.fit.module import Model
 from train_smarter.metric_names import epoch_values, monitor_names
 from train_smarter.run.files import append_row, write_json
 from train_smarter.trust import rebase_names
+
+log = logging.getLogger(__name__)
 
 
 class EpochLogger(Callback):
@@ -33,6 +38,7 @@ class EpochLogger(Callback):
         self.folder, self.training_done = folder, training_done
         self.seconds: list[float] = []
         self._epoch_start: float | None = None
+        self._dropped: list[Any] = []  # modules whose objects were reported
         self._validated = False  # in the epoch under way
         self._written = -1  # the latest epoch with a row
         self._earlier_epochs: dict[str, float] = {}  # scores from before the run broke off
@@ -61,6 +67,7 @@ class EpochLogger(Callback):
             self._epoch_start = time.perf_counter()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        self._drop_objects(trainer, checkpoint)
         checkpoint["journal"] = {
             "seconds": [*self.seconds[:-1], self.seconds[-1] + self._resume_clock()] if self.seconds else [],
             "validated": self._validated,
@@ -68,6 +75,22 @@ class EpochLogger(Callback):
             "scores": self._scores(trainer),
             "elapsed": self.elapsed,
         }
+
+    def _drop_objects(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+        """Leave hyperparameters that are objects out: a checkpoint that holds code could not be loaded again."""
+        for part in (trainer.lightning_module, trainer.datamodule):  # type: ignore[attr-defined]
+            key = getattr(part, "CHECKPOINT_HYPER_PARAMS_KEY", None)
+            objects = [name for name, value in checkpoint.get(key, {}).items() if not _is_plain(value)]
+            for name in objects:
+                del checkpoint[key][name]
+            if objects and part not in self._dropped and trainer.is_global_zero:
+                log.info(
+                    "left out of checkpoints, since they are objects: hyperparameters %s of %s; load_from_checkpoint "
+                    "takes them as arguments",
+                    ", ".join(objects),
+                    type(part).__name__,
+                )
+                self._dropped.append(part)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         for callback in trainer.checkpoint_callbacks:  # in a run without Last, too, as a stranger's may be
@@ -140,6 +163,15 @@ class EpochLogger(Callback):
             logged, stale = epoch_values(logged), _validation_names(trainer)
         fresh = {name: float(value) for name, value in logged.items() if self._validated or name not in stale}
         return self._earlier_epochs | fresh
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether torch.load takes it with `weights_only=True`."""
+    if isinstance(value, dict):
+        return type(value) in (dict, OrderedDict) and all(map(_is_plain, (*value, *value.values())))
+    if isinstance(value, list | tuple | set):
+        return type(value) in (list, tuple, set) and all(map(_is_plain, value))
+    return value is None or type(value) in (bool, int, float, complex, str, bytes, Tensor, torch.dtype, torch.device)
 
 
 def _validation_names(trainer: Trainer) -> set[str]:

@@ -1,11 +1,12 @@
 """Lightning classes that know nothing of the template: what a user brings along from another project."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from lightning import LightningDataModule, LightningModule
 from torch import Tensor, nn
-from torch.optim import SGD, Adam
+from torch.optim import SGD, Adam, Optimizer
 from torch.utils.data import DataLoader, TensorDataset
 
 
@@ -128,3 +129,14 @@ class Brightness(Line):
 
     def parts(self, batch: Any) -> tuple[Tensor, Tensor]:
         return batch[0].float().mean((1, 2, 3))[:, None], batch[1].float()[:, None]
+
+
+class Stateful(Line):
+    """Saves its optimizer's factory as a hyperparameter, as many modules do, and takes that of the config."""
+
+    def __init__(self, optimizer: Callable[..., Optimizer], width: int = 8) -> None:  # noqa: ARG002 (saved)
+        super().__init__()
+        self.save_hyperparameters()
+
+    def configure_optimizers(self) -> Any:
+        return self.hparams["optimizer"](self.parameters())
