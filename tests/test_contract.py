@@ -51,6 +51,40 @@ def data(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture
+def fitting(compose: Compose, facts: Overrides, small: Overrides) -> Callable[..., DictConfig]:
+    """Compose a small model with a data set that it fits and that is there without a download."""
+
+    def make(model: str, *words: str) -> DictConfig:
+        for data in sorted(choices("data"), key=lambda name: bool(facts(name))):  # a sample takes longer to read
+            cfg = compose(f"data={data}", f"model={model}", *facts(data), *small(model), *words)
+            if not refused(cfg) and (facts(data) or type(build_data(cfg)).download is Data.download):
+                return cfg
+        pytest.skip(f"no data set here fits model={model} without a download")
+
+    return make
+
+
+@pytest.mark.parametrize("model", choices("model"))
+def test_every_model_trains_and_evaluates_on_a_data_set(
+    fitting: Callable[..., DictConfig], tmp_path: Path, model: str
+) -> None:
+    train_and_evaluate(fitting(model, *LIMITED), tmp_path / "run")
+
+
+def test_every_data_set_trains_and_evaluates_a_model(
+    compose: Compose, facts: Overrides, small: Overrides, skip_without_files: Skip, tmp_path: Path, data: str
+) -> None:
+    for model in choices("model"):
+        cfg = compose(f"data={data}", f"model={model}", *facts(data), *LIMITED, *small(model))
+        skip_without_files(cfg)
+        if not refused(cfg):
+            train_and_evaluate(cfg, tmp_path / "run")
+            return
+    pytest.skip(f"no model here fits data={data}; scaffold.py add model, or remove data {data}")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("model", choices("model"))
 def test_every_model_trains_and_evaluates_on_every_data_set_that_it_fits(
     compose: Compose,
@@ -65,30 +99,20 @@ def test_every_model_trains_and_evaluates_on_every_data_set_that_it_fits(
     skip_without_files(cfg)
     if refusal := refused(cfg):
         assert f"model={model} does not fit data={data}" in refusal
-        return
+    else:
+        train_and_evaluate(cfg, tmp_path / "run")
+
+
+def train_and_evaluate(cfg: DictConfig, run: Path) -> None:
     best = run_train(cfg)
     assert best is not None
     assert 0 <= best <= 1
-    results = read_json(tmp_path / "run" / "results.json")
+    results = read_json(run / "results.json")
     assert {f"{split}/accuracy" for split in SPLITS} <= set(results)
-    checkpoint = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    checkpoint = run / "checkpoints" / "best.ckpt"
     torch.load(checkpoint, weights_only=True)
     loaded = get_class(cfg.model._target_).load_from_checkpoint(checkpoint)  # type: ignore[attr-defined]
     assert sum(p.numel() for p in loaded.parameters()) > 0
-
-
-@pytest.fixture
-def fitting(compose: Compose, facts: Overrides, small: Overrides) -> Callable[..., DictConfig]:
-    """Compose a small model with a data set that it fits and that is there without a download."""
-
-    def make(model: str, *words: str) -> DictConfig:
-        for data in sorted(choices("data"), key=lambda name: bool(facts(name))):  # a sample takes longer to read
-            cfg = compose(f"data={data}", f"model={model}", *facts(data), *small(model), *words)
-            if not refused(cfg) and (facts(data) or type(build_data(cfg)).download is Data.download):
-                return cfg
-        pytest.skip(f"no data set here fits model={model} without a download")
-
-    return make
 
 
 @pytest.mark.parametrize("model", choices("model"))
@@ -113,10 +137,13 @@ def test_every_model_gives_the_same_probabilities_from_its_exported_file(
 
 @pytest.mark.parametrize("model", choices("model"))
 def test_every_model_fits_some_data_set(compose: Compose, facts: Overrides, model: str) -> None:
-    answers = [refused(compose(f"data={data}", f"model={model}", *facts(data))) for data in choices("data")]
-    if all(answers):
-        assert all("does not fit" in answer or "no value yet" in answer for answer in answers)
-        pytest.skip(f"no data set here has what model={model} needs; scaffold.py add data, or remove model {model}")
+    answers = []
+    for data in choices("data"):
+        answers.append(refused(compose(f"data={data}", f"model={model}", *facts(data))))
+        if not answers[-1]:
+            return
+        assert "does not fit" in answers[-1] or "no value yet" in answers[-1]
+    pytest.skip(f"no data set here has what model={model} needs; scaffold.py add data, or remove model {model}")
 
 
 def test_every_data_set_keeps_its_splits_apart_and_has_every_class_to_train_on(
@@ -142,6 +169,11 @@ def test_every_data_set_keeps_its_splits_apart_and_has_every_class_to_train_on(
 
 # ---- what trains the default model on the default data set
 
+SCHEDULES = [  # every scheduler and every optimizer once; the other pairs are slow
+    pytest.param(scheduler, optimizer, marks=[] if 0 in (row, column) else [pytest.mark.slow])
+    for row, scheduler in enumerate(choices("scheduler"))
+    for column, optimizer in enumerate(choices("optimizer"))
+]
 Components = Any
 
 
@@ -162,8 +194,7 @@ def components(
     return make
 
 
-@pytest.mark.parametrize("scheduler", choices("scheduler"))
-@pytest.mark.parametrize("optimizer", choices("optimizer"))
+@pytest.mark.parametrize(("scheduler", "optimizer"), SCHEDULES)
 def test_every_scheduler_goes_with_every_optimizer(
     components: Callable[..., Components], scheduler: str, optimizer: str
 ) -> None:
@@ -182,8 +213,10 @@ def test_every_scheduler_goes_with_every_optimizer(
 def test_every_trainer_composes_and_passes_the_check(compose: Compose, facts: Overrides, trainer: str) -> None:
     compose()
     own = facts(chosen()["data"])
-    check(compose(f"trainer={trainer}", *own))
-    check(compose(f"trainer={trainer}", "++trainer.num_nodes=2", *own))
+    cfg = compose(f"trainer={trainer}", *own)
+    check(cfg)
+    OmegaConf.update(cfg, "trainer.num_nodes", 2, force_add=True)
+    check(cfg)
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
@@ -193,13 +226,17 @@ def test_other_precisions_train(components: Callable[..., Components], precision
     assert 0 <= float(run.trainer.callback_metrics["val/accuracy"]) <= 1
 
 
+BUILT: dict[str, int] = {}  # the number of callbacks of a run with all of them, by what is added to the default
+
+
 @pytest.mark.parametrize("name", [name for name in choices("callbacks") if name != "default"])
 def test_every_callback_can_be_removed_by_a_null(compose: Compose, facts: Overrides, name: str) -> None:
     added = [] if name in compose().callbacks else [f"callbacks=[default,{name}]"]
     words = [*facts(chosen()["data"]), *added]
-    everything = build(compose(*words))
+    key = name if added else "default"
+    BUILT[key] = BUILT.get(key) or len(build(compose(*words)).trainer.callbacks)  # type: ignore[attr-defined]
     without = build(compose(*words, f"callbacks.{name}=null"))
-    assert len(without.trainer.callbacks) < len(everything.trainer.callbacks)  # type: ignore[attr-defined]
+    assert len(without.trainer.callbacks) < BUILT[key]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("file", shipped(), ids=lambda file: str(file.relative_to(CONF)))

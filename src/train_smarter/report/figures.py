@@ -2,7 +2,6 @@
 
 import re
 import textwrap
-import warnings
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,10 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-MAX_COUNTS = 25  # classes up to which a confusion matrix has its counts written into it
-MAX_NAMES = 100  # classes up to which it has their names at its sides
 MAX_TEXT = 600  # characters shown of an example's text on TensorBoard
 SIDE = 128  # pixels, the longer side of an image there
+DPI = 125  # of a confusion matrix
 GREEN, RED = "#1b7f3b", "#c62828"
 
 
@@ -66,44 +64,13 @@ class Sample:
 
 
 def confusion_figure(matrix: Tensor, names: Sequence[str], *, title: str) -> "Figure":
-    """Counts with the share of each true class, which is the colour, too; a colour bar alone where there are many.
+    """The report's confusion matrix as a picture; matrix: (K, K) counts, row = true class, column = predicted."""
+    from train_smarter.report import plot, run_plots  # here: a run without pictures need not wait for matplotlib
 
-    matrix: (K, K) counts, row = true class, column = predicted.
-    """
-    counts = matrix.numpy()
-    shares = counts / counts.sum(1, keepdims=True).clip(1)
-    short, numbered = [_shorten(name, 16) for name in names], len(names) <= MAX_COUNTS
-    side = 0.45 * len(names) if numbered else 8.0  # inches
-    margin = 1.0 + 0.08 * max(map(len, short))
-    figure = _new_figure(max(4.0, side + margin), max(3.5, side + margin))
-    axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    accuracy = counts.trace() / max(1, counts.sum())
-    axes.set_title(f"{title}: {accuracy:.2%} of {counts.sum():,} right", fontsize=10, parse_math=False)
-    axes.set(xlabel="predicted", ylabel="true")
-    _label_axes(axes, short)
-    if numbered:
-        _annotate_counts(axes, counts, shares)
-    else:
-        figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
-    return figure
-
-
-def _label_axes(axes: Any, names: Sequence[str]) -> None:
-    if len(names) > MAX_NAMES:
-        return  # the axes count them
-    style = {"fontsize": 9 if len(names) <= MAX_COUNTS else 5, "parse_math": False}
-    upright = len(names) <= MAX_COUNTS and max(map(len, names)) <= 5
-    axes.set_xticks(range(len(names)), names, rotation=0 if upright else 90, **style)
-    axes.set_yticks(range(len(names)), names, **style)
-
-
-def _annotate_counts(axes: Any, counts: Any, shares: Any) -> None:
-    for (row, column), count in np.ndenumerate(counts):
-        if count:  # an empty cell says zero, and the eye finds the others
-            color = "white" if shares[row, column] > 0.5 else "black"
-            text = f"{count:,}\n{shares[row, column]:.0%}"
-            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
+    counts: Any = matrix.numpy()
+    heading = f"{title}: {counts.trace() / max(1, counts.sum()):.2%} of {counts.sum():,} right"
+    with plot.drawing_style(**{"figure.dpi": DPI}):
+        return run_plots.draw_confusion(counts, names, title=heading, static=True)[0]
 
 
 def samples_figure(samples: Sequence[Sample], names: Sequence[str], *, mean: Any, std: Any) -> "Figure":
@@ -111,16 +78,21 @@ def samples_figure(samples: Sequence[Sample], names: Sequence[str], *, mean: Any
 
     mean, std: a number per channel, as the images were normalised by.
     """
+    from matplotlib.figure import Figure
+
+    from train_smarter.report import plot
+
     columns = min(len(samples), max(4, round(len(samples) ** 0.5)))
     rows = -(-len(samples) // columns)
-    figure = _new_figure(1.35 * columns, 1.7 * rows)
-    for number, sample in enumerate(samples, 1):
-        axes = figure.add_subplot(rows, columns, number)
-        axes.imshow(to_visible(sample.input, mean, std), cmap="gray", vmin=0, vmax=1)
-        axes.set_axis_off()
-        guess, true = (_shorten(names[label], 12) for label in (sample.predicted, sample.true))
-        said = f"{guess} ({sample.probability:.2f})\ntrue: {true}"
-        axes.set_title(said, fontsize=8, color=GREEN if sample.right else RED, parse_math=False)
+    with plot.drawing_style():
+        figure = Figure(figsize=(1.35 * columns, 1.7 * rows), layout="constrained")
+        for number, sample in enumerate(samples, 1):
+            axes = figure.add_subplot(rows, columns, number)
+            axes.imshow(to_visible(sample.input, mean, std), cmap="gray", vmin=0, vmax=1)
+            axes.set_axis_off()
+            guess, true = (plot.ellipsize(names[label], 12) for label in (sample.predicted, sample.true))
+            text = f"{guess} ({sample.probability:.2f})\ntrue: {true}"
+            axes.set_title(text, fontsize=8, color=GREEN if sample.right else RED, loc="center")
     return figure
 
 
@@ -146,24 +118,13 @@ def _escape_markdown(text: str) -> str:
     return re.sub(r"[^\w\s]|_", lambda sign: f"&#{ord(sign[0])};", text)
 
 
-def _shorten(name: str, letters: int) -> str:
-    return name if len(name) <= letters else name[: letters - 1] + "…"
-
-
-def _new_figure(width: float, height: float) -> "Figure":
-    from matplotlib import rcParams  # here: a run without pictures need not wait for it
-    from matplotlib.figure import Figure
-
-    rcParams["text.usetex"] = False  # a matplotlibrc in the current folder may be a stranger's
-    return Figure(figsize=(width, height), dpi=100, layout="constrained")
-
-
 def pixels(figure: "Figure") -> Any:
     """Drawn without pyplot, which keeps every figure alive: (H, W, 3) uint8."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+    from train_smarter.report import plot
+
     canvas = FigureCanvasAgg(figure)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a class name's letter: drawn as a box
+    with plot.drawing_style():
         canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]

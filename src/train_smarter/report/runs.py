@@ -35,9 +35,9 @@ def summary(folder: Path) -> Content:
 
 def _read_summary(folder: Path, note: Content, results: Content) -> Content:
     status, chosen = record.status(folder), choices_of(folder)
-    monitor, best = results.get("monitor", note.get("monitor")), results.get("best_value", note.get("best_value"))
-    if best is None and (row := run_results.best_row(folder / "metrics.csv", monitor, note.get("mode"))):
-        best = float(row[str(monitor)])
+    monitor = results.get("monitor", note.get("monitor"))
+    known = next((content for content in (results, note) if content.get("best_value") is not None), None)
+    best = known or run_results.best_of_epochs(folder, monitor, note.get("mode"))
     metrics = _metrics_of(note, results)
     test = f"test/{headline(metrics)}"
     return {
@@ -51,7 +51,8 @@ def _read_summary(folder: Path, note: Content, results: Content) -> Content:
         "seed": note.get("seed"),
         "monitor": monitor,
         "mode": note.get("mode"),
-        "best": _to_number(best),
+        "best": _to_number(best["best_value"]),
+        "best_epoch": _to_number(best.get("best_epoch")),
         "metrics": metrics,
         test: _to_number(results.get(test)),
         "seconds": _to_number(results.get("seconds", _duration(note, status))),
@@ -111,14 +112,6 @@ def _reason_of(note: Content, status: str) -> str | None:
     return error.splitlines()[0] if status == "failed" and error else None
 
 
-def ranking_key(run: Content) -> float:
-    """Sorts the best first, and those without a value last."""
-    best = run.get("best")
-    if best is None or math.isnan(best):
-        return math.inf
-    return float(best if run.get("mode") == "min" else -best)
-
-
 def started_at(folder: Path) -> tuple[str, str]:
     try:
         begun = str(_read_content(folder / "record.json")["start"])
@@ -146,7 +139,6 @@ def run_sections(folder: Path) -> Content:
             "packages": dict(note.get("packages") or {}),
             "hardware": dict(note.get("hardware") or {}),
             "host": note.get("host"),
-            "best_epoch": _to_number(results.get("best_epoch", note.get("best_epoch"))),
             "epochs": _to_number(results.get("epochs")),
             "train_epoch_seconds_median": _to_number(results.get("train_epoch_seconds_median")),
             "results": {name: _to_number(value) for name, value in run_results.metrics_of(results).items()},

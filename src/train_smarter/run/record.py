@@ -18,7 +18,7 @@ from train_smarter.errors import UserError
 from train_smarter.metric_names import task_metrics
 from train_smarter.run.environment import commit, hardware, versions
 from train_smarter.run.files import read_json, write_json
-from train_smarter.run.results import best_row
+from train_smarter.run.results import best_of_epochs
 
 HEARTBEAT = 60  # seconds
 FINAL_STATUSES = ("done", "pruned", "failed", "interrupted")
@@ -72,12 +72,10 @@ class Record:
         """status: one of `FINAL_STATUSES`; error: what it failed with."""
         self._stopped.set()
         checkpoints = sorted((self.folder / "checkpoints").glob("*.ckpt"))
-        best = best_row(self.folder / "metrics.csv", self.content["monitor"], self.content["mode"])
+        self.content |= best_of_epochs(self.folder, self.content["monitor"], self.content["mode"])
         self.content |= {
             "status": status,
             "end": now(),
-            "best_value": best and float(best[self.content["monitor"]]),
-            "best_epoch": best and int(best["epoch"]),
             "checkpoints": {path.stem: str(path.relative_to(self.folder)) for path in checkpoints},
         }
         if error is not None:

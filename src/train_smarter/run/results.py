@@ -1,6 +1,7 @@
 """What a finished run leaves: its findings, its objective, its best epoch."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -117,8 +118,20 @@ def _objective(results: Mapping[str, Any], folder: Path, cfg: DictConfig) -> flo
     return values[0] if isinstance(wanted, str) else values
 
 
+def ranking_key(value: float | None, mode: str | None) -> float:
+    """The key that sorts the best value first, and NaN and no value last."""
+    if value is None or math.isnan(value):
+        return math.inf
+    return float(value if mode == "min" else -value)
+
+
 def best_row(path: Path, monitor: str | None, mode: str | None) -> dict[str, str] | None:
     """The row of a run's metrics.csv with the best value of the monitored metric; the earliest of equal ones."""
     found = [row for row in read_csv(path) if row.get(monitor or "")]
-    choose = min if mode == "min" else max
-    return choose(found, key=lambda row: float(row[str(monitor)]), default=None)
+    return min(found, key=lambda row: ranking_key(float(row[str(monitor)]), mode), default=None)
+
+
+def best_of_epochs(folder: Path, monitor: str | None, mode: str | None) -> dict[str, Any]:
+    """`best_value` and `best_epoch` by metrics.csv: of a run that has no results.json yet, or never gets one."""
+    row = best_row(folder / "metrics.csv", monitor, mode)
+    return {"best_value": row and float(row[str(monitor)]), "best_epoch": row and int(row["epoch"])}

@@ -257,7 +257,8 @@ def test_a_confusion_matrix_shows_counts_and_the_share_of_each_true_class() -> N
     assert texts(figure) == ["3\n75%", "1\n25%", "2\n100%"]
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == NAMES
-    assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("test: 83.33% of 6 right", "predicted", "true")
+    assert axes.get_title(loc="left") == "test: 83.33% of 6 right"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
 
 
 def test_many_classes_are_shown_by_colour_alone() -> None:

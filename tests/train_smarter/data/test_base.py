@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
-from unittest.mock import Mock
+from unittest.mock import patch
 
 import lightning
 import numpy as np
@@ -391,9 +391,9 @@ def test_inputs_become_a_batch_as_the_examples_did() -> None:
         def encode(self, splits: dict[SplitName, Examples]) -> dict[SplitName, Examples]:
             return {name: Examples(examples.inputs / 2, examples.targets) for name, examples in splits.items()}
 
-    inputs, labels = Halves(30, 30).collate([torch.tensor(3), torch.tensor(4)])
+    inputs, targets = Halves(30, 30).collate([torch.tensor(3), torch.tensor(4)])
     assert inputs.tolist() == [1.5, 2.0]
-    assert labels.tolist() == [0, 0]
+    assert targets is None
 
 
 def test_texts_stay_a_list_until_they_are_encoded() -> None:
@@ -575,10 +575,15 @@ def test_examples_are_brought_to_a_device_once() -> None:
 
 @pytest.mark.parametrize(("device", "early"), [("cuda", True), ("mps", False)])
 def test_a_batch_is_on_its_way_while_the_next_line_runs_where_that_is_safe(device: str, early: bool) -> None:
-    batch = Mock(), Mock()
-    ready(50, 50).transfer_batch_to_device(batch, torch.device(device), 0)
-    for part in batch:
-        part.to.assert_called_once_with(torch.device(device), non_blocking=early)
+    batch: Any = (torch.zeros(2), {"image": torch.zeros(2)})
+    with patch.object(torch.Tensor, "to", autospec=True, side_effect=lambda tensor, *_, **__: tensor) as to:
+        ready(50, 50).transfer_batch_to_device(batch, torch.device(device), 0)
+    moved = [call.args[0] for call in to.call_args_list]
+    assert len(moved) == 2
+    assert moved[0] is batch[0]
+    assert moved[1] is batch[1]["image"]
+    assert all(call.args[1:] == (torch.device(device),) for call in to.call_args_list)
+    assert all(call.kwargs == {"non_blocking": early} for call in to.call_args_list)
 
 
 def test_training_and_evaluation_have_batch_sizes_of_their_own() -> None:

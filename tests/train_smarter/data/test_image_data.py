@@ -216,11 +216,11 @@ def test_a_file_is_treated_like_the_example_that_it_was_saved_from(tmp_path: Pat
 
     (file,) = data.iter_inputs(str(tmp_path / "a.png"))
     read = data.load_input(file)
-    images, labels = data.collate([read.content])
+    images, targets = data.collate([read.content])
     assert (read.id_columns, read.conversions) == ({"input": str(tmp_path / "a.png")}, ())
     assert torch.equal(images, encoded.inputs)
     assert images.is_contiguous(memory_format=torch.channels_last)  # as the examples: the same to the last digit
-    assert labels.shape == (1,)
+    assert targets is None
 
 
 def test_a_file_of_another_size_and_kind_is_converted_and_that_is_told(tmp_path: Path) -> None:
