@@ -113,7 +113,8 @@ class Model(LightningModule):
         self.epoch_metrics["val"] = self._new_metric()
 
     def on_test_epoch_start(self) -> None:
-        splits = getattr(self.trainer.datamodule, "splits", ("test",))  # type: ignore[attr-defined]
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        splits = data.splits if isinstance(data, Data) else ("test",)
         self.test_metrics = {name: self._new_metric() for name in splits}
 
     def _new_metric(self) -> SplitMetric:

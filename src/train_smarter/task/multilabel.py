@@ -11,6 +11,7 @@ from torchmetrics.functional.classification import binary_average_precision
 
 from train_smarter.errors import UserError
 from train_smarter.task.base import Columns, Task, check_shape, entropy
+from train_smarter.task.samples.multilabel import MultilabelSamples
 
 
 class Multilabel(Task):
@@ -52,20 +53,25 @@ class Multilabel(Task):
     def columns(self, prediction: Mapping[str, Tensor], names: Sequence[str]) -> Columns:
         """The predicted labels, separated by spaces, and the probability of each label."""
         rows = prediction["probabilities"]
-        chosen = [
-            " ".join(name for name, on in zip(names, row, strict=True) if on)
-            for row in (rows > self.threshold).tolist()
-        ]
-        columns: Columns = {"labels": chosen}
+        columns: Columns = {"labels": _join_present(rows > self.threshold, names)}
         for name, column in zip(names, rows.T, strict=True):
             columns[f"p({name})" if name in columns else name] = column.tolist()
         return columns
+
+    def true_columns(self, targets: Tensor, names: Sequence[str]) -> Columns:
+        return {"true": _join_present(targets == 1, names)}
+
+    def decisions(self, prediction: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"set of labels": prediction["probabilities"] > self.threshold}
 
     def metric_inputs(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         return outputs.float().sigmoid(), targets.bool()
 
     def make_metrics(self) -> Metric:
         return MultilabelMetrics(self.num_labels, self.metrics, threshold=self.threshold)
+
+    def make_samples(self, count: int) -> MultilabelSamples:
+        return MultilabelSamples(self, count)
 
     def check(self, targets: Any, split: str) -> None:
         fits = isinstance(targets, Tensor) and targets.ndim == 2 and targets.shape[1] == self.num_labels
@@ -80,6 +86,11 @@ class Multilabel(Task):
         present = targets.long().sum(0)  # (K,)
         pairs = torch.stack([present, len(targets) - present], 1)  # (K, 2)
         return sum(entropy(pair) for pair in pairs) / len(pairs)
+
+
+def _join_present(present: Tensor, names: Sequence[str]) -> list[str]:
+    """(B, K) bool -> the names of each example's labels, separated by spaces."""
+    return [" ".join(name for name, on in zip(names, row, strict=True) if on) for row in present.tolist()]
 
 
 class MultilabelMetrics(Metric):

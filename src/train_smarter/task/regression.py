@@ -10,6 +10,7 @@ from torchmetrics import Metric
 
 from train_smarter.errors import UserError, did_you_mean
 from train_smarter.task.base import Task, check_shape
+from train_smarter.task.samples.regression import RegressionSamples
 
 LOSSES = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.smooth_l1_loss}
 
@@ -69,6 +70,9 @@ class Regression(Task):
     def make_metrics(self) -> Metric:
         return RegressionMetrics(self.std, self.metrics)
 
+    def make_samples(self, count: int) -> RegressionSamples:
+        return RegressionSamples(self, count)
+
     def check(self, targets: Any, split: str) -> None:
         floats = isinstance(targets, Tensor) and targets.is_floating_point()
         fits = floats and _rows(targets).ndim == 2 and _rows(targets).shape[1] == self.num_targets
@@ -124,6 +128,7 @@ class RegressionMetrics(Metric):
         # Rows: squared errors, absolute errors, targets, squared targets.
         self.add_state("sums", torch.zeros(4, len(std)), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.by_target: dict[str, list[float]] = {}
 
     def update(self, predicted: Tensor, targets: Tensor) -> None:
         """predicted, targets: (N, D), scaled."""
@@ -135,8 +140,13 @@ class RegressionMetrics(Metric):
         squared, absolute, mean, squares = self.sums.cpu().double() / self.count.cpu().clamp(min=1)
         std = self.std.cpu()
         scores = {
-            "rmse": (squared.sqrt() * std).mean(),
-            "mae": (absolute * std).mean(),
-            "r2": (1 - squared / (squares - mean.square()).clamp(min=1e-12)).mean(),
+            "rmse": squared.sqrt() * std,
+            "mae": absolute * std,
+            "r2": 1 - squared / (squares - mean.square()).clamp(min=1e-12),
         }
-        return {name: float(scores[name]) for name in self.names}
+        self.by_target = {name: scores[name].tolist() for name in self.names}
+        return {name: float(scores[name].mean()) for name in self.names}
+
+    def details(self) -> dict[str, Any]:
+        """The metrics of each target, where there are several."""
+        return {"targets": self.by_target} if len(self.std) > 1 else {}
