@@ -28,7 +28,7 @@ from train_smarter.inference.predictor import task_of
 from train_smarter.inference.reader import iter_split
 from train_smarter.inference.writer import JSONLines, PredictionFolders, open_output, write
 from train_smarter.run.files import read_json, write_json
-from train_smarter.task.base import Task
+from train_smarter.task.base import Files, Task
 from train_smarter.task.classification import Classification
 from train_smarter.task.multilabel import Multilabel
 from train_smarter.task.regression import Regression
@@ -244,7 +244,7 @@ def test_a_file_is_named_by_its_input_its_line_or_its_index(tmp_path: Path) -> N
     folders = PredictionFolders(tmp_path / "a.csv")
 
     def names(*id_columns: dict[str, Any]) -> Any:
-        files = {"mask.png": [b""] * len(id_columns)}
+        files: Files = {"mask.png": [b""] * len(id_columns)}
         return folders.write(predictor.Predictions([*id_columns], {}, files)).columns["mask"]
 
     inputs = ("a/x.png", "a/x_2.png", "b/X.png", "b/y.d.png", "c/x.png", "ä ö/../.png", "c/" + "z" * 300)
