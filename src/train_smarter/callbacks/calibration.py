@@ -26,6 +26,8 @@ class Calibration(Callback):
         folder: the run's.
     """
 
+    needs_task = True
+
     def __init__(self, *, folder: str) -> None:
         self.folder = Path(folder)
         self.counts: dict[int, Tensor] = {}  # by the split's place, (3, BINS)

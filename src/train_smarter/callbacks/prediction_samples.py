@@ -31,6 +31,8 @@ class PredictionSamples(Callback):
         folder: the run's; None: no file.
     """
 
+    needs_task = True
+
     def __init__(self, *, samples: int = 16, folder: str | None = None) -> None:
         self.samples = samples
         self.folder = None if folder is None else Path(folder)

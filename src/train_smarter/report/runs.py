@@ -141,7 +141,7 @@ def run_sections(folder: Path) -> Content:
             "host": note.get("host"),
             "epochs": _to_number(results.get("epochs")),
             "train_epoch_seconds_median": _to_number(results.get("train_epoch_seconds_median")),
-            "results": {name: _to_number(value) for name, value in results.items() if "/" in name},
+            "results": {name: _to_number(value) for name, value in run_results.metrics_of(results).items()},
             "checkpoints": checkpoints,
             "untested": _untested_message(folder, run["status"], results),
             "missing": _missing_parts(folder, run["status"], checkpoints, results),
@@ -197,14 +197,24 @@ def _missing_parts(folder: Path, status: str, checkpoints: Sequence[str], result
     }
     if status == "running":
         means = dict.fromkeys(means, "not yet: it is running")
+    if not _keeps_preprocessing(folder):
+        del means["preprocess.json"]
     missing = {file: meaning for file, meaning in means.items() if not (folder / file).is_file()}
     if results and not _has_tested(results) and not _untested_message(folder, status, results):
         missing["results.json"] = f"no metrics of train, val and test, as with test=false; type {evaluate}"
     return missing
 
 
+def _keeps_preprocessing(folder: Path) -> bool:
+    """Whether the data are those of conf/data/_base.yaml; a LightningDataModule of another kind keeps none."""
+    try:
+        return "split_seed" in (saved_config.load_saved_config(folder).get("data") or {})
+    except DAMAGE:
+        return True
+
+
 def _has_tested(results: Content) -> bool:
-    return any("/" in key for key in results)
+    return bool(run_results.metrics_of(results))
 
 
 def _untested_message(folder: Path, status: str, results: Content) -> str | None:

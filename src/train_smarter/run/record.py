@@ -138,10 +138,11 @@ def now() -> str:
 
 def hparams(cfg: DictConfig) -> dict[str, Any]:
     """What tells one run from another, flat: {"data": "digits", "data.batch_size": 64, "optimizer.lr": 0.001, ...}."""
-    groups = ("data", "model", "optimizer", "scheduler", "trainer", "experiment")
+    unused = {group for group in ("optimizer", "scheduler") if group not in (cfg.get("model") or {})}
+    groups = [one for one in ("data", "model", "optimizer", "scheduler", "trainer", "experiment") if one not in unused]
     chosen = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
     flat: dict[str, Any] = {group: chosen[group] for group in groups if group in chosen} | {"seed": cfg.seed}
-    for group in groups[:4]:
+    for group in groups[:-2]:
         flat |= _flatten_node(OmegaConf.to_container(cfg[group], resolve=True) if cfg.get(group) else {}, group)
     for key in ("max_epochs", "precision", "gradient_clip_val", "accumulate_grad_batches", "devices"):
         flat[f"trainer.{key}"] = cfg.trainer.get(key)

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,8 @@ class Results:
     def to_json(self) -> dict[str, Any]:
         """The content of results.json: flat, without what the run does not have."""
         content = {name: value for name, value in vars(self).items() if name not in ("metrics", "details", "pruned")}
-        content |= self.metrics | self.details
+        # A LightningModule may log `epochs`, too: the value of the run stays.
+        content |= {name: value for name, value in (self.metrics | self.details).items() if name not in content}
         return content if self.pruned is None else content | {"pruned": self.pruned}
 
     def objective(self, folder: Path, cfg: DictConfig) -> float | tuple[float, ...] | None:
@@ -61,6 +62,16 @@ class Results:
             UserError: the run has no such value.
         """
         return _objective(self.to_json(), folder, cfg)
+
+
+def metrics_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics in the content of a results.json, by the names under which they were logged."""
+    others = {one.name for one in fields(Results)} | {"pruned"}
+    return {
+        name: value
+        for name, value in content.items()
+        if name not in others and ("/" in name or isinstance(value, int | float))
+    }
 
 
 def read_findings(folder: Path) -> list[dict[str, Any]]:

@@ -76,6 +76,18 @@ class Classification(Task):
             columns[f"p({name})" if name in columns else name] = column.tolist()
         return columns
 
+    def json_columns(self, prediction: Mapping[str, Tensor], names: Sequence[str]) -> Columns:
+        """The same, the probabilities of the classes as one object."""
+        first = dict(list(self.columns(prediction, names).items())[:2])
+        rows = prediction["probabilities"].tolist()
+        return first | {"probabilities": [dict(zip(names, row, strict=True)) for row in rows]}
+
+    def true_columns(self, targets: Tensor, names: Sequence[str]) -> Columns:
+        return {"label": [names[k] for k in targets.tolist()]}
+
+    def decisions(self, prediction: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"class": prediction["probabilities"].argmax(1)}
+
     def metric_inputs(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         return self.predict_classes(outputs), targets
 
@@ -91,8 +103,14 @@ class Classification(Task):
             )
 
     def chance_loss(self, targets: Tensor) -> float:
-        """The entropy of the classes."""
-        return entropy(targets.bincount(minlength=self.num_classes))
+        """The entropy of the classes, as far as they are weighted and smoothed."""
+        counts = targets.bincount(minlength=self.num_classes).cpu().double()
+        weights = torch.ones_like(counts) if self.class_weights is None else self.class_weights.cpu().double()
+        true = weights * counts  # (K,)
+        # Binary cross-entropy weighs both classes of a smoothed target alike, cross-entropy each by its own factor.
+        other = true.sum() if self.num_outputs == 1 else weights * counts.sum()
+        mass = (1 - self.label_smoothing) * true + self.label_smoothing / self.num_classes * other
+        return entropy(mass) * float(mass.sum() / true.sum())
 
     def make_samples(self, count: int) -> ClassificationSamples:
         return ClassificationSamples(self, count)

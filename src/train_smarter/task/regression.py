@@ -83,16 +83,29 @@ class Regression(Task):
             )
 
     def chance_loss(self, targets: Tensor) -> float:
-        """Loss of the mean, or the median, as a constant prediction."""
+        """Loss of the best constant prediction: the mean for mse, the median for mae, between them for huber."""
         rows = _rows(targets).to(self.mean.device)
         rows = self._scaled(rows) if self.scale_targets else rows
-        best = rows.mean(0) if self.loss_name == "mse" else rows.median(0).values
+        if self.loss_name == "mse":
+            best = rows.mean(0)
+        else:
+            best = rows.median(0).values if self.loss_name == "mae" else _huber_center(rows)
         return float(LOSSES[self.loss_name](best.expand_as(rows), rows))
 
 
 def _rows(targets: Tensor) -> Tensor:
     """(B,) or (B, D) -> (B, D)."""
     return targets[:, None] if targets.ndim == 1 else targets
+
+
+def _huber_center(rows: Tensor) -> Tensor:
+    """(N, D) -> the constant (D,) with the least Huber loss: where the clipped errors sum to 0, by bisection."""
+    low, high = rows.amin(0), rows.amax(0)
+    for _ in range(60):
+        middle = (low + high) / 2
+        above = (rows - middle).clamp(-1, 1).sum(0) > 0
+        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+    return (low + high) / 2
 
 
 class RegressionMetrics(Metric):
