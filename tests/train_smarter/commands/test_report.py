@@ -50,7 +50,7 @@ RESULTS = {
 }
 CONFIG = {
     "seed": 1,
-    "data": {"_target_": "sample_project.data.digits.Digits", "size": 28, "shape": [1, "${..size}"]},
+    "data": {"_target_": "sample_project.data.digits.Digits", "size": 28, "shape": [1, "${..size}"], "split_seed": 0},
     "model": {"_target_": "sample_project.model.mlp.MLP", "shape": "${data.shape}", "dropout": 0.2},
     "scheduler": None,
     "paths": {"run": "${hydra:runtime.output_dir}"},
@@ -572,6 +572,7 @@ def test_a_program_reads_the_groups_as_numbers(
         "of": 3,
         "monitor": "val/accuracy",
         "mode": "max",
+        "metrics": {"loss": "min", **dict.fromkeys(SCORES[1:], "max")},
         "best": {"mean": 0.625, "std": 0.125, "n": 3, "min": 0.5, "max": 0.75},
         "test/accuracy": {"mean": 0.375, "std": 0.125, "n": 3, "min": 0.25, "max": 0.5},
     }
@@ -761,3 +762,23 @@ def test_luck_is_said_of_accuracies_alone() -> None:
     assert runs.accuracy_noise(run | {"monitor": "val/loss"}, run | {"monitor": "val/loss"}) is None
     assert runs.accuracy_noise(run, run | {"best": None}) is None
     assert runs.accuracy_noise(run, run | {"val_examples": None}) is None
+
+
+# ---- runs of several tasks
+
+
+def test_the_column_of_test_results_is_the_headline_metric_of_the_task(made: Make, shown: Shown) -> None:
+    results = {"monitor": "val/rmse", "best_value": 52.5, "test/rmse": 54.25}
+    made("runs/one", note={"monitor": "val/rmse", "mode": "min", "metrics": {"rmse": "min"}}, results=results)
+    head, row = shown()
+    assert head[5] == "test/rmse"
+    assert row[4:6] == ["val/rmse 52.5000", "54.2500"]
+    made("runs/two", note={"start": "2099-01-01T00:00:00+00:00"})
+    head, newest, row = shown()
+    assert head[5] == "test"
+    assert [line[5] for line in (newest, row)] == ["test/accuracy 0.9612", "test/rmse 54.2500"]
+
+
+def test_a_run_without_the_headline_metric_shows_a_dash(made: Make, shown: Shown) -> None:
+    made("runs/one", note={"metrics": {"rmse": "min"}})
+    assert shown()[1][5] == "-"

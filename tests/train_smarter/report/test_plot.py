@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from markupsafe import Markup
 
-from train_smarter.report import plot, run_plots, trial_plots
+from train_smarter.report import plot, run_plots, trial_plots, view_plots
 
 SVG = "{http://www.w3.org/2000/svg}"
 NAME = {"name": "one", "alt": "a plot"}
@@ -41,6 +41,12 @@ DRAWN: dict[str, Any] = {
     "reliability": lambda **kw: run_plots.reliability(BINS, **kw),
     "layers": lambda **kw: run_plots.layers("gradient norm", SERIES, **kw),
     "layers, many": lambda **kw: run_plots.layers("gradient norm", {str(i): SERIES["val"] for i in range(60)}, **kw),
+    "agreement": lambda **kw: view_plots.SVG["scatter"](
+        {"title": "a", "x": "true", "y": "predicted", "points": [[1, 2], [3, 4]]}, **kw
+    ),
+    "histogram": lambda **kw: view_plots.SVG["histogram"](
+        {"title": "a", "x": "error", "edges": [-1, 0, 1], "counts": [2, 1]}, **kw
+    ),
     "bars": lambda **kw: trial_plots.bars("importance", {"lr": 0.75, "size": 0.25}, unit="share", **kw),
     "history": lambda **kw: trial_plots.history("val/loss", [("0", 0, 0.5, "complete", "0: 0.5")], mode="min", **kw),
     "scatter": lambda **kw: trial_plots.scatter(("a", "b"), [("0", 1, 2, True, "0"), ("1", 2, 1, False, "1")], **kw),

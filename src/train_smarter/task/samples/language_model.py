@@ -11,8 +11,6 @@ from train_smarter.task.samples.views import View, text_of, texts
 
 PROMPTS = 4
 MAX_PROMPT = 32  # tokens
-LENGTH = 200  # tokens that are sampled
-TEMPERATURE = 0.8
 
 
 class LanguageSamples(Samples):
@@ -31,12 +29,19 @@ class LanguageSamples(Samples):
         context = tokens.shape[1]
         sampled = self._generate(lambda given: network(given[:, -context:]), tokens[:, :length].to(_device(network)))
         items = [(_text(data, row[:length]), _text(data, row[length:])) for row in sampled]
-        return [texts(f"sampled at temperature {TEMPERATURE}: a prompt from the split, and how it continues", items)]
+        return [
+            texts(
+                f"sampled at temperature {self.task.temperature:g}: a prompt from the split, and how it continues",
+                items,
+            )
+        ]
 
     def _generate(self, network: Any, prompt: Tensor) -> Tensor:
         generator = torch.Generator(prompt.device).manual_seed(0)  # the random state of the run stays as it is
         with torch.inference_mode():
-            sampled: Tensor = self.task.generate(network, prompt, LENGTH, temperature=TEMPERATURE, generator=generator)
+            sampled: Tensor = self.task.generate(
+                network, prompt, self.task.sample_length, temperature=self.task.temperature, generator=generator
+            )
         return sampled.cpu()
 
 
