@@ -26,9 +26,7 @@ class Placeholder(Task):
         self.gamma = gamma
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        loss = F.cross_entropy(
-            outputs, targets, reduction="none"
-        )  # (B,), -log of the true class's p
+        loss = F.cross_entropy(outputs, targets, reduction="none")  # (B,), -log of the true class's p
         return ((1 - (-loss).exp()) ** self.gamma * loss).mean()
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
