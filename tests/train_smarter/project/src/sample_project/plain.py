@@ -102,7 +102,7 @@ class GAN(LightningModule):
         return self.generator(torch.randn_like(like))  # type: ignore[no-any-return]
 
     def training_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
-        generator, critic = self.optimizers()  # type: ignore[misc, union-attr]
+        generator, critic = self.optimizers()  # type: ignore[attr-defined]
         real = batch[1]
         ones, zeros = torch.ones_like(real), torch.zeros_like(real)
         bce = nn.functional.binary_cross_entropy_with_logits
