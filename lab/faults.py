@@ -1,7 +1,7 @@
 """How good is the diagnosis? Trains runs with a planted fault and healthy ones, and counts what is found.
 
     python lab/faults.py                  # all of lab/faults.yaml, then each fault with its first advice
-    python lab/faults.py --half tune      # or test, fresh, last
+    python lab/faults.py --half tune      # or test, fresh, last, tasks, tasks_last
     python lab/faults.py rate_10_digits   # some; --list names them all
     python lab/faults.py --no-training    # judges what logs/faults holds, by today's rules
 
@@ -27,6 +27,7 @@ from measure.table import marked, table
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 LIST, RUNS, DOCS = ROOT / "lab" / "faults.yaml", ROOT / "logs" / "faults", ROOT / "docs" / "diagnosis.md"
+HALVES = ("tune", "test", "fresh", "last", "tasks", "tasks_last")
 
 
 @dataclass(frozen=True)
@@ -151,16 +152,31 @@ def helped(case: Case, override: str) -> bool:
     folder = RUNS / f"{case.name}+"
     run(case, folder, [override])
     (before, loss), (after, lower) = (_best(RUNS / case.name), _best(folder))
-    print(f"  {case.name} {override}: {before:.4f} -> {after:.4f}, val/loss {loss:.4g} -> {lower:.4g}", flush=True)
-    return after > before or (after == before and lower < loss)
+    name, mode = _monitor(RUNS / case.name)
+    print(
+        f"  {case.name} {override}: {name} {before:.4f} -> {after:.4f}, val/loss {loss:.4g} -> {lower:.4g}", flush=True
+    )
+    better = after < before if mode == "min" else after > before
+    return better or (after == before and lower < loss)
+
+
+def _monitor(folder: Path) -> tuple[str, str]:
+    """The metric that decides, and its direction; of a folder without a config, the accuracy."""
+    file = folder / "config.yaml"
+    config: Any = OmegaConf.load(file) if file.is_file() else {}
+    return config.get("monitor", "val/accuracy"), config.get("mode", "max")
 
 
 def _best(folder: Path) -> tuple[float, float]:
+    """The best value of the monitored metric, and the smallest validation loss."""
     from train_smarter.run.files import read_csv
 
     curve = [row for row in read_csv(folder / "metrics.csv") if row["val/loss"]]  # not every epoch need be validated
     losses = [float(row["val/loss"]) for row in curve if math.isfinite(float(row["val/loss"]))]
-    return max(float(row["val/accuracy"]) for row in curve), min(losses, default=math.inf)
+    name, mode = _monitor(folder)
+    values = [float(row[name]) for row in curve if math.isfinite(float(row[name]))]
+    worst = math.inf if mode == "min" else -math.inf
+    return (min if mode == "min" else max)(values, default=worst), min(losses, default=math.inf)
 
 
 # ---- what it comes to
@@ -252,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Measures the diagnosis on planted faults and on healthy runs.")
     parser.add_argument("names", nargs="*", metavar="run", help="of lab/faults.yaml; none: all")
-    parser.add_argument("--half", choices=("tune", "test", "fresh", "last"), help="one part of the list")
+    parser.add_argument("--half", choices=HALVES, help="one part of the list")
     parser.add_argument("--list", action="store_true", help="names the runs")
     parser.add_argument("--no-training", action="store_true", help="judges what was trained before")
     parser.add_argument("--no-advice", action="store_true", help="does not try the advice")

@@ -83,6 +83,20 @@ def test_advice_has_helped_if_the_best_value_is_better_or_as_good_at_a_lower_los
         assert faults.helped(case, "optimizer.lr=1") is better
 
 
+def test_advice_on_an_error_has_helped_if_the_error_is_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "RUNS", tmp_path)
+
+    def curve(name: str, error: float) -> None:
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "config.yaml").write_text("monitor: val/rmse\nmode: min\n")
+        (tmp_path / name / "metrics.csv").write_text(f"epoch,val/rmse,val/loss\n0,{error},1.0\n1,nan,nan\n")
+
+    curve("a", 3.0)
+    for error, better in ((2.0, True), (4.0, False)):
+        monkeypatch.setattr(faults, "run", lambda _case, folder, _extra, error=error: curve(folder.name, error))
+        assert faults.helped(Case("a", "test", ""), "optimizer.lr=1") is better
+
+
 def test_the_share_of_advice_that_helped_leaves_out_where_there_was_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faults, "helped", lambda case, _: case.name == "a")
     told = faults.advised([*OUTCOMES, outcome("f", "overfitting")])

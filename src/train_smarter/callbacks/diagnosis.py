@@ -5,7 +5,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,29 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import OmegaConf
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from train_smarter.data.base import Data, class_counts
+from train_smarter.data.examples import move
+from train_smarter.data.text_data import TextData
 from train_smarter.diagnosis.findings import Finding, make_limits
+from train_smarter.diagnosis.layer_probe import LayerProbe
 from train_smarter.diagnosis.measurements import Evidence, Measurements, track_update_peak, validations_per_epoch
-from train_smarter.diagnosis.probes import layer_norms, layers_of, locate_nan, measure_shift, record_relu_activity
+from train_smarter.diagnosis.probes import SAMPLED_EXAMPLES, locate_nan, measure_shift, record_relu_activity
 from train_smarter.diagnosis.rules import diagnose, to_json
 from train_smarter.diagnosis.suggestions import suggest
 from train_smarter.errors import UserError
 from train_smarter.fit.module import Model
 from train_smarter.run import tensorboard
 from train_smarter.run.files import append_row, read_json, write_json
+from train_smarter.task.classification import Classification
 from train_smarter.terminal import finding_line
 
 log = logging.getLogger(__name__)
 
 
-CARRIED_OVER = ("first_loss", "nan_location", "gradient_peak", "update_peak", "peak_rate")  # facts of earlier epochs
+# Facts of earlier epochs.
+CARRIED_OVER = ("first_loss", "zero_loss", "nan_location", "gradient_peak", "update_peak", "peak_rate")
 # Told while a run trains, as soon as it is found; another problem when it has been there for SETTLED epochs.
 CERTAIN = ("nan_loss", "exploding_gradients", "class_imbalance")
 REPEATS_TO_LOG = 3
@@ -63,9 +69,9 @@ class Diagnosis(Callback):
         self._steps = 0  # that were waited for
         self._batch: Any = None
         self._chosen: set[int] = set()
-        self._measured: list[tuple[Tensor, Tensor, Tensor]] = []  # norms of gradients, weights, changes: (L,) each
-        self._filtered = False  # whether layers that are not used, and have no gradient, have been left out
-        self._before: list[Tensor] | None = None  # weights before the step under way
+        self._probe = LayerProbe()
+        self._outputs: Any = None  # of the network, in the first step
+        self._first_outputs = ExitStack()  # removes the hook that records them
         self._since: float | None = None  # the last step ended
         self._began = 0.0
         self._fired: dict[str, Tensor] = {}
@@ -77,7 +83,7 @@ class Diagnosis(Callback):
         return {
             "run": self.folder.name,
             "told": sorted(self._told),
-            "measured": [torch.stack(step).cpu() for step in self._measured],
+            "measured": [step.cpu() for step in self._probe.steps],
             "waited": self._waited,
             "worked": self._worked,
             "steps": self._steps,
@@ -87,16 +93,18 @@ class Diagnosis(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if self.facts.training_done or state_dict["run"] != self.folder.name:  # it is looked at, or another run's
             return
-        self._measured = [tuple(step.unbind()) for step in state_dict["measured"]]
+        self._probe.steps = list(state_dict["measured"])
         for name in CARRIED_OVER:
-            setattr(self.facts, name, state_dict[name])
+            setattr(self.facts, name, state_dict.get(name))
         self._told = set(state_dict["told"])
         self._waited, self._worked, self._steps = (state_dict[name] for name in ("waited", "worked", "steps"))
 
     # ---- before the first step
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.layers, self._filtered = layers_of(pl_module), False
+        self._probe.watch(pl_module)
+        optimizers = [optimizer for optimizer in trainer.optimizers if optimizer.param_groups]  # not Lightning's mock
+        self.facts.single_loss = pl_module.automatic_optimization and len(optimizers) == 1
         self.facts.validations = validations_per_epoch(trainer)
         for stopping in self._early_stoppings(trainer):
             self.facts.patience = stopping.patience
@@ -106,18 +114,34 @@ class Diagnosis(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, Data):
-            self._inspect_data(data, pl_module)
+            self._inspect_data(data)
+            if isinstance(pl_module, Model):
+                self._inspect_task(data, pl_module)
 
     @staticmethod
     def _early_stoppings(trainer: Trainer) -> list[EarlyStopping]:
         return [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]  # type: ignore[attr-defined]
 
-    def _inspect_data(self, data: Data, model: LightningModule) -> None:
+    def _inspect_data(self, data: Data) -> None:
         train, val = data.examples["train"], data.examples["val"]
-        self.facts.names, self.facts.train_classes = list(data.names), class_counts(train.targets, data.num_classes)
-        if isinstance(model, Model):
-            self.facts.chance_loss = model.task.chance_loss(model.task.targets((train.inputs, train.targets)))
-        self.facts.shift = measure_shift(train.inputs, val.inputs)
+        self.facts.val_examples = len(val)
+        self.facts.shift = measure_shift(train.inputs, val.inputs, texts=isinstance(data, TextData))
+
+    def _inspect_task(self, data: Data, model: Model) -> None:
+        facts, task = self.facts, model.task
+        facts.metrics = dict(task.metrics)
+        if isinstance(task, Classification):
+            targets = data.examples["train"].targets
+            facts.names, facts.train_classes = list(data.names), class_counts(targets, data.num_classes)
+            facts.chance_loss = task.chance_loss(targets)
+            return
+        try:
+            facts.chance_loss = _chance_loss(data, model)
+        except Exception as error:  # a task of the user's own must not end the run here
+            log.warning("the chance loss of %s is unknown to the diagnosis: %s", type(task).__name__, error)
+        if facts.first_loss is None:
+            hook = model.register_forward_hook(lambda _module, _inputs, outputs: setattr(self, "_outputs", outputs))
+            self._first_outputs.callback(hook.remove)
 
     # ---- a step
 
@@ -147,6 +171,7 @@ class Diagnosis(Callback):
             return
         value = loss.item()
         if self.facts.first_loss is None:
+            self._measure_zero_loss(pl_module)
             scaler = getattr(trainer.precision_plugin, "scaler", None)  # of 16-mixed: the loss is scaled already
             scale = scaler.get_scale() if scaler is not None else 1
             self.facts.first_loss = value * trainer.accumulate_grad_batches / scale
@@ -157,27 +182,22 @@ class Diagnosis(Callback):
         if self.stop and trainer.world_size == 1:
             trainer.should_stop = True
 
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:  # noqa: ARG002
-        if self._number not in self._chosen:
+    def _measure_zero_loss(self, module: LightningModule) -> None:
+        outputs, self._outputs = self._outputs, None
+        self._first_outputs.close()
+        if outputs is None or not isinstance(module, Model):
             return
-        if not self._filtered:
-            used = {name: all(p.grad is not None for p in weights) for name, weights in self.layers.items()}
-            self.layers, self._filtered = {name: self.layers[name] for name in self.layers if used[name]}, True
-        gradients = [[p.grad for p in weights if p.grad is not None] for weights in self.layers.values()]
-        if gradients and all(map(len, gradients)):
-            with torch.no_grad():
-                self._before = [p.detach().clone() for weights in self.layers.values() for p in weights]
-                weight = layer_norms(self.layers)
-                self._measured.append((layer_norms(dict(zip(self.layers, gradients, strict=True))), weight, weight))
+        with torch.no_grad(), suppress(Exception):  # a `training_step` of one's own may use outputs in another way
+            zeros = tree_map(lambda part: torch.zeros_like(part) if isinstance(part, Tensor) else part, outputs)
+            loss = float(module.task.loss(zeros, module.task.targets(self._batch)))
+            self.facts.zero_loss = loss if math.isfinite(loss) else None
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:  # noqa: ARG002
+        if self._number in self._chosen:
+            self._probe.before_step(optimizer)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        if self._before is not None:
-            with torch.no_grad():
-                before = iter(self._before)
-                changes = {name: [p - next(before) for p in weights] for name, weights in self.layers.items()}
-                moved = layer_norms(changes)
-            self._measured[-1] = (*self._measured[-1][:2], moved)
-            self._before = None
+        self._probe.after_batch()
         self._batch = None  # kept, it would lie beside the next one, and slow a large network down
         self._since = time.perf_counter()
         self._worked += self._since - self._began
@@ -193,8 +213,10 @@ class Diagnosis(Callback):
         self._watching.close()
         self._since = None
         if not trainer.sanity_checking and isinstance(pl_module, Model):
-            self.facts.confusion = pl_module.epoch_metrics["val"].details().get("confusion", [])
-            self.facts.val_examples = sum(map(sum, self.facts.confusion))
+            counted = pl_module.epoch_metrics.get("val")
+            self.facts.confusion = counted.details().get("confusion", []) if counted is not None else []
+            if self.facts.confusion:
+                self.facts.val_examples = sum(map(sum, self.facts.confusion))
         if self.stop and trainer.world_size > 1 and not trainer.sanity_checking:
             self._sync_findings(trainer)
 
@@ -208,26 +230,21 @@ class Diagnosis(Callback):
     # ---- an epoch
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
-        self.facts.rate, self.facts.peak_rate = rate, max(rate, self.facts.peak_rate)
+        if self.facts.single_loss:
+            rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+            self.facts.rate, self.facts.peak_rate = rate, max(rate, self.facts.peak_rate)
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._write_layers(trainer.current_epoch)
-        self._measured = []
+        self._probe.steps = []
 
     def _write_layers(self, epoch: int) -> None:
-        measured = torch.stack([torch.stack(step).cpu() for step in self._measured]) if self._measured else None
+        facts, measured = self.facts, self._probe.take()
         if measured is not None:
-            self.facts.gradient_peak = track_update_peak(
-                self.facts.gradient_peak, measured[:, 0], measured[:, 1], epoch
-            )
-            self.facts.update_peak = track_update_peak(self.facts.update_peak, measured[:, 2], measured[:, 1], epoch)
-        for i, name in enumerate(self.layers if measured is not None else ()):
-            assert measured is not None
-            # In the very first step, what begins at zero has no gradient yet.
-            gradient, weight, moved = measured[1 if epoch == 0 and len(measured) > 1 else 0 :, :, i].T  # (S,) each
-            row = {"grad_norm": gradient.median(), "weight_norm": weight[-1]}
-            row["update_ratio"] = (moved / weight.clamp(min=1e-30)).median()
-            self._append(epoch, name, row)
+            gradients, weights, changes = measured.unbind(1)  # (S, L) each
+            facts.gradient_peak = track_update_peak(facts.gradient_peak, gradients, weights, epoch)
+            facts.update_peak = track_update_peak(facts.update_peak, changes, weights, epoch)
+            for name, row in self._probe.rows(measured, first_epoch=epoch == 0):
+                self._append(epoch, name, row)
         for name, fired in self._fired.items():
             self._append(epoch, name, {"dead_relu_fraction": 1 - fired.float().mean()})
         self._fired = {}
@@ -298,7 +315,16 @@ class Diagnosis(Callback):
         return dict(config)
 
     def _locate_nan(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        inputs = self._batch[0] if isinstance(self._batch, tuple | list) else None
-        where = locate_nan(pl_module, inputs) if isinstance(inputs, Tensor) else "loss"
+        inputs = self._batch[0] if isinstance(self._batch, tuple | list) and self._batch else self._batch
+        where = locate_nan(pl_module, inputs)
         place = {"epoch": trainer.current_epoch, "step": trainer.global_step, "batch": self._number}
         self.facts.nan_location = {**place, "where": where}
+
+
+def _chance_loss(data: Data, model: Model) -> float | None:
+    """The task's, on a sample of the training examples as the network gets them."""
+    train, device = data.examples["train"], model.device
+    sample = train.take(torch.arange(0, len(train), max(1, len(train) // SAMPLED_EXAMPLES)))
+    batch = move(sample.inputs, device), move(sample.targets, device)
+    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        return model.task.chance_loss(model.task.targets(data.on_after_batch_transfer(batch, 0)))

@@ -181,6 +181,7 @@ def fit(
         checkpoint=ckpt_path,
         epochs=trainer.current_epoch,
         parameters=sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad),
+        train_examples=len(getattr(run.data, "examples", {}).get("train", ())) or None,
     )
     if test:
         results.metrics, results.details = evaluate(run, ("train", "val", "test"), ckpt_path=ckpt_path)

@@ -15,6 +15,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from train_smarter.config.fit_pairs import check_outputs, explain_misfit
 from train_smarter.errors import UserError, did_you_mean
 from train_smarter.metric_names import RUN_VALUES, guess_mode, mode_of, monitor_names, task_metrics
 from train_smarter.run.run_dir import task_overrides
@@ -95,6 +96,7 @@ OPTIONAL_LOGGERS = {"wandb": "wandb", "mlflow": "mlflow", "comet": "comet_ml"}
 def check(cfg: DictConfig) -> None:
     """Raises a UserError that lists every problem of a composed config; imports nothing heavy."""
     problems = [*dict.fromkeys(_check_interpolations(cfg))] or [
+        *check_outputs(cfg, choices()),
         *_check_ranges(cfg),
         *(list(_check_monitor(cfg)) or _check_objective(cfg)),
         *_check_run(cfg),
@@ -130,26 +132,17 @@ def _check_interpolations(cfg: DictConfig) -> Iterator[str]:
             continue
         try:
             _ = parent[key]
-        except InterpolationKeyError as error:
-            wanted = str(OmegaConf.to_container(parent, resolve=False)[key]).strip("${}")  # type: ignore[index]
-            if wanted not in seen:
-                seen.add(wanted)
-                yield _explain_missing_fact(path, wanted) or f"{path}: {str(error).splitlines()[0]}"
         except InterpolationToMissingValueError:
             continue  # the value itself is named
-        except InterpolationResolutionError as error:
+        except (InterpolationKeyError, InterpolationResolutionError) as error:
+            raw = str(OmegaConf.to_container(parent, resolve=False)[key])  # type: ignore[index]
             first, _, told = str(error).splitlines()[0].partition("UserError raised while resolving interpolation: ")
-            yield told or f"{path}: {first}"
+            if raw not in seen:
+                seen.add(raw)
+                misfit = "" if told and "${image_shape:" not in raw else explain_misfit(cfg, choices(), path, raw)
+                yield misfit or told or f"{path}: {first}"
         except OmegaConfBaseException as error:
             yield f"{path}: {str(error).splitlines()[0]}"
-
-
-def _explain_missing_fact(path: str, wanted: str) -> str:
-    group, user = wanted.split(".")[0], path.split(".")[0]
-    chosen = choices()
-    if group not in chosen or user not in chosen:
-        return ""
-    return f"{user}={chosen[user]} does not fit {group}={chosen[group]}: it needs {wanted}, which this {group} has not"
 
 
 def _check_ranges(cfg: DictConfig) -> Iterator[str]:

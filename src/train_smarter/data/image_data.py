@@ -11,7 +11,7 @@ from torch import Tensor
 from train_smarter.data.augment import CoordinateMap, GeometricAugmentation, apply_maps
 from train_smarter.data.base import Data
 from train_smarter.data.class_folders import expand_input
-from train_smarter.data.examples import Batch, Examples, RawInput, SplitName
+from train_smarter.data.examples import Batch, Examples, RawInput, SplitName, Tree, map_tensors
 from train_smarter.data.image_io import MODES, decode
 from train_smarter.data.loader import derive_seed
 from train_smarter.errors import UserError
@@ -26,14 +26,19 @@ Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 class ImageData(Data):
     """Images (N, C, H, W) as uint8 in memory; a model receives floats.
 
+    Inputs may be a dict with an entry "image", or a tuple whose first entry is the image: the other entries reach the
+    model as they are. Targets of the image's height and width, (N, H, W) or (N, C, H, W), are masks: augmentations
+    that move pixels move theirs too.
+
     Args:
         shape: [C, H, W], held against the real images in `setup`.
         mean, std: the model sees (pixel / 255 - mean) / std; one number, or one per channel.
         augment: augmentations by name, applied in this order, to whole batches, in training alone.
+        mask_fill: what comes into a mask from outside the image: 0, or the class that does not count.
     """
 
     kind = "images"
-    NOT_READ_KEYS = (*Data.NOT_READ_KEYS, "mean", "std", "augment", "_constants")
+    NOT_READ_KEYS = (*Data.NOT_READ_KEYS, "mean", "std", "augment", "mask_fill", "_constants")
 
     def __init__(
         self,
@@ -42,6 +47,7 @@ class ImageData(Data):
         mean: float | Sequence[float] = 0.5,
         std: float | Sequence[float] = 0.5,
         augment: Mapping[str, Augmentation | None] | None = None,
+        mask_fill: int = 0,
         **data: Any,
     ) -> None:
         super().__init__(**data)
@@ -49,6 +55,7 @@ class ImageData(Data):
         self.mean, self.std = self._per_channel(mean), self._per_channel(std)
         self._constants: dict[tuple[torch.device, int, int], tuple[Tensor, Tensor]] = {}
         self.augment = {name: op for name, op in (augment or {}).items() if op}
+        self.mask_fill = mask_fill
 
     def _per_channel(self, value: float | Sequence[float]) -> list[float]:
         values = [float(v) for v in value] if isinstance(value, Sequence) else [float(value)] * self.shape[0]
@@ -58,7 +65,7 @@ class ImageData(Data):
 
     def setup(self, stage: str | None = None) -> None:
         super().setup(stage)
-        real = tuple(self.examples["train"].inputs.shape[1:])
+        real = tuple(image_of(self.examples["train"].inputs).shape[1:])
         if real != self.shape:
             raise UserError(f"data.shape={list(self.shape)}, but the images of {type(self).__name__} are {list(real)}")
 
@@ -79,8 +86,11 @@ class ImageData(Data):
 
     def encode(self, splits: dict[SplitName, Examples]) -> dict[SplitName, Examples]:
         """Lays the channels of a pixel side by side, as convolutions and augmentations read them fastest."""
-        last = torch.channels_last
-        return {name: Examples(e.inputs.contiguous(memory_format=last), e.targets) for name, e in splits.items()}
+        laid_out = {}
+        for name, examples in splits.items():
+            images = image_of(examples.inputs).contiguous(memory_format=torch.channels_last)
+            laid_out[name] = Examples(with_image(examples.inputs, images), examples.targets)
+        return laid_out
 
     def iter_inputs(self, given: str) -> Iterator[Path]:
         """Files: see `expand_input`."""
@@ -93,16 +103,17 @@ class ImageData(Data):
         return RawInput({"input": str(source)}, image, changes)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 (Lightning's hook)
-        images, labels = batch
+        inputs, targets = batch
+        images = image_of(inputs)
         if self.augment and self.shuffle and self.trainer is not None and self.trainer.training:
-            images = self.augment_images(images)
+            images, targets = self.augment_batch(images, targets)
         images = self.normalize(images)
         if self.trainer is not None:  # Lightning has done this to bytes, before they became floats
             images = self.trainer.precision_plugin.convert_input(images)
-        return images, labels
+        return with_image(inputs, images), targets
 
-    def augment_images(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W), uint8 -> the same, changed, as bytes or as floats in 0..1.
+    def augment_batch(self, images: Tensor, targets: Tree) -> tuple[Tensor, Tree]:
+        """Images (B, C, H, W), uint8 -> the same, changed, as bytes or as floats in 0..1; masks move along.
 
         The numbers depend on seed, batch and process alone.
         """
@@ -114,9 +125,23 @@ class ImageData(Data):
             if isinstance(augmentation, GeometricAugmentation):
                 moves.append(augmentation.sample_map(images, generator))
                 continue
-            images = augmentation(to_float(apply_maps(images, moves)), generator)
+            images, targets = self._move_pixels(images, targets, moves)
+            images = augmentation(to_float(images), generator)
             moves = []
-        return apply_maps(images, moves)
+        return self._move_pixels(images, targets, moves)
+
+    def _move_pixels(self, images: Tensor, targets: Tree, moves: Sequence[CoordinateMap]) -> tuple[Tensor, Tree]:
+        """The images, and the masks among the targets, after the same moves."""
+        if not moves:
+            return images, targets
+
+        def move(part: Tensor) -> Tensor:
+            if part.ndim not in (3, 4) or part.shape[-2:] != images.shape[-2:]:
+                return part  # no mask
+            moved = apply_maps(part[:, None] if part.ndim == 3 else part, moves, fill=self.mask_fill)
+            return moved[:, 0] if part.ndim == 3 else moved
+
+        return apply_maps(images, moves), map_tensors(move, targets)
 
     def normalize(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W), uint8 or floats in 0..1 -> (images - mean) / std, channel by channel."""
@@ -137,6 +162,25 @@ class ImageData(Data):
             )
             self._constants[key] = scale, shift
         return self._constants[key]
+
+
+def image_of(inputs: Tree) -> Tensor:
+    """The image of a batch's inputs: the tensor itself, the entry "image" of a dict, the first entry of a tuple."""
+    if isinstance(inputs, Tensor):
+        return inputs
+    if isinstance(inputs, Mapping) and "image" not in inputs:
+        raise UserError(f"inputs are a dict of {', '.join(map(str, inputs))}: name the image 'image'")
+    image: Tensor = inputs["image" if isinstance(inputs, Mapping) else 0]
+    return image
+
+
+def with_image(inputs: Tree, image: Tensor) -> Tree:
+    """The inputs with another image in the place of theirs."""
+    if isinstance(inputs, Tensor):
+        return image
+    if isinstance(inputs, Mapping):
+        return {**inputs, "image": image}
+    return type(inputs)([image, *inputs[1:]])
 
 
 def to_float(images: Tensor) -> Tensor:

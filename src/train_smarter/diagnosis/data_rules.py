@@ -3,7 +3,8 @@
 from train_smarter.diagnosis.findings import (
     Finding,
     Limits,
-    chance_level,
+    chance_accuracy,
+    chance_loss,
     error_rate,
     join_names,
     late_epochs,
@@ -31,8 +32,10 @@ def _shift_from_the_start(evidence: Evidence, limits: Limits) -> Finding | None:
 
     Not so of few examples, nor of a network that knows them from before.
     """
-    (train, val), facts = evidence.pairs("accuracy"), evidence.facts
-    known = facts.first_loss is not None and facts.first_loss < limits.learned_loss_vs_chance * chance_level(facts)[0]
+    (train, val), facts, loss = evidence.pairs("accuracy"), evidence.facts, chance_loss(evidence.facts)
+    if chance_accuracy(facts) is None or loss is None:
+        return None
+    known = facts.first_loss is not None and facts.first_loss < limits.learned_loss_vs_chance * loss
     if not val or evidence.epochs("val/accuracy")[0] or known or sum(facts.train_classes) < limits.min_train_examples:
         return None
     error = standard_error(val[0], facts.val_examples)
@@ -44,8 +47,8 @@ def _shift_from_the_start(evidence: Evidence, limits: Limits) -> Finding | None:
 
 def label_noise(evidence: Evidence, limits: Limits) -> Finding | None:
     train, val = evidence.pairs("accuracy")
-    losses, (loss, chance) = evidence.curve("train/loss"), chance_level(evidence.facts)
-    if len(val) < 4:
+    losses, loss, chance = evidence.curve("train/loss"), chance_loss(evidence.facts), chance_accuracy(evidence.facts)
+    if len(val) < 4 or loss is None or chance is None:
         return None
     error, best = error_rate(evidence), val.index(max(val))
     if max(val) <= chance + limits.min_standard_errors * error and losses[-1] < limits.max_loss_vs_chance * loss:
@@ -79,12 +82,13 @@ def class_imbalance(evidence: Evidence, limits: Limits) -> Finding | None:
 
 
 def class_never_predicted(evidence: Evidence, limits: Limits) -> Finding | None:
-    facts = evidence.facts
+    facts, chance = evidence.facts, chance_accuracy(evidence.facts)
+    if chance is None:
+        return None
     absent = [name for name, count in zip(facts.names, facts.train_classes, strict=True) if not count]
     if absent:
         told = f"no training example of {len(absent)} of {len(facts.names)} classes: it cannot be learned"
         return Finding("class_never_predicted", "problem", told, join_names("class", absent))
-    _, chance = chance_level(facts)
     if max(evidence.curve("val/accuracy"), default=0.0) <= chance + limits.min_standard_errors * error_rate(evidence):
         return None  # it knows nothing: that there are classes which it does not choose says no more
     rows = facts.confusion

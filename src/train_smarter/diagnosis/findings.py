@@ -41,6 +41,7 @@ class Limits:
     large_accuracy_gap: float
     min_standard_errors: float
     fitted_loss_vs_chance: float
+    fitted_loss_without_classes: float
     min_loss_drop_per_epoch: float
     annealed_lr_fraction: float
     min_drop_still_improving: float
@@ -50,6 +51,10 @@ class Limits:
     max_mean_shift: float
     max_token_difference: float
     min_accuracy_fall: float
+    max_error_gap: float
+    large_error_gap: float
+    max_score_gap: float
+    large_score_gap: float
     max_class_ratio: float
     max_data_wait_fraction: float
     min_data_wait_ms: float
@@ -62,12 +67,24 @@ Rule = Callable[[Evidence, Limits], "Finding | None"]
 # ---- what a number is held against
 
 
-def chance_level(facts: Measurements) -> tuple[float, float]:
-    """Loss and accuracy of a model that knows how frequent the classes are in training, and nothing else."""
+def chance_loss(facts: Measurements) -> float | None:
+    """Loss of the best constant prediction; None: unknown, or no measure of a loss (zero, negative, NaN).
+
+    Of classes: that of a model that knows how frequent they are in training, and nothing else.
+    """
     shares = [count / sum(facts.train_classes) for count in facts.train_classes if count]
-    if not shares:
-        return math.nan if facts.chance_loss is None else facts.chance_loss, math.nan
-    return -sum(share * math.log(share) for share in shares), max(shares)
+    loss = -sum(share * math.log(share) for share in shares) if shares else facts.chance_loss
+    return loss if shares or (loss is not None and loss > 0 and math.isfinite(loss)) else None
+
+
+def chance_accuracy(facts: Measurements) -> float | None:
+    """Accuracy of predicting the most frequent class; None: the task has no classes."""
+    return max(facts.train_classes) / sum(facts.train_classes) if any(facts.train_classes) else None
+
+
+def name_of_chance(facts: Measurements) -> str:
+    """How a message calls what `chance_loss` is the loss of."""
+    return "guessing" if facts.train_classes else "the best constant prediction"
 
 
 def standard_error(accuracy: float, examples: int) -> float:
@@ -76,6 +93,7 @@ def standard_error(accuracy: float, examples: int) -> float:
 
 
 def error_rate(evidence: Evidence) -> float:
+    """Standard error of the best validation accuracy."""
     return standard_error(max(evidence.curve("val/accuracy"), default=0.0), evidence.facts.val_examples)
 
 

@@ -19,11 +19,16 @@ from train_smarter.run.files import read_csv
 class Measurements:
     """What does not stand in the run's curves. Everything is a JSON value, kept in diagnosis.json as `measured`.
 
-    names: of the classes; train_classes: training examples of each; val_examples: that a validation looked at.
+    names: of the classes; train_classes: training examples of each; both empty where the task is no classification.
+    metrics: {name: max | min} of the task, the headline first.
+    single_loss: each step makes one loss smaller with one optimizer; False with several optimizers or manual
+        optimization: then no rule looks at losses and learning rates.
+    val_examples: that a validation looked at; 0: unknown.
     shift: how far validation inputs lie from training inputs, by feature: the distance of the means in standard
         deviations of the training examples, or, of words, the share that would have to be exchanged (0 to 1).
     confusion: (K, K) counts on validation, of the best checkpoint where that is known, else of the latest validation.
     chance_loss: of the best constant prediction; None: unknown.
+    zero_loss: of outputs that are all zero, in the first step; None: unknown, or the classes tell it.
     first_loss: of the first training step.
     data_wait: share of the training time that went by between two steps, without a batch; step_wait: seconds a step.
     gradient_peak, update_peak: the largest gradient, and change, of all weights in a measured step, relative to them:
@@ -37,10 +42,13 @@ class Measurements:
 
     names: list[str] = field(default_factory=list)
     train_classes: list[int] = field(default_factory=list)
+    metrics: dict[str, str] = field(default_factory=dict)
+    single_loss: bool = True
     val_examples: int = 0
     shift: dict[str, float] = field(default_factory=dict)
     confusion: list[list[int]] = field(default_factory=list)
     chance_loss: float | None = None
+    zero_loss: float | None = None
     first_loss: float | None = None
     data_wait: float | None = None
     step_wait: float | None = None
@@ -95,9 +103,13 @@ def _to_numbers(row: Mapping[str, str]) -> Row:
 def track_update_peak(
     known: dict[str, float] | None, norms: Tensor, weights: Tensor, epoch: int
 ) -> dict[str, float] | None:
-    """The larger one: what is known, or that of this epoch's steps. norms, weights: (S, L)."""
-    sizes = norms.norm(dim=1) / weights.norm(dim=1).clamp(min=1e-30)
-    size = float(sizes.max())
+    """The larger one: what is known, or that of this epoch's steps.
+
+    norms, weights: (S, L), -1 for a layer without a gradient.
+    """
+    norm, weight = (values.where(values != -1, 0).norm(dim=1) for values in (norms, weights))
+    sizes = (norm / weight)[weight != 0]  # weights that begin at zero have no relative change
+    size = float(sizes.max()) if len(sizes) else math.nan
     return {"size": size, "epoch": epoch} if math.isfinite(size) and (not known or size > known["size"]) else known
 
 

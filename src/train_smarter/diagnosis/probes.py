@@ -1,11 +1,12 @@
 """Measure layers, activations and inputs while a model trains."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 SAMPLED_EXAMPLES = 2000  # examples of a split by which its inputs are judged
 MAX_CALLS = 4  # of a ReLU, a batch each
@@ -66,17 +67,23 @@ def record_relu_activity(model: nn.Module, fired: dict[str, Tensor]) -> Iterator
 # ---- a loss that is no number
 
 
-def locate_nan(model: nn.Module, inputs: Tensor) -> str:
-    """Where numbers end: in the inputs, in a weight, in what a module makes of sound inputs, or in the loss itself."""
-    if inputs.is_floating_point() and not (sound := inputs.isfinite().flatten(1).all(1)).all():
-        return f"inputs of the batch (examples {', '.join(map(str, torch.nonzero(~sound).flatten().tolist()[:5]))})"
+def locate_nan(model: nn.Module, inputs: Any) -> str:
+    """Where numbers end: in the inputs, in a weight, in what a module makes of sound inputs, or in the loss itself.
+
+    inputs: a tensor, or a dict or tuple of some.
+    """
+    for part in tree_leaves(inputs):
+        if not isinstance(part, Tensor) or not part.is_floating_point() or not part.ndim:
+            continue
+        if not (sound := part.isfinite().reshape(len(part), -1).all(1)).all():
+            return f"inputs of the batch (examples {', '.join(map(str, torch.nonzero(~sound).flatten().tolist()[:5]))})"
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():
             return f"weights of {name}"
     return _first_nan_output(model, inputs) or "loss"
 
 
-def _first_nan_output(model: nn.Module, inputs: Tensor) -> str | None:
+def _first_nan_output(model: nn.Module, inputs: Any) -> str | None:
     found: list[str] = []
 
     def look(name: str, output: Any) -> None:
@@ -90,7 +97,7 @@ def _first_nan_output(model: nn.Module, inputs: Tensor) -> str | None:
         if name and not list(module.children())
     ]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), suppress(Exception):  # a module of one's own may take other arguments
             model(inputs)
     finally:
         for hook in hooks:
@@ -101,20 +108,28 @@ def _first_nan_output(model: nn.Module, inputs: Tensor) -> str | None:
 # ---- training against validation
 
 
-def measure_shift(train: Tensor, val: Tensor) -> dict[str, float]:
+def measure_shift(train: Any, val: Any, *, texts: bool = False) -> dict[str, float]:
     """How far validation inputs lie from training inputs, by feature; see `Measurements.shift`.
 
-    train, val: uint8 images (N, C, H, W), or tokens (N, T) with 0 for padding and 1 for unknown words; nothing is said
-        of other inputs.
+    Args:
+        train, val: uint8 images (N, C, H, W), or a dict or tuple with some; tokens (N, T). Of other inputs, no feature
+            is known.
+        texts: the inputs are tokens, with 0 for padding and 1 for unknown words.
     """
-    images = train.ndim == 4 and train.dtype == torch.uint8
-    tokens = train.ndim == 2 and not train.is_floating_point() and 0 <= int(train.min()) <= int(train.max()) < 2**24
-    if not (images or tokens):
+    if texts:
+        return _token_distance(_sample(train).long(), _sample(val).long())
+    train, val = (next(filter(_are_images, tree_leaves(inputs)), None) for inputs in (train, val))
+    if train is None or val is None:
         return {}
-    train, val = train[:: max(1, len(train) // SAMPLED_EXAMPLES)], val[:: max(1, len(val) // SAMPLED_EXAMPLES)]
-    if train.ndim == 2:
-        return _token_distance(train.long(), val.long())
-    return _statistic_distances(_image_statistics(train), _image_statistics(val))
+    return _statistic_distances(_image_statistics(_sample(train)), _image_statistics(_sample(val)))
+
+
+def _are_images(part: Any) -> bool:
+    return isinstance(part, Tensor) and part.ndim == 4 and part.dtype == torch.uint8
+
+
+def _sample(inputs: Tensor) -> Tensor:
+    return inputs[:: max(1, len(inputs) // SAMPLED_EXAMPLES)]
 
 
 def _image_statistics(images: Tensor) -> dict[str, Tensor]:

@@ -36,6 +36,16 @@ class Settings:
         node = self.get(parent) if parent else self.config
         return isinstance(node, Mapping) and name in node
 
+    @property
+    def own_optimizer(self) -> bool:
+        """Whether the model makes its optimizer itself, so that `optimizer.*` changes nothing."""
+        model = self.get("model")
+        return isinstance(model, Mapping) and "_target_" in model and "optimizer" not in model
+
+    def can_clip(self) -> bool:
+        """Whether `trainer.gradient_clip_val` is free; Lightning refuses it under manual optimization."""
+        return self.facts.single_loss and self.get("trainer.gradient_clip_val") is None
+
     def with_change(self, key: str, value: float) -> float | None:
         """The value, where the present one is smaller."""
         now = self.get(key)
@@ -47,6 +57,8 @@ def suggest(finding: Finding, config: Mapping[str, Any], facts: Measurements) ->
     settings = Settings(config, facts)
     proposed = PROPOSALS[finding.name](settings) if finding.name in PROPOSALS else []
     useful = [(key, value) for key, value in proposed if value is not None and settings.has(key)]
+    if settings.own_optimizer:
+        useful = [(key, value) for key, value in useful if not key.startswith("optimizer.")]
     return [f"{key}={to_cli(value, 3)}" for key, value in useful if value != settings.get(key)][:MAX_SUGGESTIONS]
 
 
@@ -72,8 +84,9 @@ def _raise_rate(settings: Settings) -> float | None:
 
 
 def _widen(settings: Settings) -> list[tuple[str, Any]]:
-    widths, hidden = settings.get("model.widths"), settings.get("model.hidden")
+    widths, hidden, code = (settings.get(f"model.{name}") for name in ("widths", "hidden", "code"))
     return [
+        ("model.code", 4 * code if code else None),
         ("model.widths", [max(64, 4 * width) for width in widths] if widths else None),
         ("model.hidden", max(64, 4 * hidden) if hidden else None),
         ("model.width", 2 * settings.get("model.width") if settings.get("model.width") else None),
@@ -130,8 +143,14 @@ def _against_vanishing(settings: Settings) -> list[tuple[str, Any]]:
 
 
 def _against_exploding(settings: Settings) -> list[tuple[str, Any]]:
-    clip = 1.0 if settings.get("trainer.gradient_clip_val") is None else None
-    return [("model.batch_norm", True), ("trainer.gradient_clip_val", clip), ("optimizer.lr", _lower_rate(settings))]
+    clip = 1.0 if settings.can_clip() else None
+    raw = True if settings.get("task.scale_targets") is False else None
+    return [
+        ("task.scale_targets", raw),
+        ("model.batch_norm", True),
+        ("trainer.gradient_clip_val", clip),
+        ("optimizer.lr", _lower_rate(settings)),
+    ]
 
 
 def _against_dead_relus(settings: Settings) -> list[tuple[str, Any]]:
@@ -149,7 +168,7 @@ def _against_nan(settings: Settings) -> list[tuple[str, Any]]:
     return [
         ("trainer.precision", half),
         ("optimizer.lr", _lower_rate(settings)),
-        ("trainer.gradient_clip_val", 1.0 if settings.get("trainer.gradient_clip_val") is None else None),
+        ("trainer.gradient_clip_val", 1.0 if settings.can_clip() else None),
     ]
 
 
@@ -195,7 +214,8 @@ def _against_label_noise(settings: Settings) -> list[tuple[str, Any]]:
 
 
 def _against_imbalance(settings: Settings) -> list[tuple[str, Any]]:
-    return [("task.class_weights", _balanced_weights(settings.facts.train_classes)), ("monitor", "val/f1")]
+    by_class = "val/f1" if settings.get("task.metrics.f1") else None
+    return [("task.class_weights", _balanced_weights(settings.facts.train_classes)), ("monitor", by_class)]
 
 
 def _balanced_weights(counts: Sequence[int]) -> list[float] | None:

@@ -38,7 +38,7 @@ def _read_summary(folder: Path, note: Content, results: Content) -> Content:
     monitor = results.get("monitor", note.get("monitor"))
     known = next((content for content in (results, note) if content.get("best_value") is not None), None)
     best = known or run_results.best_of_epochs(folder, monitor, note.get("mode"))
-    metrics = _metrics_of(note, results)
+    metrics = declared_metrics(note, results)
     test = f"test/{headline(metrics)}"
     return {
         "name": _name_of(folder),
@@ -62,7 +62,7 @@ def _read_summary(folder: Path, note: Content, results: Content) -> Content:
     }
 
 
-def _metrics_of(note: Content, results: Content) -> dict[str, str]:
+def declared_metrics(note: Content, results: Content) -> dict[str, str]:
     """{name: max | min}, the loss first; of a run that has not recorded them, those that it was evaluated by."""
     recorded = task_metrics({"task": {"metrics": note.get("metrics")}})
     tested = [key.partition("/")[2] for key in results if key.startswith("test/")]

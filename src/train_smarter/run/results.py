@@ -28,6 +28,7 @@ class Results:
         details: what the task keeps beside numbers, by kind and split: {"confusion": {"test": [[...], ...]}}.
         seconds: of training, over all starts of the run.
         train_epoch_seconds_median: of the training batches of an epoch, the first one left out.
+        train_examples: of the training split; None: the data do not say.
         pruned: the validation at which a search stopped this trial; None: it was not pruned.
     """
 
@@ -41,6 +42,7 @@ class Results:
     details: dict[str, dict[str, Any]] = field(default_factory=dict)
     seconds: float | None = None
     train_epoch_seconds_median: float | None = None
+    train_examples: int | None = None
     pruned: int | None = None
 
     def to_json(self) -> dict[str, Any]:

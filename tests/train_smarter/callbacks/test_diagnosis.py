@@ -25,6 +25,7 @@ from train_smarter.run.files import read_csv, read_json
 
 LIMITS: Any = OmegaConf.to_container(OmegaConf.load(CONF / "callbacks" / "diagnosis.yaml").diagnosis.limits)
 RATE = 0.1
+TASK = {"_target_": "train_smarter.task.classification.Classification", "num_classes": 2}
 
 
 class Drawn(ImageData):
@@ -60,7 +61,7 @@ def diagnosis(folder: Path, **settings: Any) -> Diagnosis:
 
 def trained(folder: Path, data: Drawn, own: Diagnosis, *, epochs: int = 2, more: Any = (), **words: Any) -> Any:
     lightning.seed_everything(1, verbose=False)
-    model = MLP(shape=[1, 4, 4], num_classes=2, widths=[8], optimizer=partial(SGD, lr=RATE))
+    model = MLP(task=TASK, shape=[1, 4, 4], widths=[8], optimizer=partial(SGD, lr=RATE))
     trainer = lightning.Trainer(
         accelerator="cpu",
         logger=False,
@@ -178,11 +179,12 @@ def test_early_stopping_is_asked_what_it_was_set_to_and_whether_it_stopped(tmp_p
 
 
 def test_advice_comes_from_the_config_in_the_runs_folder(tmp_path: Path) -> None:
-    OmegaConf.save({"model": {"class_weights": None}, "monitor": "val/accuracy"}, tmp_path / "config.yaml")
+    config = {"task": {"class_weights": None, "metrics": {"f1": "max"}}, "monitor": "val/accuracy"}
+    OmegaConf.save(config, tmp_path / "config.yaml")
     trained(tmp_path, Drawn(rare=2), diagnosis(tmp_path))
     found = {one["name"]: one["advice"] for one in read_json(tmp_path / "diagnosis.json")["findings"]}
     # the mean of 2 and 38 is 20; 20 / 38 and at most 10
-    assert found["class_imbalance"] == ["model.class_weights=[0.53,10]", "monitor=val/f1"]
+    assert found["class_imbalance"] == ["task.class_weights=[0.53,10]", "monitor=val/f1"]
 
 
 def test_a_run_that_goes_on_keeps_what_it_saw(tmp_path: Path) -> None:
@@ -203,10 +205,10 @@ def test_what_another_run_saw_is_not_taken_over(tmp_path: Path) -> None:
 
 def test_steps_of_an_epoch_that_broke_off_are_kept(tmp_path: Path) -> None:
     first, second = diagnosis(tmp_path), diagnosis(tmp_path)
-    step = (torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([3.0]))
-    first._measured = [step]
+    step = torch.tensor([[1.0], [2.0], [3.0]])
+    first._probe.steps = [step]
     second.load_state_dict(first.state_dict())
-    assert [torch.equal(one, other) for one, other in zip(second._measured[0], step, strict=True)] == [True] * 3
+    assert torch.equal(second._probe.steps[0], step)
 
 
 def test_a_run_whose_training_had_ended_is_judged_by_its_clean_metrics_all_the_same(tmp_path: Path) -> None:

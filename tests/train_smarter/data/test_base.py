@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
-from unittest.mock import patch
 
 import lightning
 import numpy as np
@@ -574,16 +573,20 @@ def test_examples_are_brought_to_a_device_once() -> None:
 
 
 @pytest.mark.parametrize(("device", "early"), [("cuda", True), ("mps", False)])
-def test_a_batch_is_on_its_way_while_the_next_line_runs_where_that_is_safe(device: str, early: bool) -> None:
+def test_a_batch_is_on_its_way_while_the_next_line_runs_where_that_is_safe(
+    device: str, early: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = []
+
+    def to(tensor: torch.Tensor, device: torch.device, *, non_blocking: bool) -> torch.Tensor:
+        moved.append((id(tensor), device.type, non_blocking))
+        return tensor
+
     batch: Any = (torch.zeros(2), {"image": torch.zeros(2)})
-    with patch.object(torch.Tensor, "to", autospec=True, side_effect=lambda tensor, *_, **__: tensor) as to:
-        ready(50, 50).transfer_batch_to_device(batch, torch.device(device), 0)
-    moved = [call.args[0] for call in to.call_args_list]
-    assert len(moved) == 2
-    assert moved[0] is batch[0]
-    assert moved[1] is batch[1]["image"]
-    assert all(call.args[1:] == (torch.device(device),) for call in to.call_args_list)
-    assert all(call.kwargs == {"non_blocking": early} for call in to.call_args_list)
+    data = ready(50, 50)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    data.transfer_batch_to_device(batch, torch.device(device), 0)
+    assert moved == [(id(batch[0]), device, early), (id(batch[1]["image"]), device, early)]
 
 
 def test_training_and_evaluation_have_batch_sizes_of_their_own() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from train_smarter.diagnosis.findings import Finding, Limits, chance_level, standard_error
+from train_smarter.diagnosis.findings import Finding, Limits, chance_accuracy, chance_loss, standard_error
 from train_smarter.diagnosis.measurements import Evidence, Measurements, Row
 from train_smarter.diagnosis.rules import EXPLAINS, RULES, diagnose, to_json
 from train_smarter.paths import CONF
@@ -56,9 +56,9 @@ def test_a_healthy_run_is_told_no_more_than_how_exact_its_accuracy_is() -> None:
 
 
 def test_guessing_knows_how_frequent_the_classes_are() -> None:
-    loss, accuracy = chance_level(Measurements(train_classes=[75, 25, 0]))
-    assert loss == pytest.approx(0.5623, abs=1e-4)  # -0.75 ln 0.75 - 0.25 ln 0.25
-    assert accuracy == 0.75
+    facts = Measurements(train_classes=[75, 25, 0])
+    assert chance_loss(facts) == pytest.approx(0.5623, abs=1e-4)  # -0.75 ln 0.75 - 0.25 ln 0.25
+    assert chance_accuracy(facts) == 0.75
 
 
 def test_the_standard_error_of_an_accuracy() -> None:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -106,6 +107,14 @@ def test_images_of_one_kind_are_close_and_inverted_ones_are_far() -> None:
     assert measure_shift(images[:100], 255 - images[100:])["mean of channel 0"] > 10
 
 
+def test_images_are_compared_wherever_they_are_among_the_inputs() -> None:
+    images = torch.full((10, 1, 8, 8), 50, dtype=torch.uint8)
+    images[0] = 100
+    train, val = ({"age": torch.rand(10, 1), "image": pixels} for pixels in (images, 255 - images))
+    assert measure_shift(train, val) == measure_shift(images, 255 - images)
+    assert measure_shift((images, torch.rand(10, 1)), (255 - images, torch.rand(10, 1)))["mean of channel 0"] > 1
+
+
 def test_swapped_colours_are_told_by_what_one_channel_has_more_than_the_next() -> None:
     generator = torch.Generator().manual_seed(0)
     images = (torch.rand(100, 3, 8, 8, generator=generator) * 100).to(torch.uint8)
@@ -114,9 +123,9 @@ def test_swapped_colours_are_told_by_what_one_channel_has_more_than_the_next() -
 
 
 @pytest.mark.parametrize(
-    "inputs", [torch.rand(3, 4), torch.full((3, 4), -1), torch.full((3, 4), 3 * 10**9), torch.rand(3, 2, 4)]
+    "inputs", [torch.rand(3, 4), torch.full((3, 4), 2), torch.rand(3, 2, 4), {"ids": torch.full((3, 4), 2)}, None]
 )
-def test_of_inputs_that_are_neither_images_nor_words_nothing_is_said(inputs: Tensor) -> None:
+def test_of_inputs_that_are_neither_images_nor_words_nothing_is_said(inputs: Any) -> None:
     assert measure_shift(inputs, inputs) == {}
 
 
@@ -124,7 +133,7 @@ def test_texts_are_held_against_each_other_by_their_words_and_their_lengths() ->
     train = torch.tensor([[2, 2, 3, 0], [2, 3, 3, 3]])
     # words of train: 2 three times, 3 four times; of val: 2 and unknown (1) once each
     val = torch.tensor([[2, 1, 0, 0]])
-    told = measure_shift(train, val)
+    told = measure_shift(train, val, texts=True)
     # |3/7 - 1/2| + |4/7 - 0| + |0 - 1/2| = 0.0714 + 0.5714 + 0.5, halved
     assert told["shares of words"] == pytest.approx(0.5714, abs=1e-4)
     # lengths 3 and 4 against 2: |3.5 - 2| / 0.7071

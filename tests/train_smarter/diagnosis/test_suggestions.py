@@ -13,10 +13,12 @@ from train_smarter.diagnosis.suggestions import PROPOSALS, suggest
 Compose = Callable[..., DictConfig]
 
 ADAM = {"_target_": "torch.optim.Adam", "lr": 1e-3, "weight_decay": 0.0}
-MLP = {"widths": [8, 8, 8], "dropout": 0.0, "batch_norm": False, "class_weights": None, "label_smoothing": 0.0}
+MLP = {"widths": [8, 8, 8], "dropout": 0.0, "batch_norm": False, "optimizer": ADAM}
+TASK = {"class_weights": None, "label_smoothing": 0.0, "metrics": {"accuracy": "max", "f1": "max"}}
 CONFIG: dict[str, Any] = {
     "optimizer": ADAM,
     "model": MLP,
+    "task": TASK,
     "data": {"shape": [1, 28, 28], "batch_size": 64, "augment": {"crop": {"padding": 0}}, "fold": None},
     "trainer": {"max_epochs": 4, "gradient_clip_val": None, "precision": "32-true", "accelerator": "cpu"},
     "callbacks": {"early_stopping": {"patience": 2, "min_delta": 0.0}},
@@ -44,7 +46,7 @@ def of(name: str, config: dict[str, Any] | None = None, facts: Measurements = FA
         # 4 epochs have 2 validations, patience 8 takes 11: 22 epochs
         ("early_stopping_never", ["trainer.max_epochs=22"]),
         # 100 / 2 classes: 50 / 90 and 50 / 10
-        ("class_imbalance", ["model.class_weights=[0.56,5]", "monitor=val/f1"]),
+        ("class_imbalance", ["task.class_weights=[0.56,5]", "monitor=val/f1"]),
         ("data_starvation", ["data.batch_size=256"]),
         ("accuracy_noise", []),
     ],
