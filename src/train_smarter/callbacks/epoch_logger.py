@@ -145,7 +145,8 @@ class EpochLogger(Callback):
         if not trainer.is_global_zero:
             return
         row: dict[str, float | None] = {"epoch": epoch, "step": trainer.global_step, "seconds": self.seconds[-1]}
-        row |= self._columns(trainer) | self._scores(trainer)
+        row |= self._columns(trainer)
+        row |= self._scores(trainer)
         append_row(self.folder / "metrics.csv", row, more_columns=not isinstance(trainer.lightning_module, Model))
 
     def _columns(self, trainer: Trainer) -> dict[str, None]:

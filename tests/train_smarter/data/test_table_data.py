@@ -61,7 +61,7 @@ def test_columns_are_standardized_by_mean_and_deviation_of_train() -> None:
     data = ready()
     scaler = StandardScaler().fit(rows(40).numpy())
     for split in ("train", "val", "test"):
-        seen = model_sees(data, data.examples[split].inputs)  # type: ignore[index]
+        seen = model_sees(data, data.examples[split].inputs)
         wanted = torch.from_numpy(scaler.transform(data.given[split].numpy())).float()
         assert seen.dtype == torch.float32
         assert seen[:, :2].sub(wanted[:, :2]).abs().max() < 1e-4
