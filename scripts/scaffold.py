@@ -2,6 +2,7 @@
 
     python scripts/scaffold.py add data flowers          # train data=flowers
     python scripts/scaffold.py add model tiny            # train model=tiny
+    python scripts/scaffold.py add task focal            # train task=focal
     python scripts/scaffold.py remove digits
 
 Needs Python alone. Edits nothing but conf/train.yaml: when its default is removed, or missing (`???`).
@@ -26,15 +27,11 @@ from scaffold_files import Plan, apply, equals, is_committed
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = Path(__file__).resolve().parent / "examples"
 ENTRY_POINTS = "train_smarter.project"  # the group in which pyproject.toml names the package
-CODE = ("data", "model", "callbacks")  # groups whose choice has a module in src/<package>/
+CODE = ("data", "model", "task", "callbacks")  # groups whose choice has a module in src/<package>/
 KINDS = ("image", "text")
 CHOICES = ("optimizer", "scheduler", "trainer", "experiment", "search", "logger", "debug")  # a YAML file each
 RESERVED = {"none", "default", "true", "false", "null", "yes", "no", "on", "off"}  # words of Hydra, YAML and the tests
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
-TASK = (
-    "tasks of your own come with a later version: today every model is a classifier. To replace the loss, override "
-    "`loss(self, logits, labels)` in your model"
-)
 
 
 def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
@@ -106,8 +103,6 @@ def group_of(given: str) -> str:
     """Return the folder in conf/ for what was typed."""
     known = (*CODE, *CHOICES)
     names = {name.removesuffix("s"): name for name in known} | {name: name for name in known}
-    if given in ("task", "tasks"):
-        raise ScaffoldError(TASK)
     if given not in names:
         raise ScaffoldError(f"{given!r} is not a group: give one of {', '.join(known)}{nearest(given, [*names])}")
     return names[given]

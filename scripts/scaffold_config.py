@@ -127,7 +127,8 @@ def names_in_line(line: str, group: str) -> set[str]:
     """Return the choices of a group in a line such as `- override /data: digits` or `model: choice(cnn, mlp)`."""
     key = rf"\s*(?:-\s+)?(?:override\s+|optional\s+)?/?{group}(?:@[\w.]+)?:\s*([^\s{{].*)$"
     match = re.match(key, line)
-    return set(re.findall(r"\w+", match[1])) if match else set()
+    listed = set(re.findall(rf"override\s+/{group}(?:@[\w.]+)?:\s*(\w+)", line))  # in a list on one line
+    return listed | (set(re.findall(r"\w+", match[1])) if match else set())
 
 
 def names(conf: Path, group: str, name: str) -> list[Path]:

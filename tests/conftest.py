@@ -4,7 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -78,7 +78,7 @@ def command(tmp_path: Path, speed: list[str]) -> Command:
     def run(
         verb: str, *words: str, timeout: float = 120, logs: Path = tmp_path, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        switch = [] if verb != "train" or {"resume", "rerun"} & {word.partition("=")[0] for word in words} else speed
+        switch = _fast(words, speed) if verb == "train" else []
         return subprocess.run(
             [sys.executable, "-m", f"train_smarter.commands.{verb}", *switch, *words, f"paths.logs={logs}"],
             cwd=tmp_path,
@@ -103,7 +103,7 @@ def typed(
 
     def run(*words: str) -> tuple[int, str]:
         GlobalHydra.instance().clear()
-        monkeypatch.setattr(sys, "argv", ["train", *speed, *words, f"paths.logs={tmp_path}"])
+        monkeypatch.setattr(sys, "argv", ["train", *_fast(words, speed), *words, f"paths.logs={tmp_path}"])
         capsys.readouterr()
         from train_smarter.commands.train import main
 
@@ -118,6 +118,14 @@ def typed(
     yield run
     GlobalHydra.instance().clear()
     HydraConfig.instance().cfg = None
+
+
+def _fast(words: Sequence[str], speed: list[str]) -> list[str]:
+    """Return the overrides of every test's `train`: no report page, unless a test names it; none for a past run."""
+    keys = {word.partition("=")[0] for word in words}
+    if keys & {"resume", "rerun"}:
+        return []
+    return speed if "report" in keys else ["report=false", *speed]
 
 
 # ---- what a data set reads, and how small a model can be

@@ -21,15 +21,27 @@ if TYPE_CHECKING:
     from train_smarter.errors import UserError
     from train_smarter.fit.module import Model
     from train_smarter.task.base import Task
+    from train_smarter.task.classification import Classification
+    from train_smarter.task.language_model import LanguageModel
+    from train_smarter.task.multilabel import Multilabel
+    from train_smarter.task.reconstruction import Reconstruction
+    from train_smarter.task.regression import Regression
+    from train_smarter.task.segmentation import Segmentation
 
 __all__ = [
     "Batch",
+    "Classification",
     "Data",
     "Examples",
     "ImageData",
+    "LanguageModel",
     "Model",
+    "Multilabel",
     "RawDataset",
     "RawInput",
+    "Reconstruction",
+    "Regression",
+    "Segmentation",
     "SplitName",
     "TableData",
     "Task",
@@ -44,12 +56,18 @@ __all__ = [
 # Where each name is defined.
 _MODULES = {
     "Batch": "data.examples",
-    "Model": "fit.module",
+    "Classification": "task.classification",
     "Data": "data.base",
     "Examples": "data.examples",
     "ImageData": "data.image_data",
-    "RawInput": "data.examples",
+    "LanguageModel": "task.language_model",
+    "Model": "fit.module",
+    "Multilabel": "task.multilabel",
     "RawDataset": "data.examples",
+    "RawInput": "data.examples",
+    "Reconstruction": "task.reconstruction",
+    "Regression": "task.regression",
+    "Segmentation": "task.segmentation",
     "SplitName": "data.examples",
     "TableData": "data.table_data",
     "Task": "task.base",

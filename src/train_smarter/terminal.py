@@ -39,6 +39,18 @@ def results_table(results: Mapping[str, Any], splits: Sequence[str]) -> Table:
     return table
 
 
+def results_tables(results: Mapping[str, Any], splits: Sequence[str]) -> list[Table]:
+    """The table of what is known by split, and one of what a LightningModule has logged under names of its own."""
+    own = {name: value for name, value in results.items() if name.partition("/")[0] not in splits}
+    tables = [results_table(results, splits)] if len(own) < len(results) else []
+    if own:
+        table = Table("metric", "value")
+        for name, value in own.items():
+            table.add_row(name, format_metric(value))
+        tables.append(table)
+    return tables
+
+
 def format_metric(value: float) -> str:
     """Four decimals, or five digits of a large number."""
     return f"{value:.4f}" if abs(value) < 1000 else f"{value:.5g}"

@@ -98,6 +98,7 @@ def changes(root: Path, before: dict[str, bytes]) -> tuple[set[str], set[str]]:
     [
         ("data", {"src/nest/data/fish.py", "conf/data/fish.yaml"}),
         ("model", {"src/nest/model/fish.py", "conf/model/fish.yaml"}),
+        ("task", {"src/nest/task/fish.py", "conf/task/fish.yaml"}),
         ("callback", {"src/nest/callbacks/fish.py", "conf/callbacks/fish.yaml"}),
         *((group, {f"conf/{group}/fish.yaml"}) for group in scaffold.CHOICES),
     ],
@@ -178,7 +179,6 @@ def test_no_file_is_overwritten(run: Run, project: Path, file: str) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["task", "fish"], "tasks of your own come with a later version"),
         (["modle", "fish"], "did you mean 'model'?"),
         (["optimizer", "fish", "--kind=text"], "--kind=text is for data and model"),
     ],
@@ -384,7 +384,7 @@ def test_help_shows_examples_and_groups(capsys: pytest.CaptureFixture[str]) -> N
         assert end.value.code == 0
     output = capsys.readouterr().out
     assert "scaffold.py add data flowers" in output
-    assert "data, model, callback; or a config alone: optimizer" in " ".join(output.split())
+    assert "data, model, task, callback; or a config alone: optimizer" in " ".join(output.split())
 
 
 @pytest.mark.slow

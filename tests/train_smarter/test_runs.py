@@ -58,6 +58,7 @@ def test_a_multirun_leaves_one_clean_folder_a_job(typed: Typed, tmp_path: Path) 
         assert len(lines(sweep / job / "metrics.csv")) == 3  # the names and two epochs
 
 
+@pytest.mark.slow
 def test_two_processes_share_one_folder_one_log_and_one_result(command: Command, typed: Typed, tmp_path: Path) -> None:
     same = ["model=mlp", "trainer.max_epochs=3", "data.augment.crop.padding=0"]  # 64 examples a step, either way
     done = command("train", "trainer=ddp_sim", *same, "data.batch_size=32")
@@ -79,6 +80,18 @@ def test_two_processes_share_one_folder_one_log_and_one_result(command: Command,
     assert abs(read_json(newest / "results.json")["test/accuracy"] - two["test/accuracy"]) <= 0.01
 
 
+@pytest.mark.slow
+def test_two_processes_resume_a_finished_run_for_more_epochs(command: Command, tmp_path: Path) -> None:
+    same = ["model=mlp", "data.batch_size=256", "callbacks.diagnosis=null", "callbacks.prediction_samples=null"]
+    done = command("train", "trainer=ddp_sim", *same, "trainer.max_epochs=1", timeout=300)
+    assert done.returncode == 0, done.stderr
+    done = command("train", "resume=last", "trainer.max_epochs=3", timeout=300)  # a hang, if they disagree
+    assert done.returncode == 0, done.stderr
+    folder = only_run(tmp_path)
+    assert len(lines(folder / "metrics.csv")) == 4
+    assert read_json(folder / "results.json")["epochs"] == 3
+
+
 def evaluated(command: Command, folder: Path, *words: str) -> dict:
     done = command("evaluate", f"run={folder}", *words)
     assert done.returncode == 0, done.stderr
@@ -86,6 +99,7 @@ def evaluated(command: Command, folder: Path, *words: str) -> dict:
     return results
 
 
+@pytest.mark.slow
 def test_wandb_runs_offline_and_mlflow_on_local_files(command: Command, tmp_path: Path) -> None:
     words = ["logger=[wandb,mlflow,csv]", "logger.wandb.offline=true", "model=mlp", "debug=limit"]
     done = command("train", *words, WANDB_SILENT="true")
@@ -130,11 +144,12 @@ def begun(tmp_path: Path) -> Iterator[Begun]:
 
 
 def test_a_run_that_is_terminated_is_saved_within_seconds_and_goes_on(
-    begun: Begun, command: Command, tmp_path: Path
+    begun: Begun, typed: Typed, tmp_path: Path
 ) -> None:
-    process = begun("model=mlp", "trainer.max_epochs=200", "callbacks.early_stopping=null", reached="*/metrics.csv")
-    busy = command("train", "resume=last")
-    assert (busy.returncode, "is still running, in process" in busy.stderr) == (2, True), busy.stderr
+    words = ["model=mlp", "trainer.max_epochs=200", "callbacks.early_stopping=null", "report=false"]
+    process = begun(*words, reached="*/metrics.csv")
+    code, busy = typed("resume=last")
+    assert (code, "is still running, in process" in busy) == (2, True), busy
     process.terminate()
     told, _ = process.communicate(timeout=20)
     folder = only_run(tmp_path)
@@ -143,9 +158,9 @@ def test_a_run_that_is_terminated_is_saved_within_seconds_and_goes_on(
     assert status(folder) == "interrupted"
     assert (folder / "checkpoints" / "last.ckpt").is_file()
     epochs = len(lines(folder / "metrics.csv")) - 1
-    done = command("train", "resume=last", f"trainer.max_epochs={epochs + 1}")
-    assert done.returncode == 0, done.stderr
-    assert "resuming after" in done.stdout
+    code, told = typed("resume=last", f"trainer.max_epochs={epochs + 1}")
+    assert code == 0, told
+    assert "resuming after" in told
     assert [line.split(",")[0] for line in lines(folder / "metrics.csv")[1:]] == [str(e) for e in range(epochs + 1)]
     assert len(list((tmp_path / "train" / "runs").iterdir())) == 1
 

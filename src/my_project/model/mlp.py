@@ -13,10 +13,10 @@ from train_smarter import Model
 class MLP(Model):
     """Dense layers with ReLU between them. On 28x28 pixels and 10 classes: 784-128-10, 101,770 parameters.
 
-    Images (B, C, H, W) -> logits (B, K).
+    Images (B, C, H, W) or rows (B, D) -> outputs (B, K).
 
     Args:
-        shape: [C, H, W] of the images, flattened to D = C * H * W features.
+        shape: [C, H, W] of images, flattened to D = C * H * W features; [D] of rows.
         widths: features of each hidden layer; any number of layers.
         dropout: share of each hidden layer's features dropped in training.
         batch_norm: batch normalisation before each ReLU.
@@ -40,6 +40,6 @@ class MLP(Model):
             layers += [nn.Dropout(dropout)] if dropout else []
         self.layers = nn.Sequential(*layers, nn.Linear([math.prod(shape), *widths][-1], self.num_outputs))
 
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.layers(images)  # (B, K)
-        return logits
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.layers(inputs)  # (B, K)
+        return outputs

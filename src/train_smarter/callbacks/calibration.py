@@ -11,7 +11,7 @@ from train_smarter.data.examples import Batch
 from train_smarter.fit.module import Model
 from train_smarter.run.files import write_json
 from train_smarter.run.tensorboard import warn_skipped
-from train_smarter.task.classification import Classification, why_unusable
+from train_smarter.task.classification import Classification
 
 BINS = 15  # of equal width
 
@@ -19,11 +19,14 @@ BINS = 15  # of equal width
 class Calibration(Callback):
     """After a test run: how often the model is right where it is how sure, for each split, in calibration.json.
 
+    A classification alone has it; other tasks are left alone.
     Counted in bins on the device, batch by batch; fetched once, at the end.
 
     Args:
         folder: the run's.
     """
+
+    needs_task = True
 
     def __init__(self, *, folder: str) -> None:
         self.folder = Path(folder)
@@ -42,15 +45,17 @@ class Calibration(Callback):
         batch_idx: int,  # noqa: ARG002
         dataloader_idx: int = 0,
     ) -> None:
-        self.unusable = self.unusable or why_unusable(getattr(pl_module, "task", None), outputs, batch)
+        task = getattr(pl_module, "task", None)
+        if not isinstance(task, Classification):
+            return
+        self.unusable = self.unusable or task.why_unusable(outputs, batch)
         if not self.unusable:
-            assert isinstance(pl_module.task, Classification)
-            sure, guess = pl_module.task.probabilities(outputs.float()).max(1)  # (B,), (B,)
+            sure, guess = task.probabilities(outputs.float()).max(1)  # (B,), (B,)
             before = self.counts.get(dataloader_idx, 0)
             self.counts[dataloader_idx] = before + bin_confidences(sure, guess == batch[1])
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not isinstance(pl_module, Model):
+        if not isinstance(pl_module, Model) or not isinstance(pl_module.task, Classification):
             return
         nothing = torch.zeros(3, BINS, device=pl_module.device)  # a process may have no example of a small split
         own = torch.stack([self.counts.get(place, nothing) for place in range(len(pl_module.test_metrics))])

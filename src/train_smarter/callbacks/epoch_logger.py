@@ -1,18 +1,24 @@
 """What the run folder keeps while a run trains: how inputs are treated, and how each epoch went."""
 
+import logging
 import statistics
 import time
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 
-from train_smarter.metric_names import monitor_names
+from train_smarter.data.base import Data
+from train_smarter.fit.module import Model
+from train_smarter.metric_names import epoch_values, monitor_names
 from train_smarter.run.files import append_row, write_json
-from train_smarter.task.base import Task
 from train_smarter.trust import rebase_names
+
+log = logging.getLogger(__name__)
 
 
 class EpochLogger(Callback):
@@ -32,6 +38,7 @@ class EpochLogger(Callback):
         self.folder, self.training_done = folder, training_done
         self.seconds: list[float] = []
         self._epoch_start: float | None = None
+        self._dropped: list[Any] = []  # modules whose objects were reported
         self._validated = False  # in the epoch under way
         self._written = -1  # the latest epoch with a row
         self._earlier_epochs: dict[str, float] = {}  # scores from before the run broke off
@@ -48,8 +55,9 @@ class EpochLogger(Callback):
         return statistics.median(self.seconds[1:] or self.seconds) if self.seconds else None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
-        if trainer.is_global_zero and not (self.folder / "preprocess.json").exists():
-            write_json(self.folder / "preprocess.json", trainer.datamodule.preprocess())  # type: ignore[attr-defined]
+        data, target = trainer.datamodule, self.folder / "preprocess.json"  # type: ignore[attr-defined]
+        if trainer.is_global_zero and isinstance(data, Data) and not target.exists():
+            write_json(target, data.preprocess())
 
     def on_fit_start(self, trainer: Trainer, *_: Any) -> None:
         trainer.should_stop = trainer.should_stop or self.training_done
@@ -59,6 +67,7 @@ class EpochLogger(Callback):
             self._epoch_start = time.perf_counter()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        self._drop_objects(trainer, checkpoint)
         checkpoint["journal"] = {
             "seconds": [*self.seconds[:-1], self.seconds[-1] + self._resume_clock()] if self.seconds else [],
             "validated": self._validated,
@@ -66,6 +75,22 @@ class EpochLogger(Callback):
             "scores": self._scores(trainer),
             "elapsed": self.elapsed,
         }
+
+    def _drop_objects(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+        """Leave hyperparameters that are objects out: a checkpoint that holds code could not be loaded again."""
+        for part in (trainer.lightning_module, trainer.datamodule):  # type: ignore[attr-defined]
+            key = getattr(part, "CHECKPOINT_HYPER_PARAMS_KEY", None)
+            objects = [name for name, value in checkpoint.get(key, {}).items() if not _is_plain(value)]
+            for name in objects:
+                del checkpoint[key][name]
+            if objects and part not in self._dropped and trainer.is_global_zero:
+                log.info(
+                    "left out of checkpoints, since they are objects: hyperparameters %s of %s; load_from_checkpoint "
+                    "takes them as arguments",
+                    ", ".join(objects),
+                    type(part).__name__,
+                )
+                self._dropped.append(part)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         for callback in trainer.checkpoint_callbacks:  # in a run without Last, too, as a stranger's may be
@@ -79,9 +104,8 @@ class EpochLogger(Callback):
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
         self._write(trainer, trainer.current_epoch - 1)
         self.seconds.append(0.0)
-        self._earlier_epochs = {
-            name: value for name, value in self._earlier_epochs.items() if not name.startswith("val/")
-        }
+        earlier = self._earlier_epochs if isinstance(trainer.lightning_module, Model) else {}
+        self._earlier_epochs = {name: value for name, value in earlier.items() if not name.startswith("val/")}
         self._epoch_start, self._validated = time.perf_counter(), False
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
@@ -121,17 +145,37 @@ class EpochLogger(Callback):
         if not trainer.is_global_zero:
             return
         row = {"epoch": epoch, "step": trainer.global_step, "seconds": self.seconds[-1]}
-        append_row(self.folder / "metrics.csv", row | self._columns(trainer) | self._scores(trainer))
+        row |= self._columns(trainer) | self._scores(trainer)
+        append_row(self.folder / "metrics.csv", row, more_columns=not isinstance(trainer.lightning_module, Model))
 
     def _columns(self, trainer: Trainer) -> dict[str, None]:
         """The same in every row, also of an epoch without a validation."""
-        task = getattr(trainer.lightning_module, "task", None)
-        return dict.fromkeys(monitor_names({"loss": "min", **task.metrics})) if isinstance(task, Task) else {}
+        model = trainer.lightning_module
+        return dict.fromkeys(monitor_names({"loss": "min", **model.task.metrics})) if isinstance(model, Model) else {}
 
     def _scores(self, trainer: Trainer) -> dict[str, float]:
         """Those of this epoch: not of a single step, nor of an earlier validation, which Lightning keeps as well."""
-        return self._earlier_epochs | {
-            name: float(value)
-            for name, value in sorted(trainer.callback_metrics.items())
-            if "/" in name and not name.endswith("_step") and (self._validated or not name.startswith("val/"))
-        }
+        logged = dict(sorted(trainer.callback_metrics.items()))
+        if isinstance(trainer.lightning_module, Model):
+            logged = {name: value for name, value in logged.items() if "/" in name and not name.endswith("_step")}
+            stale = {name for name in logged if name.startswith("val/")}
+        else:
+            logged, stale = epoch_values(logged), _validation_names(trainer)
+        fresh = {name: float(value) for name, value in logged.items() if self._validated or name not in stale}
+        return self._earlier_epochs | fresh
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether torch.load takes it with `weights_only=True`."""
+    if isinstance(value, dict):
+        return type(value) in (dict, OrderedDict) and all(map(_is_plain, (*value, *value.values())))
+    if isinstance(value, list | tuple | set):
+        return type(value) in (list, tuple, set) and all(map(_is_plain, value))
+    return value is None or type(value) in (bool, int, float, complex, str, bytes, Tensor, torch.dtype, torch.device)
+
+
+def _validation_names(trainer: Trainer) -> set[str]:
+    """Names of the metrics that the validations of this process have logged."""
+    results = trainer.fit_loop.epoch_loop.val_loop._results
+    names = {result.meta.name for result in results.values()}
+    return {name for name in trainer.callback_metrics if name.partition("/dataloader_idx_")[0] in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +12,17 @@ from omegaconf import DictConfig
 from train_smarter import paths
 from train_smarter.config.check import check
 from train_smarter.config.cli import command
+from train_smarter.errors import UserError, first_paragraph
 from train_smarter.history import arguments, find, saved_config
+from train_smarter.metric_names import epoch_values
 from train_smarter.run import files
 from train_smarter.speed import startup
 
 if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
     from train_smarter.config.build import Components
     from train_smarter.data.examples import SplitName
+
+log = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -33,19 +38,24 @@ def run_evaluate(cfg: DictConfig) -> None:
     checkpoint = find.checkpoint(folder, cfg.checkpoint)
     startup.import_quickly(speed=cfg.get("speed", True))
     from train_smarter.config.build import build
-    from train_smarter.history.restore import load_weights
+    from train_smarter.fit.module import Model
+    from train_smarter.history.restore import load_checkpoint, load_preprocess, load_weights
     from train_smarter.run.tensorboard import write_scalars
-    from train_smarter.terminal import echo, results_table
+    from train_smarter.terminal import echo, results_tables
 
     startup.configure_process(cfg.get("num_threads"), speed=cfg.get("speed", True))  # what older runs recorded has none
     run = build(cfg)
-    step = load_weights(run.data, run.model, folder, checkpoint)
-    metrics, details = evaluate(run, cfg.splits)
+    if isinstance(run.model, Model):
+        step, path = load_weights(run.data, run.model, folder, checkpoint), None
+    else:  # Lightning loads it, after the module's own `setup`, which may make layers
+        load_preprocess(run.data, folder)
+        step, path = int(load_checkpoint(checkpoint).get("global_step", 0)), str(checkpoint)
+    metrics, details = evaluate(run, cfg.splits, ckpt_path=path)
     if run.trainer.is_global_zero:
         target = folder / "evaluate" / "results.json"
         files.write_json(target, {"checkpoint": str(checkpoint), **metrics, **details})
         write_scalars(folder / "evaluate", metrics, step=step)
-        echo(f"{checkpoint}", results_table(metrics, cfg.splits), f"written to {target}")
+        echo(f"{checkpoint}", *results_tables(metrics, cfg.splits), f"written to {target}")
 
 
 def evaluate(
@@ -57,6 +67,11 @@ def evaluate(
         `test/accuracy` and the like for each split; and what the task keeps beside numbers, by kind and split, for
         example {"confusion": {"test": [[...], ...]}}.
     """
+    from train_smarter.data.base import Data
+    from train_smarter.fit.module import Model
+
+    if not (isinstance(run.model, Model) and isinstance(run.data, Data)):
+        return _evaluate_foreign(run, splits, ckpt_path)
     run.data.splits = tuple(splits)
     run.trainer.test(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True, verbose=False)
     metrics: dict[str, float] = {}
@@ -66,6 +81,56 @@ def evaluate(
         for kind, content in metric.details().items():
             details.setdefault(kind, {})[split] = content
     return metrics, details
+
+
+def _evaluate_foreign(
+    run: Components, splits: Sequence[SplitName], ckpt_path: str | None
+) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
+    """Validate and test as a LightningModule and a LightningDataModule do by themselves, under the names they log.
+
+    A name that two splits share gets its split in front.
+    """
+    reasons = {split: why for split in splits if (why := _why_not_evaluated(run, split))}
+    if reasons and run.trainer.is_global_zero:
+        log.info("not evaluated: %s", "; ".join(f"{split} ({why})" for split, why in reasons.items()))
+    logged = {split: _run_loop(run, split, ckpt_path) for split in splits if split not in reasons}
+    names = [name for values in logged.values() for name in values]
+    metrics = {
+        name if names.count(name) == 1 else f"{split}/{name}": value
+        for split, values in logged.items()
+        for name, value in values.items()
+    }
+    return metrics, {}
+
+
+def _why_not_evaluated(run: Components, split: SplitName) -> str:
+    from lightning.pytorch.utilities.model_helpers import is_overridden
+
+    if split == "train":
+        return "that needs a train_smarter.Model and a train_smarter.Data"
+    step = "validation_step" if split == "val" else "test_step"
+    if not is_overridden(step, run.model):
+        return f"{type(run.model).__name__} has no {step}"
+    if not is_overridden(f"{split}_dataloader", run.data):
+        return f"{type(run.data).__name__} has no {split}_dataloader"
+    return ""
+
+
+def _run_loop(run: Components, split: SplitName, ckpt_path: str | None) -> dict[str, float]:
+    """What is logged in one pass over a split."""
+    trainer, loggers = run.trainer, run.trainer.loggers
+    if split == "val":
+        trainer.loggers = []  # or the curves of the training get one point more
+    try:
+        loop = trainer.validate if split == "val" else trainer.test
+        loop(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True, verbose=False)
+    except RuntimeError as error:
+        if "loading state_dict" not in str(error):
+            raise
+        raise UserError(f"{ckpt_path} does not fit {type(run.model).__name__}: {first_paragraph(error)}") from error
+    finally:
+        trainer.loggers = loggers
+    return {name: float(value) for name, value in epoch_values(trainer.callback_metrics).items()}
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from train_smarter.config.check import NON_NEGATIVE_INT, POSITIVE_INT, check
 from train_smarter.config.cli import command
 from train_smarter.errors import UserError, did_you_mean
 from train_smarter.history import arguments, find, saved_config
+from train_smarter.inference.comparison import compare_export
 from train_smarter.inference.exporter import (
     ONNX,
-    compare_export,
     end_to_end,
     export_network,
     load_export,
@@ -28,6 +28,7 @@ from train_smarter.inference.exporter import (
     raw_examples,
     silence_export,
 )
+from train_smarter.inference.predictor import task_of
 from train_smarter.run.files import atomic_file
 from train_smarter.speed import startup
 
@@ -51,20 +52,21 @@ def run_export(cfg: DictConfig) -> None:
     checkpoint = find.checkpoint(folder, cfg.checkpoint)
     startup.import_quickly(speed=cfg.get("speed", True))
     from train_smarter.config.build import build_data, build_model
+    from train_smarter.data.examples import split_rows
     from train_smarter.history.restore import load_weights
     from train_smarter.terminal import echo
 
     startup.configure_process(cfg.get("num_threads"), speed=cfg.get("speed", True))
     data, model = build_data(cfg), build_model(cfg)
     load_weights(data, model, folder, checkpoint)
-    data.prepare_data()
-    data.setup()
-    raw, network = raw_examples(data, cfg.examples), end_to_end(data, model)
-    about = {**metadata(data, raw), "run": folder.name, "checkpoint": checkpoint.name}
+    raw = raw_examples(data, cfg.examples, task_of(model))
+    network = end_to_end(data, model, raw)
+    about = {**metadata(data, raw, network), "run": folder.name, "checkpoint": checkpoint.name}
     with silence_export():
         content = export_network(network, raw, format=cfg.format, about=about)
         with _write_export(target, content) as part:
-            result = compare_export(load_export(part, format=cfg.format), network, raw.split(data.eval_batch_size))
+            batches = split_rows(raw, getattr(data, "eval_batch_size", 64))
+            result = compare_export(load_export(part, format=cfg.format), network, batches)
             if not result.largest <= cfg.tolerance:  # nor where it is not a number
                 raise UserError(f"refused, nothing is written: tolerance={cfg.tolerance}, but the {result}")
     echo(f"{checkpoint}", f"{result}", f"written to {target}")

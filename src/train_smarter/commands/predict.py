@@ -1,4 +1,4 @@
-"""`predict`: classes and probabilities of a user's images or texts, or of a split, by a past run's checkpoint."""
+"""`predict`: a past run's predictions of a user's images or texts, or of a split."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,12 +17,13 @@ from train_smarter.config.check import check
 from train_smarter.config.cli import command
 from train_smarter.errors import UserError, did_you_mean
 from train_smarter.history import arguments, find, saved_config
-from train_smarter.inference.predictor import device_of, predict
-from train_smarter.inference.reader import InputReader, empty_input_message, iter_split
-from train_smarter.inference.writer import open_output, write
+from train_smarter.inference.predictor import Predictions, device_of, predict, task_of
+from train_smarter.inference.reader import InputReader, empty_input_message, iter_inputs, iter_split
+from train_smarter.inference.writer import PredictionFolders, open_output, write
 from train_smarter.run import files
 from train_smarter.sanitize import escape_controls
 from train_smarter.speed import startup
+from train_smarter.trust.nodes import raw
 
 log = logging.getLogger(__name__)
 
@@ -73,22 +75,47 @@ def run_predict(cfg: DictConfig) -> None:
     startup.configure_process(cfg.get("num_threads"), speed=cfg.get("speed", True))
     device = device_of(own.device)
     data = build_data(cfg)
-    sources = None if own.split else data.iter_inputs(own.input)
+    sources = None if own.split else iter_inputs(data, own.input)
     model = build_model(cfg)
     load_weights(data, model, folder, checkpoint)
-    batches = InputReader(data, sources) if sources is not None else iter_split(data, own.split)
+    names = list(getattr(data, "names", []))
+    names = names if output else [escape_controls(name) for name in names]  # a terminal may read them
+    batches = (
+        InputReader(data, sources)
+        if sources is not None
+        else iter_split(data, own.split, task=task_of(model), names=names)
+    )
     log.info("%s on %s", checkpoint, device)
     began = time.perf_counter()
-    with open_output(output) as file:
-        names = data.names if output else [escape_controls(name) for name in data.names]  # a terminal may read it
-        done = write(file, form, predict(data, model, batches, device=device, names=names), names, quiet=output is None)
-        if not done:
-            raise UserError(empty_input_message(own.input, batches))
+    predictions = predict(data, model, batches, device=device, names=names, format=form, own_input=sources is not None)
+    done, left_out = _write(own, output, form, predictions, batches)
     seconds = time.perf_counter() - began
-    where = output or "standard output"
-    log.info("%s: %d in %.1f s, %.0f a second, written to %s", data.kind, done, seconds, done / seconds, where)
+    where, kind = output or "standard output", getattr(data, "kind", "examples")
+    log.info("%s: %d in %.1f s, %.0f a second, written to %s", kind, done, seconds, done / seconds, where)
+    for column, count in left_out.items():
+        log.info("%d %ss are files, which standard output cannot hold: type output=<file> to get them", count, column)
     if isinstance(batches, InputReader) and batches.log_unreadable():
         sys.exit(1)
+
+
+def _write(
+    own: DictConfig, output: Path | None, form: str, predictions: Iterator[Predictions], batches: Any
+) -> tuple[int, dict[str, int]]:
+    """Write the table and the files beside it.
+
+    Returns:
+        How many predictions there were; and files that were left out, by column.
+    """
+    folders = PredictionFolders(output, prefix=f"{output.stem}_" if own.output and output else "")
+    try:
+        with open_output(output) as file:
+            done = write(file, form, predictions, quiet=output is None, folders=folders)
+            if not done:
+                raise UserError(empty_input_message(own.input, batches))
+            folders.publish()
+    finally:
+        folders.discard()
+    return done, folders.left_out
 
 
 # ---- what was typed
@@ -126,10 +153,12 @@ def output_path(cfg: DictConfig) -> tuple[Path | None, str]:
 
 
 def set_num_classes(cfg: DictConfig, folder: Path) -> None:
-    """The classes as the run counted them: their number may hang on a folder of images that is not there any more."""
-    kept = files.read_json(folder / "preprocess.json")
-    if isinstance(kept, dict) and isinstance(kept.get("names"), list):
-        OmegaConf.update(cfg, "data.num_classes", len(kept["names"]), force_add=True)
+    """Use the number of classes as the run counted it, where it depends on a folder of images, which may be gone."""
+    if not str(raw(cfg, ("data", "num_classes"))).startswith("${count_classes:"):
+        return
+    recorded = files.read_json(folder / "preprocess.json")
+    if isinstance(recorded, dict) and isinstance(recorded.get("names"), list):
+        OmegaConf.update(cfg, "data.num_classes", len(recorded["names"]))
 
 
 if __name__ == "__main__":

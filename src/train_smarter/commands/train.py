@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from train_smarter import paths
 from train_smarter.config.check import check
 from train_smarter.config.cli import COMMAND_LINE, command
+from train_smarter.errors import UserError, first_paragraph
 from train_smarter.history import arguments, saved_config
 from train_smarter.history.resume import ResumeState, load_resume_state, prepare, schedule_needs_length
 from train_smarter.run import files, record, run_dir
@@ -29,7 +30,7 @@ from train_smarter.run import trial as run_trial
 from train_smarter.run.results import Results
 from train_smarter.run.signals import exit_with_parent, handle_signals
 from train_smarter.speed import startup
-from train_smarter.terminal import config_tree, diagnosis_lines, echo, results_table
+from train_smarter.terminal import config_tree, diagnosis_lines, echo, results_tables
 
 if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
     from train_smarter.callbacks.epoch_logger import EpochLogger
@@ -118,13 +119,17 @@ def _prepare_run(
     from lightning import seed_everything
 
     from train_smarter.callbacks.epoch_logger import EpochLogger
+    from train_smarter.callbacks.monitor_check import MonitorCheck
     from train_smarter.config.build import build
+    from train_smarter.data.base import Data
 
     startup.configure_process(cfg.num_threads, speed=cfg.get("speed", True))
     seed_everything(cfg.seed, verbose=False)
     epoch_logger, trial = EpochLogger(folder, training_done=training_done), _trial_callbacks(cfg)
-    run = build(cfg, epoch_logger, *trial)
-    run.data.reuse_across_jobs = _is_multirun()  # read once for all jobs of this process
+    unchecked = [] if cfg.get("task") else [MonitorCheck(cfg.monitor)]
+    run = build(cfg, epoch_logger, *trial, *unchecked)
+    if isinstance(run.data, Data):
+        run.data.reuse_across_jobs = _is_multirun()  # read once for all jobs of this process
     return run, epoch_logger, trial
 
 
@@ -153,12 +158,16 @@ def fit(
         ckpt_path: a checkpoint to resume from, or to evaluate.
     """
     import torch
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from train_smarter.commands.evaluate import evaluate
 
     trainer = run.trainer
     if train:
-        trainer.fit(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True)
+        try:
+            trainer.fit(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True)
+        except MisconfigurationException as error:  # Lightning's word for a user's mistake
+            raise UserError(f"{type(run.model).__name__}: {first_paragraph(error)}") from error
         ckpt_path = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
         if ckpt_path is None and test:
             log.info("no checkpoint was saved: the weights of the last step are evaluated")
@@ -172,6 +181,7 @@ def fit(
         checkpoint=ckpt_path,
         epochs=trainer.current_epoch,
         parameters=sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad),
+        train_examples=len(getattr(run.data, "examples", {}).get("train", ())) or None,
     )
     if test:
         results.metrics, results.details = evaluate(run, ("train", "val", "test"), ckpt_path=ckpt_path)
@@ -183,13 +193,13 @@ def _write_results(run: Components, results: Results, folder: Path, hparams: dic
     from train_smarter.run import tensorboard
 
     files.write_json(folder / "results.json", results.to_json())
-    shown = {name: value for name, value in results.metrics.items() if name.startswith("test/")}
+    shown = {name: value for name, value in results.metrics.items() if name.startswith("test")}
     metrics = ({} if results.best_value is None else {results.monitor: results.best_value}) | shown
     tensorboard.log_hparams(run.trainer, choices=hparams, metrics=metrics)
     if run_trial.current_trial() is not None:
         return
     if results.metrics:
-        echo(results_table(results.metrics, ("train", "val", "test")))
+        echo(*results_tables(results.metrics, ("train", "val", "test")))
     if (folder / "diagnosis.json").is_file():
         echo(*diagnosis_lines(run_results.read_findings(folder), run_dir.display_name(folder, paths.LOGS)))
     echo(f"run folder:  {folder}")

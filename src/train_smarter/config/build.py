@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from lightning import Callback, Trainer
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger
@@ -45,42 +45,111 @@ for note in (
 
 @dataclass
 class Components:
-    """What a run is made of."""
+    """What a run is made of.
 
-    data: Data
-    model: Model
+    Attributes:
+        data: a `Data`, or another LightningDataModule.
+        model: a `Model`, or another LightningModule.
+    """
+
+    data: Any
+    model: Any
     trainer: Trainer
 
 
 def build(cfg: DictConfig, *extra: Callback) -> Components:
     """Data, model and trainer of a composed config; `extra` callbacks come first."""
     loggers = [logger for _, logger in _instantiate_group(cfg, "logger")]
-    callbacks = [callback for _, callback in _instantiate_group(cfg, "callbacks")]
+    named = dict(_instantiate_group(cfg, "callbacks"))
+    data, model = build_any_data(cfg), build_any_model(cfg)
+    if not isinstance(model, Model):
+        named = _without_task_callbacks(named, model)
+    callbacks = [*extra, *named.values()]
     if not loggers:  # it refuses to work without one
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
-    run = Components(build_data(cfg), build_model(cfg), build_trainer(cfg, loggers, [*extra, *callbacks]))
+    run = Components(data, model, build_trainer(cfg, loggers, callbacks, own_data=isinstance(data, Data)))
+    _check_manual_optimization(run)
     if cfg.get("speed", True):
         accelerate(run.trainer, run.model)
     return run
 
 
-def build_data(cfg: DictConfig) -> Data:
+def _without_task_callbacks(named: Mapping[str, Callback], model: LightningModule) -> dict[str, Callback]:
+    """The callbacks that a LightningModule without a task can have; the log names the others."""
+    unusable = [name for name, callback in named.items() if getattr(callback, "needs_task", False)]
+    if unusable:
+        log.info(
+            "%s is a LightningModule without a task; left out, since they need a train_smarter.Model: callbacks %s; "
+            "predict, export-model",
+            type(model).__name__,
+            ", ".join(unusable),
+        )
+    return {name: callback for name, callback in named.items() if name not in unusable}
+
+
+def _check_manual_optimization(run: Components) -> None:
+    """Leave out the clipping that conf/trainer sets for every model; Lightning would refuse to train."""
+    trainer, name = run.trainer, type(run.model).__name__
+    if run.model.automatic_optimization:
+        return
+    if trainer.accumulate_grad_batches != 1:
+        raise UserError(
+            f"trainer.accumulate_grad_batches={trainer.accumulate_grad_batches}: {name} optimizes manually, so it "
+            "accumulates gradients in its own training_step: type trainer.accumulate_grad_batches=1"
+        )
+    if trainer.gradient_clip_val:
+        log.info(
+            "trainer.gradient_clip_val=%s is left out: %s optimizes manually; its training_step may call "
+            "self.clip_gradients",
+            trainer.gradient_clip_val,
+            name,
+        )
+        trainer.gradient_clip_val = None
+
+
+def build_any_data(cfg: DictConfig) -> LightningDataModule:
+    """The data of a config, of whatever class."""
     data = _instantiate_node(cfg, "data")
+    if not isinstance(data, LightningDataModule):
+        raise UserError(f"data._target_={cfg.data._target_} is not a subclass of lightning.LightningDataModule")
+    return data
+
+
+def build_any_model(cfg: DictConfig) -> LightningModule:
+    """The model of a config, of whatever class."""
+    model = _instantiate_node(cfg, "model")
+    if not isinstance(model, LightningModule):
+        raise UserError(f"model._target_={cfg.model._target_} is not a subclass of lightning.LightningModule")
+    return model
+
+
+def build_data(cfg: DictConfig) -> Data:
+    """The data, for what needs more than a LightningDataModule."""
+    data = build_any_data(cfg)
     if not isinstance(data, Data):
-        raise UserError(f"data._target_={cfg.data._target_} is not a subclass of {Data.__module__}.{Data.__qualname__}")
+        raise UserError(f"data._target_={cfg.data._target_} is no train_smarter.Data, which this command needs")
     return data
 
 
 def build_model(cfg: DictConfig) -> Model:
-    model = _instantiate_node(cfg, "model")
+    """The model, for what needs more than a LightningModule."""
+    model = build_any_model(cfg)
     if not isinstance(model, Model):
-        kind = f"{Model.__module__}.{Model.__qualname__}"
-        raise UserError(f"model._target_={cfg.model._target_} is not a subclass of {kind}")
+        raise UserError(
+            f"model._target_={cfg.model._target_} is no train_smarter.Model with a task, which this command needs"
+        )
     return model
 
 
-def build_trainer(cfg: DictConfig, loggers: list[Logger], callbacks: list[Callback]) -> Trainer:
-    """The trainer alone: `evaluate` brings no callbacks of the training."""
+def build_trainer(
+    cfg: DictConfig, loggers: list[Logger], callbacks: list[Callback], *, own_data: bool = True
+) -> Trainer:
+    """The trainer alone: `evaluate` brings no callbacks of the training.
+
+    Args:
+        own_data: the data are a `Data`, which gives each process its own examples; Lightning does it for others.
+    """
+    distributed = cfg.trainer.get("use_distributed_sampler")
     wanted = any(isinstance(callback, ProgressBar) for callback in callbacks)
     profiler = {} if cfg.trainer.get("profiler") or not cfg.get("speed", True) else {"profiler": NoOpProfiler()}
     # Without any checkpoint callback Lightning would add its own.
@@ -92,6 +161,7 @@ def build_trainer(cfg: DictConfig, loggers: list[Logger], callbacks: list[Callba
         callbacks=callbacks,
         enable_progress_bar=wanted and cfg.trainer.get("enable_progress_bar", True),
         enable_checkpointing=checkpointing,
+        use_distributed_sampler=not own_data if distributed is None else distributed,
         # cuDNN's trials would undo `deterministic`.
         benchmark=bool(cfg.trainer.get("benchmark")) and not cfg.trainer.get("deterministic"),
         **profiler,

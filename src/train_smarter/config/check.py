@@ -15,8 +15,10 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from train_smarter.config.fit_pairs import check_outputs, explain_misfit
 from train_smarter.errors import UserError, did_you_mean
-from train_smarter.metric_names import RUN_VALUES, mode_of, monitor_names, task_metrics
+from train_smarter.metric_names import RUN_VALUES, guess_mode, mode_of, monitor_names, task_metrics
+from train_smarter.run.run_dir import task_overrides
 from train_smarter.run.trial import current_trial
 
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
@@ -94,6 +96,7 @@ OPTIONAL_LOGGERS = {"wandb": "wandb", "mlflow": "mlflow", "comet": "comet_ml"}
 def check(cfg: DictConfig) -> None:
     """Raises a UserError that lists every problem of a composed config; imports nothing heavy."""
     problems = [*dict.fromkeys(_check_interpolations(cfg))] or [
+        *check_outputs(cfg, choices()),
         *_check_ranges(cfg),
         *(list(_check_monitor(cfg)) or _check_objective(cfg)),
         *_check_run(cfg),
@@ -129,26 +132,17 @@ def _check_interpolations(cfg: DictConfig) -> Iterator[str]:
             continue
         try:
             _ = parent[key]
-        except InterpolationKeyError as error:
-            wanted = str(OmegaConf.to_container(parent, resolve=False)[key]).strip("${}")  # type: ignore[index]
-            if wanted not in seen:
-                seen.add(wanted)
-                yield _explain_missing_fact(path, wanted) or f"{path}: {str(error).splitlines()[0]}"
         except InterpolationToMissingValueError:
             continue  # the value itself is named
-        except InterpolationResolutionError as error:
+        except (InterpolationKeyError, InterpolationResolutionError) as error:
+            raw = str(OmegaConf.to_container(parent, resolve=False)[key])  # type: ignore[index]
             first, _, told = str(error).splitlines()[0].partition("UserError raised while resolving interpolation: ")
-            yield told or f"{path}: {first}"
+            if raw not in seen:
+                seen.add(raw)
+                misfit = "" if told and "${image_shape:" not in raw else explain_misfit(cfg, choices(), path, raw)
+                yield misfit or told or f"{path}: {first}"
         except OmegaConfBaseException as error:
             yield f"{path}: {str(error).splitlines()[0]}"
-
-
-def _explain_missing_fact(path: str, wanted: str) -> str:
-    group, user = wanted.split(".")[0], path.split(".")[0]
-    chosen = choices()
-    if group not in chosen or user not in chosen:
-        return ""
-    return f"{user}={chosen[user]} does not fit {group}={chosen[group]}: it needs {wanted}, which this {group} has not"
 
 
 def _check_ranges(cfg: DictConfig) -> Iterator[str]:
@@ -165,7 +159,9 @@ def _check_ranges(cfg: DictConfig) -> Iterator[str]:
 def _check_monitor(cfg: DictConfig) -> Iterator[str]:
     metrics = task_metrics(cfg)
     known, monitor = monitor_names(metrics), str(cfg.get("monitor"))
-    if not cfg.get("task"):  # a LightningModule that logs what it likes
+    if not cfg.get("task"):  # a LightningModule: what it logs is known at its first validation
+        if "run" not in cfg and _is_guessed(cfg, "mode") and guess_mode(monitor) is None:
+            yield f"monitor={monitor}: type mode=min if less of it is better, or mode=max"
         return
     if monitor not in known:
         yield f"monitor={cfg.get('monitor')!r}: give one of {', '.join(known)}{did_you_mean(monitor, known)}"
@@ -174,6 +170,11 @@ def _check_monitor(cfg: DictConfig) -> Iterator[str]:
     elif monitor.startswith("val/") and OmegaConf.select(cfg, "trainer.limit_val_batches") == 0:
         train = monitor.replace("val/", "train/", 1)
         yield f"monitor={monitor} is not measured with trainer.limit_val_batches=0: type monitor={train}"
+
+
+def _is_guessed(cfg: DictConfig, key: str) -> bool:
+    node = cfg._get_node(key)
+    return node is not None and bool(node._is_interpolation())  # type: ignore[union-attr]
 
 
 def _check_objective(cfg: DictConfig) -> Iterator[str]:
@@ -192,6 +193,7 @@ def _check_run(cfg: DictConfig) -> Iterator[str]:
         path = OmegaConf.select(cfg, key)
         if path and not Path(str(path)).expanduser().is_file():
             yield f"{key}={path}: there is no such file"
+    yield from _check_unused_groups(cfg)
     multirun = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
     inside = multirun and not str(HydraConfig.get().launcher.get("_target_")).endswith(".ProcessLauncher")
     if inside and _is_multiprocess(cfg.trainer):
@@ -199,6 +201,19 @@ def _check_run(cfg: DictConfig) -> Iterator[str]:
     search = choices().get("search", "none")
     if search != "none" and not multirun and current_trial() is None:
         yield f"search={search} is many runs: type train -m search={search}, or leave it out"
+
+
+def _check_unused_groups(cfg: DictConfig) -> Iterator[str]:
+    """Overrides of a group that the model does not take: they would change nothing."""
+    typed = task_overrides() if HydraConfig.initialized() else []
+    for group in ("optimizer", "scheduler"):
+        unused = [word for word in typed if word.startswith((f"{group}=", f"{group}."))]
+        if unused and group not in (cfg.get("model") or {}):
+            name = choices().get("model", "...")
+            yield (
+                f"{unused[0]} has no effect: model={name} makes its own {group}; to pass it this one, add "
+                f"`{group}: ${{{group}}}` to conf/model/{name}.yaml"
+            )
 
 
 def _is_multiprocess(trainer: DictConfig) -> bool:

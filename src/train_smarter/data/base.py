@@ -45,7 +45,6 @@ class Data(LightningDataModule):
             at most half of its free memory.
     """
 
-    skip = 0  # batches of the first epoch that are done: the run goes on within it
     splits: tuple[SplitName, ...] = ("test",)  # what `test_dataloader` serves; `evaluate` asks for more
     kind = "examples"  # what they are called
     # Whether `setup` takes over what the last object of this process read, if its settings were the same; files that
@@ -59,7 +58,6 @@ class Data(LightningDataModule):
         "shuffle",
         "on_device",
         "may_download",
-        "skip",
         "splits",
         "trainer",
     )
@@ -211,9 +209,7 @@ class Data(LightningDataModule):
         return {"train": rest.examples, "val": val, "test": test}
 
     def train_dataloader(self) -> Loader:
-        loader = self.loader("train", training=True)
-        loader.skip, self.skip = self.skip, 0
-        return loader
+        return self.loader("train", training=True)
 
     def val_dataloader(self) -> Loader:
         return self.loader("val")

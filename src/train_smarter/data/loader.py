@@ -79,7 +79,10 @@ class Loader:
         pin: page-lock each batch, so that nobody waits while it is copied to a GPU.
 
     Attributes:
-        skip: batches that the next epoch leaves out at its beginning.
+        skip: batches that the next epoch leaves out at its beginning; it may be set until the first batch is requested.
+            Lightning's `state_dict` protocol is no replacement: where a schedule reads the number of steps
+            (`Trainer.estimated_stepping_batches`), Lightning makes the iterator before it has a checkpoint's state and
+            never loads that state.
     """
 
     batch_sampler = None  # Lightning looks for one

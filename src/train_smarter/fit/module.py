@@ -38,6 +38,8 @@ class Model(LightningModule):
         freeze: train the head (the last layer with parameters) only.
         compile: a mode of torch.compile for the forward pass in training ("default", "reduce-overhead" with CUDA
             graphs, "max-autotune"), or None; checkpoints are the same.
+        output_per: what `forward` returns one vector for: example, token, pixel, or value (outputs of the inputs'
+            shape). The config check compares it with the task's; None: it does not.
     """
 
     task: Task
@@ -51,6 +53,7 @@ class Model(LightningModule):
         pretrained: str | None = None,
         freeze: bool = False,
         compile: str | None = None,  # noqa: A002
+        output_per: str | None = None,  # noqa: ARG002 (for the config check)
     ) -> None:
         super().__init__()
         # With the arguments of the subclass; functions and objects could not be loaded with `weights_only=True`.
@@ -110,7 +113,8 @@ class Model(LightningModule):
         self.epoch_metrics["val"] = self._new_metric()
 
     def on_test_epoch_start(self) -> None:
-        splits = getattr(self.trainer.datamodule, "splits", ("test",))  # type: ignore[attr-defined]
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        splits = data.splits if isinstance(data, Data) else ("test",)
         self.test_metrics = {name: self._new_metric() for name in splits}
 
     def _new_metric(self) -> SplitMetric:

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from train_smarter.errors import UserError, did_you_mean
 from train_smarter.history.saved_config import load_saved_config
 from train_smarter.run.files import read_json
+from train_smarter.run.results import ranking_key
 from train_smarter.sanitize import escape_controls
 from train_smarter.trust import check_folder
 
@@ -76,7 +77,7 @@ def best_job(multirun: Path) -> Path:
     if not values:
         raise UserError(f"{multirun} is a multirun in which no trial is done: give one of its folders")
     mode = OmegaConf.to_container(load_saved_config(next(iter(values))), resolve=False).get("mode")  # type: ignore[union-attr]
-    best = (min if mode == "min" else max)(values, key=lambda job: values[job])
+    best = min(values, key=lambda job: ranking_key(values[job], mode))
     told = f"{multirun.name} is a multirun; its best trial is {best.name}, with {values[best]:.4f}"
     print(escape_controls(told), file=sys.stderr)  # noqa: T201
     return best

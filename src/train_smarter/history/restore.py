@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning import LightningDataModule, LightningModule
 
 from train_smarter.data.base import Data
 from train_smarter.errors import UserError, first_paragraph
-from train_smarter.fit.module import Model
 from train_smarter.run.files import read_json
 
 
-def load_weights(data: Data, model: Model, folder: Path, checkpoint: Path) -> int:
+def load_weights(data: LightningDataModule, model: LightningModule, folder: Path, checkpoint: Path) -> int:
     """Sets data and model to what a run in `folder` had learned; returns the training step of the checkpoint.
 
     The data treat new input as the run treated its own (normalisation, vocabulary); the model has the checkpoint's
@@ -22,17 +22,25 @@ def load_weights(data: Data, model: Model, folder: Path, checkpoint: Path) -> in
     Raises:
         UserError: the checkpoint is damaged, holds more than numbers, or does not fit the model.
     """
-    try:
-        data.load_preprocess(read_json(folder / "preprocess.json"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / 'preprocess.json'} does not fit {type(data).__name__}: {error!r}") from error
+    load_preprocess(data, folder)
     content = load_checkpoint(checkpoint)
     try:
-        model.load_state_dict(content["state_dict"])
+        model.on_load_checkpoint(content)
+        model.load_state_dict(content["state_dict"], strict=model.strict_loading)
     except (KeyError, RuntimeError, AttributeError, TypeError) as error:
         raise UserError(f"{checkpoint} does not fit {type(model).__name__}: {first_paragraph(error)}") from error
     model.eval()
     return int(content.get("global_step", 0))
+
+
+def load_preprocess(data: LightningDataModule, folder: Path) -> None:
+    """The preprocessing alone; a LightningDataModule that is no `Data` keeps none."""
+    if not isinstance(data, Data):
+        return
+    try:
+        data.load_preprocess(read_json(folder / "preprocess.json"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / 'preprocess.json'} does not fit {type(data).__name__}: {error!r}") from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

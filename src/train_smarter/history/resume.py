@@ -149,7 +149,9 @@ def prepare(back: ResumeState, folder: Path) -> DictConfig:
     cfg = back.cfg.copy()
     with open_dict(cfg):
         if back.checkpoint is not None:
-            cfg.ckpt_path, cfg.model.pretrained = str(back.checkpoint), None
+            cfg.ckpt_path = str(back.checkpoint)
+            if "pretrained" in cfg.model:  # the checkpoint has its weights already
+                cfg.model.pretrained = None
         for logger in (cfg.get("logger") or {}).values():
             kind = str(logger.get("_target_")) if logger else ""
             if kind.endswith(".TensorBoardLogger"):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train_smarter.run import files
+from train_smarter.run.results import ranking_key
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -181,8 +182,12 @@ def _parse_override(word: str) -> tuple[str, Any]:
 
 def _sort_trials(trials: Sequence[Trial], objectives: Mapping[str, str], *, first: bool = False) -> list[Trial]:
     """The best first, by the first objective, then what is not complete; `first`: that one is marked as the best."""
-    sign = 1.0 if next(iter(objectives.values())) == "min" else -1.0
-    order = sorted(trials, key=lambda one: (STATES.index(one.state), sign * one.values[0] if one.values else math.inf))
+    mode = next(iter(objectives.values()))
+
+    def key(trial: Trial) -> tuple[int, float]:
+        return STATES.index(trial.state), ranking_key(next(iter(trial.values), None), mode)
+
+    order = sorted(trials, key=key)
     if first and order and order[0].state == "complete" and order[0].values:
         order[0] = replace(order[0], best=True)
     return order

@@ -1,29 +1,33 @@
-"""Export a network to ONNX or torch.export, and compare it with the original."""
+"""Export a network to ONNX or torch.export."""
 
 from __future__ import annotations
 
 import io
 import json
 import logging
+import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train_smarter.errors import UserError
+from train_smarter.inference.predictor import CheckedNetwork, task_of
+from train_smarter.inference.reader import split_batches
 
 if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
     from collections.abc import Callable
 
-    from torch import Tensor, nn
+    from lightning import LightningDataModule, LightningModule
+    from torch import Tensor
     from torch.export import ExportedProgram
 
-    from train_smarter.data.base import Data
-    from train_smarter.fit.module import Model
+    from train_smarter.data.examples import Batch, Tree
+    from train_smarter.task.base import Task
 
-    Network = Callable[[Tensor], Tensor]
+    Network = Callable[..., Any]
+    EndToEnd = Any  # an nn.Module: the tensors of raw inputs -> {name: tensor}, or the tensor if there is only one
 
 ONNX = ("onnx", "onnxruntime", "onnxscript")  # the extra's packages
 
@@ -40,68 +44,163 @@ NOISY_LOGGERS = ("torch._export.serde.serialize", "torch.onnx", "onnxscript", "o
 # ---- what is exported
 
 
-def end_to_end(data: Data, model: Model) -> nn.Module:
-    """The model with what stands before and behind it: raw input (B, ...) -> probabilities (B, K)."""
-    from torch import nn
+def end_to_end(data: LightningDataModule, model: LightningModule, raw: Tree) -> EndToEnd:
+    """The model with the preprocessing before it and the task's `predict` behind it.
+
+    Args:
+        raw: a few examples, as a user of the file has them.
+
+    Raises:
+        UserError: the inputs are not tensors, or the outputs do not fit the task.
+    """
+    import torch
+    from torch import Tensor, nn
+    from torch.utils._pytree import tree_flatten, tree_unflatten
+
+    from train_smarter.data.examples import split_rows
+
+    leaves, structure = tree_flatten(raw)
+    if others := [type(leaf).__name__ for leaf in leaves if not isinstance(leaf, Tensor)]:
+        raise UserError(f"an exported model takes tensors, but the inputs hold a {others[0]}; nothing is written")
+    task = task_of(model)
+    network = CheckedNetwork(task, model)
+
+    def preprocess(leaves: Sequence[Tensor]) -> Any:
+        return data.on_after_batch_transfer((tree_unflatten(leaves, structure), None), 0)[0]
 
     class Whole(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self, outputs: Mapping[str, Tensor]) -> None:
             super().__init__()
-            self.model = model
+            self.model, self.decisions = model, task.decisions
+            self.outputs = {name: _describe_rows(values) for name, values in outputs.items()}
 
-        def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name it has for the file's user)
-            inputs, _ = data.on_after_batch_transfer((input, input), 0)  # labels are handed through
-            return model.task.predict(model(inputs))["probabilities"]
+        def forward(self, input: Tensor, *others: Tensor) -> Any:  # noqa: A002 (the name it has for the file's user)
+            prediction = task.predict(model(preprocess([input, *others])))
+            return prediction if len(prediction) > 1 else next(iter(prediction.values()))
 
-    return Whole().eval()
+    with torch.no_grad():
+        few = tree_flatten(next(split_rows(raw, 2)))[0]
+        outputs = network.predict(preprocess(few), len(few[0]))
+    return Whole(outputs).eval()
 
 
-def raw_examples(data: Data, count: int | None) -> Tensor:
-    """Test examples as a user of the file has them, spread evenly over the split, which may lie in order of classes.
+def raw_examples(data: LightningDataModule, count: int | None, task: Task) -> Tree:
+    """Test examples as a user of the file has them.
+
+    Those of a `Data` are spread evenly over the split, which may be in the order of the classes; of another
+    LightningDataModule they are the first.
 
     Returns:
-        uint8 images (N, C, H, W), or int64 token ids (N, T); at most `count`, None: all.
+        uint8 images (N, C, H, W), floats, or other integers as int64; or a dict or tuple of such tensors; at most
+        `count`, None: all.
     """
     import torch
 
-    test = data.examples["test"]
-    count = len(test) if count is None else min(count, len(test))
-    inputs: Tensor = test.take(torch.arange(count) * len(test) // count).inputs
-    return inputs.contiguous() if inputs.dtype == torch.uint8 else inputs.long()
+    from train_smarter.data.base import Data
+    from train_smarter.data.examples import count_rows, map_tensors, take_rows
+
+    if isinstance(data, Data):
+        data.prepare_data()
+        data.setup()
+        inputs = data.examples["test"].inputs
+        total = count_rows(inputs)
+        count = total if count is None else min(count, total)
+        inputs = take_rows(inputs, torch.arange(count) * total // count)
+    else:
+        inputs = _first_inputs(split_batches(data, "test", task), count)
+    return map_tensors(_as_given, inputs)
 
 
-def metadata(data: Data, raw: Tensor) -> dict[str, str]:
-    """What a user of the file has to know: class names and input as JSON, and for text the tokenizer's JSON."""
-    facts = data.preprocess()
-    shape = {"dtype": str(raw.dtype).removeprefix("torch."), "shape": ["batch", *raw.shape[1:]]}
-    tokenizer = {"tokenizer": facts["tokenizer"]} if "tokenizer" in facts else {}
-    return {"class_names": json.dumps(facts["names"]), "input": json.dumps(shape), **tokenizer}
+def _first_inputs(batches: Iterable[Batch], count: int | None) -> Tree:
+    import torch
+    from torch.utils._pytree import tree_map
+
+    from train_smarter.data.examples import count_rows, map_tensors
+
+    collected: list[Tree] = []
+    missing = math.inf if count is None else count
+    for inputs, _ in batches:
+        collected.append(inputs)
+        missing -= count_rows(inputs)
+        if missing <= 0:
+            break
+    if not collected:
+        raise UserError("the test split is empty: an exported model is compared with its checkpoint on test examples")
+    joined = tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], torch.Tensor) else parts[0], *collected)
+    return map_tensors(lambda part: part[:count], joined)
 
 
-def export_network(network: nn.Module, raw: Tensor, *, format: str, about: Mapping[str, str]) -> bytes:  # noqa: A002
+def _as_given(inputs: Tensor) -> Tensor:
+    """Tensors of a data set as a user of the file has them: small integers save memory here alone."""
+    import torch
+
+    large = inputs.is_floating_point() or inputs.dtype in (torch.uint8, torch.bool)
+    return inputs.contiguous() if large else inputs.long()
+
+
+def input_names(raw: Tree) -> list[str]:
+    """`input`, the keys of a dict, or `input_0`, `input_1`, ... of a tuple."""
+    from torch.utils._pytree import SequenceKey, tree_flatten_with_path
+
+    names = []
+    for path, _ in tree_flatten_with_path(raw)[0]:
+        parts = [str(getattr(entry, "key", getattr(entry, "idx", ""))) for entry in path]
+        names.append("_".join(["input", *parts] if not path or isinstance(path[0], SequenceKey) else parts))
+    return names
+
+
+def metadata(data: LightningDataModule, raw: Tree, network: EndToEnd) -> dict[str, str]:
+    """What a user of the file has to know: inputs, outputs and names as JSON, and for text the tokenizer's JSON."""
+    from torch import Tensor
+    from torch.utils._pytree import tree_leaves
+
+    from train_smarter.data.base import Data
+
+    inputs = {name: _describe_rows(leaf) for name, leaf in zip(input_names(raw), tree_leaves(raw), strict=True)}
+    about = {"input": json.dumps(inputs["input"] if isinstance(raw, Tensor) else inputs)}
+    about["outputs"] = json.dumps(network.outputs)
+    facts = data.preprocess() if isinstance(data, Data) else {}
+    if facts.get("names"):
+        kind = "class_names" if getattr(data, "num_classes", None) is not None else "names"
+        about[kind] = json.dumps(facts["names"])
+    return about | ({"tokenizer": facts["tokenizer"]} if "tokenizer" in facts else {})
+
+
+def _describe_rows(tensor: Tensor) -> dict[str, Any]:
+    return {"dtype": str(tensor.dtype).removeprefix("torch."), "shape": ["batch", *tensor.shape[1:]]}
+
+
+def export_network(network: EndToEnd, raw: Tree, *, format: str, about: Mapping[str, str]) -> bytes:  # noqa: A002
     """The content of the file.
 
     Raises:
         UserError: the model does something that cannot be exported, or that ties it to one batch size.
     """
     import torch
+    from torch.utils._pytree import tree_leaves
 
     # The file keeps its example: nobody's photo. Two, since torch.export takes a batch of one for a constant.
-    example = torch.zeros_like(raw[:1]).repeat_interleave(2, 0)
+    example = tuple(torch.zeros_like(leaf[:1]).repeat_interleave(2, 0) for leaf in tree_leaves(raw))
+    shapes = _for_each_input({0: torch.export.Dim("batch", min=1)}, len(example))
     network.requires_grad_(False)  # else torch warns while it takes a network apart
     try:
         with torch.no_grad():
-            network(example)  # what is made once, as constants of the normalisation are, is made in earnest
-            program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+            network(*example)  # what is made once, as constants of the normalisation are, is made in earnest
+            program = torch.export.export(network, example, dynamic_shapes=shapes)
         for node in program.graph.nodes:
             node.meta.pop("stack_trace", None)  # paths of this machine
-        return _to_onnx(program, about) if format == "onnx" else _to_pt2(program, about)
+        return _to_onnx(program, about, raw, network) if format == "onnx" else _to_pt2(program, about)
     except Exception as error:  # it fails in as many ways as models can be written
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
         gist = " ".join((str(cause).strip() or repr(cause)).split("\n\n")[0].split())
         raise UserError(f"{type(network.model).__name__} cannot be exported, format={format}: {gist}") from error
+
+
+def _for_each_input(value: Any, count: int) -> tuple[Any, ...]:
+    """The value for each argument of `forward(input, *others)`."""
+    return (value,) if count == 1 else (value, (value,) * (count - 1))
 
 
 def _to_pt2(program: ExportedProgram, about: Mapping[str, str]) -> bytes:
@@ -112,15 +211,17 @@ def _to_pt2(program: ExportedProgram, about: Mapping[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-def _to_onnx(program: ExportedProgram, about: Mapping[str, str]) -> bytes:
+def _to_onnx(program: ExportedProgram, about: Mapping[str, str], raw: Tree, network: EndToEnd) -> bytes:
     import torch
 
+    outputs = list(network.outputs)
+    inputs = [f"input_{name}" if name in outputs else name for name in input_names(raw)]  # ONNX has one set of names
     onnx = torch.onnx.export(
         program,
         dynamo=True,
-        input_names=["input"],
-        output_names=["probabilities"],
-        dynamic_shapes=({0: "batch"},),  # the axis' name
+        input_names=inputs,
+        output_names=outputs,
+        dynamic_shapes=_for_each_input({0: "batch"}, len(inputs)),  # the axis' name
         custom_translation_table={torch.ops.aten.sort.stable: _sort_stable},
         external_data=False,
         verbose=False,
@@ -145,11 +246,11 @@ def _sort_stable(self: Any, stable: bool | None = None, dim: int = -1, descendin
     return op.CastLike(values, self), order
 
 
-# ---- how it is checked
+# ---- the file that was written
 
 
 def load_export(file: Path, *, format: str) -> Network:  # noqa: A002
-    """The network of an exported file, as a user of it would have it."""
+    """The network of an exported file, as a user of it would have it: tensors -> {name: tensor}, or one tensor."""
     import torch
 
     content = file.read_bytes()  # an open file cannot be renamed everywhere
@@ -161,34 +262,14 @@ def load_export(file: Path, *, format: str) -> Network:  # noqa: A002
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    return lambda raw: torch.from_numpy(session.run(["probabilities"], {"input": raw.numpy()})[0])
+    inputs, outputs = ([end.name for end in ends] for ends in (session.get_inputs(), session.get_outputs()))
 
+    def run(*leaves: Tensor) -> Any:
+        arrays = session.run(outputs, {name: leaf.numpy() for name, leaf in zip(inputs, leaves, strict=True)})
+        tensors = {name: torch.from_numpy(array) for name, array in zip(outputs, arrays, strict=True)}
+        return tensors if len(tensors) > 1 else tensors[outputs[0]]
 
-@dataclass(frozen=True)
-class Comparison:
-    """How far an exported file is from its checkpoint.
-
-    largest: the largest absolute difference of a probability; not a number where one of them is none.
-    differ: examples of which another class is the most probable.
-    """
-
-    examples: int
-    largest: float
-    differ: int
-
-    def __str__(self) -> str:
-        classes = f"{self.differ} get another class" if self.differ else "all get the same class"
-        return f"largest difference of a probability on {self.examples} test examples: {self.largest:.1e}; {classes}"
-
-
-def compare_export(file: Network, network: Network, batches: Sequence[Tensor]) -> Comparison:
-    """Holds the probabilities of the exported file against those of the checkpoint's own network."""
-    import torch
-
-    with torch.no_grad():
-        given, wanted = (torch.cat([run(batch) for batch in batches]) for run in (file, network))
-    differ = int((given.argmax(1) != wanted.argmax(1)).sum())
-    return Comparison(len(wanted), float((given - wanted).abs().max()), differ)
+    return run
 
 
 @contextmanager

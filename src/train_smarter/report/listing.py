@@ -12,7 +12,6 @@ from train_smarter.report.runs import (
     SPLITS,
     accuracy_noise,
     found_names,
-    ranking_key,
     run_facts,
     run_sections,
     started_at,
@@ -20,6 +19,7 @@ from train_smarter.report.runs import (
     test_cell,
     test_heading,
 )
+from train_smarter.run.results import ranking_key
 from train_smarter.sanitize import escape_controls
 from train_smarter.terminal import format_table, results_table
 
@@ -50,7 +50,7 @@ def list_jobs(folder: Path) -> View:
     common = [word for word in sound[0] if all(word in typed for typed in sound)] if sound else []
     for run in rows:
         run["overrides"] = [word for word in run.get("overrides", []) if word not in common]
-    rows.sort(key=ranking_key)
+    rows.sort(key=lambda run: ranking_key(run.get("best"), run.get("mode")))
     groups = group_runs(rows)
     head = [("multirun", folder.name), ("folder", folder), ("all jobs", shlex.join(common) or MISSING)]
     jobs = [

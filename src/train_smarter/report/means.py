@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from train_smarter.report.formatting import MISSING, Content, format_text
-from train_smarter.report.runs import FINISHED, ranking_key, test_heading, test_value
+from train_smarter.report.runs import FINISHED, test_heading, test_value
+from train_smarter.run.results import ranking_key
 from train_smarter.terminal import format_table
 
 
@@ -32,7 +33,7 @@ def group_runs(rows: Sequence[Content]) -> list[Content]:
     groups = [group for group in repeated if group["best"]]
     if not any(group["best"]["n"] > 1 for group in groups):
         return []
-    return sorted(groups, key=lambda group: ranking_key({"best": group["best"]["mean"], "mode": group["mode"]}))
+    return sorted(groups, key=lambda group: ranking_key(group["best"]["mean"], group["mode"]))
 
 
 def _is_repeat_override(word: str) -> bool:

@@ -11,6 +11,7 @@ from train_smarter import paths
 from train_smarter.errors import UserError
 from train_smarter.history import find, trials
 from train_smarter.history.trials import Trial, Trials
+from train_smarter.metric_names import headline
 from train_smarter.report import formatting, listing, means, plot, runs, trial_plots
 from train_smarter.report.formatting import Content
 from train_smarter.report.html import MAX_NAME, MAX_TEXT, render, shrink_to_limit, truncate
@@ -38,7 +39,7 @@ def multirun_page(folder: Path, *, study: "Study | None" = None) -> str:
         "best": best,
         "chosen": [f"{key}={_format_cell(value)}" for key, value in best.params.items()] if best else [],
         "came_to": _trial_outcome,
-        "tested": _test_tiles(folder, best, content),
+        "tested": _test_result(folder, best, content),
         "tiles": _count_states(found, best),
         "means": _means_section(content["groups"], found),
         "importances": _importance_plot(found),
@@ -77,20 +78,22 @@ def _count_states(found: Trials, best: Trial | None) -> list[tuple[str, str]]:
     return [(f"best {next(iter(found.objectives))}", _trial_outcome(best.values[0])), *counts]
 
 
-def _test_tiles(folder: Path, best: Trial | None, content: Content) -> float | None:
-    """The best trial's accuracy on the test split: a grid's job has it, a search asks for it at its end."""
+def _test_result(folder: Path, best: Trial | None, content: Content) -> tuple[str, float] | None:
+    """The headline metric of the best trial on the test split: a job of a grid has it, a search evaluates it last."""
     if best is None:
         return None
-    run = next((run for run in content["jobs"] if Path(run["folder"]).name == best.name), None)
-    if run is None:
-        return None
-    known = runs.test_value(run)
+    run = next((run for run in content["jobs"] if Path(run["folder"]).name == best.name and "metrics" in run), None)
+    known = None if run is None else runs.test_value(run)
+    if run is not None and known is not None:
+        return headline(run["metrics"]), known
     path = folder / best.name / "evaluate" / "results.json"
     try:
-        later = files.read_json(path).get(runs.test_heading([run])) if path.is_file() else None
-        return known if known is not None or later is None else float(later)
+        results = files.read_json(path) if path.is_file() else {}
+        name = headline(runs.declared_metrics(run or {}, results))
+        later = results.get(f"test/{name}")
+        return None if later is None else (name, float(later))
     except runs.DAMAGE:
-        return known
+        return None
 
 
 def _format_cell(value: Any) -> str:

@@ -6,7 +6,8 @@ Names and texts may be a stranger's: matplotlib escapes them, and takes none for
 import functools
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import StringIO
 from typing import Any
 
@@ -56,14 +57,23 @@ Titles = Mapping[str, str | Sequence[tuple[str, str]]]
 Draw = tuple[Figure, Titles]
 
 
+@contextmanager
+def drawing_style(**settings: Any) -> Iterator[None]:
+    """Draw in the report's style and these settings of matplotlib, without LaTeX and complaints about missing letters.
+
+    Never LaTeX: a matplotlibrc in the current folder, which may be a stranger's, could select it.
+    """
+    with rc_context(STYLE | {"text.usetex": False} | settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a page has it
+        yield
+
+
 def plot(draw: Callable[..., Draw]) -> Callable[..., Markup]:
     """Makes a function that draws one that returns SVG; it takes a `name`, unique in a page, and an `alt` text, too."""
 
     @functools.wraps(draw)
     def drawn(*args: Any, name: str, alt: str, **options: Any) -> Markup:
-        # Never LaTeX: a matplotlibrc in the current folder, which may be a stranger's, could ask for it.
-        with rc_context(STYLE | {"svg.hashsalt": name, "text.usetex": False}), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the page has more of them
+        with drawing_style(**{"svg.hashsalt": name}):
             figure, titles = draw(*args, **options)
             file = StringIO()
             figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

@@ -8,30 +8,40 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from markupsafe import Markup
 from omegaconf import OmegaConf
 
 from train_smarter import paths
 from train_smarter.errors import UserError
 from train_smarter.history import saved_config
-from train_smarter.report import run_plots, runs
+from train_smarter.report import run_plots, runs, views
 from train_smarter.report.formatting import Content
 from train_smarter.report.html import (
     MAX_CONFIG,
     MAX_NAME,
-    MAX_TEXT,
     format_html_value,
     render,
     shrink_to_limit,
     truncate,
 )
+from train_smarter.report.logged_curves import group_columns
 from train_smarter.run import files, run_dir
+from train_smarter.task.sections import expected_sections
 from train_smarter.terminal import format_duration, format_metric
 
 MAX_FINDINGS = 50  # shown of a diagnosis
-MAX_IMAGES = 800_000  # characters of examples in all
 SEVERITIES = ("problem", "warning", "note")
 RUNNING = "not yet: it is running"
+FILES = {  # that the sections are read from, in their order
+    "diagnosis": "diagnosis.json",
+    "curves": "metrics.csv",
+    "classes": "results.json",
+    "details": "results.json",
+    "predictions": "samples.json",
+    "examples": "examples.json",
+    "calibration": "calibration.json",
+    "layers": "layers.csv",
+    "time": "metrics.csv",
+}
 
 
 # ---- one run
@@ -44,35 +54,55 @@ def run_page(folder: Path) -> str:
 
 def _render_run(folder: Path, run: Content, most: int) -> str:
     again = _regenerate_command(folder, run)
-    sections = {
-        "diagnosis": _render_or_explain(_diagnosis_section, folder / "diagnosis.json", again),
-        "curves": _render_or_explain(_curves_section, folder / "metrics.csv", again, run),
-        "classes": _render_or_explain(_classes_section, folder / "results.json", again, most),
-        "examples": _render_or_explain(_examples_section, folder / "examples.json", again),
-        "calibration": _render_or_explain(_calibration_section, folder / "calibration.json", again),
-        "layers": _render_or_explain(_layers_section, folder / "layers.csv", again, most),
-        "time": _render_or_explain(_time_section, folder / "metrics.csv", again, run, folder),
+    draw: dict[str, Callable[[Path], Content]] = {
+        "diagnosis": _diagnosis_section,
+        "curves": lambda path: _curves_section(path, run),
+        "classes": lambda path: _classes_section(path, most),
+        "details": lambda path: views.details_section(path, most),
+        "predictions": views.predictions_section,
+        "examples": views.examples_section,
+        "calibration": _calibration_section,
+        "layers": lambda path: _layers_section(path, most),
+        "time": lambda path: _time_section(path, run, folder),
     }
+    belongs = _sections_of(folder)
+    sections = {name: _render_or_explain(draw[name], folder / FILES[name], again) for name in FILES if name in belongs}
     splits = [split for split in runs.SPLITS if any(name.startswith(f"{split}/") for name in run["results"])]
+    own = {name: value for name, value in run["results"].items() if name.partition("/")[0] not in splits}
     repeat = {"again": f"train rerun={run_dir.display_name(folder, paths.LOGS)}", "config": _config_section(folder)}
     return render(
         "run.html",
         run=run,
         facts=[fact for fact in runs.run_facts(run) if fact[0] != "command"],
         splits=splits,
-        names=dict.fromkeys(name.partition("/")[2] for name in run["results"]),
+        names=dict.fromkeys(name.partition("/")[2] for name in run["results"] if name not in own),
+        own={truncate(name, MAX_NAME): format_metric(value) for name, value in own.items() if value is not None},
         tiles=_tiles(run),
+        nav=[{"curves": "results"}.get(name, name) for name in sections] + ["repeat"],
+        sections=sections,
         **repeat,
-        **sections,
     )
 
 
-def _render_or_explain(section: Callable[..., Content], path: Path, again: str, *known: Any) -> Content:
+def _sections_of(folder: Path) -> set[str]:
+    """The sections that belong to a run: what its folder holds, and what its task would have left there."""
+    results = files.read_json(folder / "results.json") if (folder / "results.json").is_file() else {}
+    found = {name for name, file in FILES.items() if file != "results.json" and (folder / file).is_file()}
+    found |= {"classes"} if results.get("confusion") else set()
+    found |= {"details"} if views.has_details(results) else set()
+    try:
+        config: Any = OmegaConf.to_container(saved_config.load_saved_config(folder), resolve=False)
+        return {"curves", "time", *found, *expected_sections(config)}
+    except runs.DAMAGE:
+        return {"curves", "time", *found}
+
+
+def _render_or_explain(section: Callable[[Path], Content], path: Path, again: str) -> Content:
     """What a section shows; of a file that cannot be shown, why, and what to type."""
     if not path.is_file():
         return {"missing": f"{path.name} is not in this run's folder.", "again": again}
     try:
-        return section(path, *known)
+        return section(path)
     except Exception as error:  # a damaged file fails in many ways
         why = error if isinstance(error, UserError) else f"{path} is damaged, or of another version: {error!r}"
         return {"missing": str(why), "again": again}
@@ -94,6 +124,7 @@ def _tiles(run: Content) -> list[tuple[str, str]]:
     best = "" if run["best_epoch"] is None else f", epoch {run['best_epoch']}"
     known = {
         **{f"test {name}": run["results"].get(f"test/{name}") for name in _shown_metrics(run)[1:]},
+        **{name: value for name, value in run["results"].items() if name.startswith("test_")},
         f"best {run['monitor']}{best}": run["best"],
     }
     tiles = [(name, format_metric(value)) for name, value in known.items() if value is not None]
@@ -138,9 +169,12 @@ def _finding_entry(one: Content, name: str) -> Content:
 
 def _curves_section(path: Path, run: Content) -> Content:
     rows = files.read_csv(path)
+    charts = {name: {split: f"{split}/{name}" for split in ("train", "val")} for name in _shown_metrics(run)}
+    if rows and not any(column in rows[0] for chart in charts.values() for column in chart.values()):
+        charts = group_columns(rows[0])  # of a LightningModule without a task
     plots = []
-    for name in _shown_metrics(run):
-        series = {split: _curve_points(rows, f"{split}/{name}") for split in ("train", "val")}
+    for name, columns in charts.items():
+        series = {split: _curve_points(rows, column) for split, column in columns.items()}
         series = {split: points for split, points in series.items() if points}
         if series:
             alt = f"{name} of {' and '.join(series)} over the epochs"
@@ -160,20 +194,11 @@ def _classes_section(path: Path, most: int) -> Content:
         return {"missing": "results.json holds no confusion matrix: the run was not tested.", "again": ""}
     split, counts = list(confusion.items())[-1]
     counts = [[int(count) for count in row] for row in counts]
-    names = _class_names_of(path.parent, len(counts))
+    names = views.names_of(path.parent, len(counts))
     table = sorted(class_scores(counts, names), key=lambda one: one["f1"])
     alt = f"confusion matrix of {split}: {len(names)} classes"
     drawn = run_plots.confusion(counts, names, name="confusion", alt=alt)
     return {"split": split, "plot": drawn, "table": table[:most], "count": len(names)}
-
-
-def _class_names_of(folder: Path, count: int) -> list[str]:
-    """Of the classes; their numbers where preprocess.json is missing or does not fit."""
-    try:
-        names = [truncate(str(name), MAX_NAME) for name in files.read_json(folder / "preprocess.json")["names"]]
-    except runs.DAMAGE:
-        names = []
-    return names if len(names) == count else list(map(str, range(count)))
 
 
 def class_scores(counts: Sequence[Sequence[int]], names: Sequence[str]) -> list[Content]:
@@ -194,29 +219,6 @@ def class_scores(counts: Sequence[Sequence[int]], names: Sequence[str]) -> list[
         }
         found.append({"name": names[place], **scores, "count": true, "mistaken": mistaken})
     return found
-
-
-def _examples_section(path: Path) -> Content:
-    examples, room = [], MAX_IMAGES
-    for one in files.read_json(path):
-        image, text = _embed_image(one.get("image") or ""), truncate(str(one.get("text") or ""), MAX_TEXT)
-        room -= len(image) + len(text)
-        if room < 0:
-            break
-        said = {key: truncate(str(one[key]), MAX_NAME) for key in ("split", "true", "predicted")}
-        probability = f"{float(one['probability']):.1%}"
-        examples.append({**said, "probability": probability, "right": bool(one["right"]), "image": image, "text": text})
-    if not any(one["image"] or one["text"] for one in examples):
-        return {"missing": "The inputs are neither images nor texts, or no sample was kept.", "again": ""}
-    mistakes, hits = ([one for one in examples if one["right"] == right] for right in (False, True))
-    return {"split": examples[0]["split"], "mistakes": mistakes, "hits": hits}
-
-
-def _embed_image(text: Any) -> Markup:
-    """Base64, to be left as it is, however long."""
-    if not re.fullmatch(r"[A-Za-z0-9+/=]*", text):
-        raise ValueError("an image is not in base64")
-    return Markup(text)
 
 
 def _calibration_section(path: Path) -> Content:
@@ -276,7 +278,8 @@ def _time_section(path: Path, run: Content, folder: Path) -> Content:
 
 def _examples_per_epoch(folder: Path, results: Content) -> int | None:
     """As many as the whole training split has; unknown where the run saw a part of it."""
-    counts = (results.get("confusion") or {}).get("train")
+    counts = (results.get("confusion") or {}).get("train")  # of a run that has not recorded the number
+    examples = results.get("train_examples") or (sum(map(sum, counts)) if counts else None)
     trainer = saved_config.load_saved_config(folder).get("trainer") or {}
     limits = {trainer.get(f"limit_{part}_batches") for part in ("train", "test")} - {None, 1.0}
-    return sum(map(sum, counts)) if counts and not limits and not trainer.get("fast_dev_run") else None
+    return examples if not limits and not trainer.get("fast_dev_run") else None

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, to_rgb
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
@@ -36,6 +37,16 @@ def _ellipsize_left(name: object, most: int = 18) -> str:
     return text if len(text) <= most else f"…{text[1 - most :]}"
 
 
+def _mark_points(points: Points) -> dict[str, Any]:
+    """The style of a line: each point is marked where there are few."""
+    return {"marker": "o", "markersize": 2.5} if len(points) <= 40 else {}
+
+
+def _label_epochs(axes: Axes) -> None:
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
 # ---- one run
 
 
@@ -44,29 +55,30 @@ def curves(title: str, series: Mapping[str, Points], *, best: float | None = Non
     """A line for each of `series`, named by its split; `best`: the epoch that was kept."""
     figure, axes = new_figure(title=title)
     for place, (name, points) in enumerate(series.items()):
-        style: dict[str, Any] = {"marker": "o", "markersize": 2.5} if len(points) <= 40 else {}
-        axes.plot(*zip(*points, strict=True), label=name, color=SPLIT.get(name, SERIES[place]), **style)
+        color = SPLIT.get(name, SERIES[place])
+        axes.plot(*zip(*points, strict=True), label=name, color=color, **_mark_points(points))
     if best is not None:
         axes.axvline(best, color=FOREGROUND, alpha=0.5, linewidth=1, linestyle=":", label="best")
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _label_epochs(axes)
     if len(series) > 1:
         axes.legend(loc="best")
     return figure, {}
 
 
-@plot
-def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Draw:
+def draw_confusion(
+    counts: Sequence[Sequence[int]], names: Sequence[str], *, title: str = "", static: bool = False
+) -> Draw:
     """counts: (K, K), row = true class, column = predicted; the fuller a colour, the larger the share of the row.
 
     What is right is blue, and what is mistaken orange, which begins at a tenth of full: one in a thousand is seen.
+    static: a picture without tooltips, so the shares are in the cells, or a colour bar is at the side.
     """
     matrix = np.array(counts)
     shares = matrix / matrix.sum(1, keepdims=True).clip(1)
     numbered = len(names) <= NUMBERED
     side = max(3.0, 0.42 * len(names)) if numbered else 6.5
     margin = 0.6 + (0.075 * max(map(len, map(ellipsize, names))) if len(names) <= 100 else 0.3)
-    figure, axes = new_figure(side + margin, side + margin)
+    figure, axes = new_figure(side + margin, side + margin, title)
     color = np.empty((*shares.shape, 4))
     color[..., :3], color[..., 3] = to_rgb(ORANGE), np.where(matrix > 0, 0.1 + 0.9 * shares, 0)  # 0 shows the page
     right = np.arange(len(names))
@@ -75,7 +87,13 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Draw:
     axes.grid(visible=False)
     axes.set(xlabel="predicted", ylabel="true")
     _label_classes(axes, names)
-    return figure, _annotate_cells(axes, matrix, shares, names) if numbered else {}
+    if static and not numbered:
+        bar = ScalarMappable(Normalize(0, 1), LinearSegmentedColormap.from_list("share", ["white", BLUE]))
+        figure.colorbar(bar, ax=axes, label="share of the true class", fraction=0.046)
+    return figure, _annotate_cells(axes, matrix, shares, names, static=static) if numbered else {}
+
+
+confusion = plot(draw_confusion)
 
 
 def _label_classes(axes: Axes, names: Sequence[str]) -> None:
@@ -88,14 +106,14 @@ def _label_classes(axes: Axes, names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), shown, fontsize=size)
 
 
-def _annotate_cells(axes: Axes, matrix: Any, shares: Any, names: Sequence[str]) -> dict[str, str]:
+def _annotate_cells(axes: Axes, matrix: Any, shares: Any, names: Sequence[str], *, static: bool) -> dict[str, str]:
     titles = {}
     for (row, column), count in np.ndenumerate(matrix):
         if count:  # an empty cell says zero, and the eye finds the others
             gid, share = f"cell-{row}-{column}", shares[row, column]
-            style: Any = {"ha": "center", "va": "center", "fontsize": 9 if count < 10_000 else 7}
+            style: Any = {"ha": "center", "va": "center", "fontsize": 7 if static or count >= 10_000 else 9}
             color = "white" if share > 0.5 else FOREGROUND
-            axes.text(column, row, f"{count}", gid=gid, color=color, **style)
+            axes.text(column, row, f"{count:,}\n{share:.0%}" if static else f"{count}", gid=gid, color=color, **style)
             titles[gid] = f"true {names[row]}, predicted {names[column]}: {count}, {share:.1%} of the class"
     return titles
 
@@ -133,17 +151,14 @@ def layers(title: str, series: Mapping[str, Points], *, log: bool = True) -> Dra
     figure, axes = new_figure(WIDTH, HEIGHT + 0.16 * -(-len(positive) // 3), title)
     titles = {}
     for place, (name, points) in enumerate(positive.items()):
-        style: dict[str, Any] = {"marker": "o", "markersize": 2.5} if len(points) <= 40 else {}
-        axes.plot(
-            *zip(*points, strict=True), label=_ellipsize_left(name), color=SERIES[place], gid=f"layer-{place}", **style
-        )
+        style = {"color": SERIES[place], "gid": f"layer-{place}", **_mark_points(points)}
+        axes.plot(*zip(*points, strict=True), label=_ellipsize_left(name), **style)
         titles[f"layer-{place}"] = name
     if log and positive:
         log_scale(axes.yaxis)
     if positive:
         figure.legend(loc="outside lower left", ncols=2 if max(map(len, positive)) > 12 else 3)
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _label_epochs(axes)
     return figure, titles
 
 

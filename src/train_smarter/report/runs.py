@@ -35,10 +35,10 @@ def summary(folder: Path) -> Content:
 
 def _read_summary(folder: Path, note: Content, results: Content) -> Content:
     status, chosen = record.status(folder), choices_of(folder)
-    monitor, best = results.get("monitor", note.get("monitor")), results.get("best_value", note.get("best_value"))
-    if best is None and (row := run_results.best_row(folder / "metrics.csv", monitor, note.get("mode"))):
-        best = float(row[str(monitor)])
-    metrics = _metrics_of(note, results)
+    monitor = results.get("monitor", note.get("monitor"))
+    known = next((content for content in (results, note) if content.get("best_value") is not None), None)
+    best = known or run_results.best_of_epochs(folder, monitor, note.get("mode"))
+    metrics = declared_metrics(note, results)
     test = f"test/{headline(metrics)}"
     return {
         "name": _name_of(folder),
@@ -51,7 +51,8 @@ def _read_summary(folder: Path, note: Content, results: Content) -> Content:
         "seed": note.get("seed"),
         "monitor": monitor,
         "mode": note.get("mode"),
-        "best": _to_number(best),
+        "best": _to_number(best["best_value"]),
+        "best_epoch": _to_number(best.get("best_epoch")),
         "metrics": metrics,
         test: _to_number(results.get(test)),
         "seconds": _to_number(results.get("seconds", _duration(note, status))),
@@ -61,7 +62,7 @@ def _read_summary(folder: Path, note: Content, results: Content) -> Content:
     }
 
 
-def _metrics_of(note: Content, results: Content) -> dict[str, str]:
+def declared_metrics(note: Content, results: Content) -> dict[str, str]:
     """{name: max | min}, the loss first; of a run that has not recorded them, those that it was evaluated by."""
     recorded = task_metrics({"task": {"metrics": note.get("metrics")}})
     tested = [key.partition("/")[2] for key in results if key.startswith("test/")]
@@ -111,14 +112,6 @@ def _reason_of(note: Content, status: str) -> str | None:
     return error.splitlines()[0] if status == "failed" and error else None
 
 
-def ranking_key(run: Content) -> float:
-    """Sorts the best first, and those without a value last."""
-    best = run.get("best")
-    if best is None or math.isnan(best):
-        return math.inf
-    return float(best if run.get("mode") == "min" else -best)
-
-
 def started_at(folder: Path) -> tuple[str, str]:
     try:
         begun = str(_read_content(folder / "record.json")["start"])
@@ -146,10 +139,9 @@ def run_sections(folder: Path) -> Content:
             "packages": dict(note.get("packages") or {}),
             "hardware": dict(note.get("hardware") or {}),
             "host": note.get("host"),
-            "best_epoch": _to_number(results.get("best_epoch", note.get("best_epoch"))),
             "epochs": _to_number(results.get("epochs")),
             "train_epoch_seconds_median": _to_number(results.get("train_epoch_seconds_median")),
-            "results": {name: _to_number(value) for name, value in results.items() if "/" in name},
+            "results": {name: _to_number(value) for name, value in run_results.metrics_of(results).items()},
             "checkpoints": checkpoints,
             "untested": _untested_message(folder, run["status"], results),
             "missing": _missing_parts(folder, run["status"], checkpoints, results),
@@ -205,14 +197,24 @@ def _missing_parts(folder: Path, status: str, checkpoints: Sequence[str], result
     }
     if status == "running":
         means = dict.fromkeys(means, "not yet: it is running")
+    if not _keeps_preprocessing(folder):
+        del means["preprocess.json"]
     missing = {file: meaning for file, meaning in means.items() if not (folder / file).is_file()}
     if results and not _has_tested(results) and not _untested_message(folder, status, results):
         missing["results.json"] = f"no metrics of train, val and test, as with test=false; type {evaluate}"
     return missing
 
 
+def _keeps_preprocessing(folder: Path) -> bool:
+    """Whether the data are those of conf/data/_base.yaml; a LightningDataModule of another kind keeps none."""
+    try:
+        return "split_seed" in (saved_config.load_saved_config(folder).get("data") or {})
+    except DAMAGE:
+        return True
+
+
 def _has_tested(results: Content) -> bool:
-    return any("/" in key for key in results)
+    return bool(run_results.metrics_of(results))
 
 
 def _untested_message(folder: Path, status: str, results: Content) -> str | None:

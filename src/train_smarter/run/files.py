@@ -59,16 +59,26 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not readable JSON: {error}") from error
 
 
-def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Adds a row to a CSV file; the first row decides the columns."""
+def append_row(path: Path, row: Mapping[str, Any], *, more_columns: bool = False) -> None:
+    """Adds a row to a CSV file; the first row decides the columns, unless later ones may bring more."""
     new = not path.exists()
     row = {csv_cell(name): csv_cell(value) for name, value in row.items()}
     columns = list(row) if new else path.read_text(encoding="utf8").partition("\n")[0].split(",")
+    if more_columns and (added := [name for name in row if name not in columns]):
+        _add_columns(path, added)
+        columns += added
     with path.open("a", newline="", encoding="utf8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         if new:
             writer.writeheader()
         writer.writerow(row)
+
+
+def _add_columns(path: Path, names: list[str]) -> None:
+    rows = read_csv(path)
+    with atomic_file(path) as part:
+        for row in rows:
+            append_row(part, row | dict.fromkeys(names, ""))
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

@@ -18,7 +18,7 @@ from train_smarter.errors import UserError
 from train_smarter.metric_names import task_metrics
 from train_smarter.run.environment import commit, hardware, versions
 from train_smarter.run.files import read_json, write_json
-from train_smarter.run.results import best_row
+from train_smarter.run.results import best_of_epochs
 
 HEARTBEAT = 60  # seconds
 FINAL_STATUSES = ("done", "pruned", "failed", "interrupted")
@@ -72,12 +72,10 @@ class Record:
         """status: one of `FINAL_STATUSES`; error: what it failed with."""
         self._stopped.set()
         checkpoints = sorted((self.folder / "checkpoints").glob("*.ckpt"))
-        best = best_row(self.folder / "metrics.csv", self.content["monitor"], self.content["mode"])
+        self.content |= best_of_epochs(self.folder, self.content["monitor"], self.content["mode"])
         self.content |= {
             "status": status,
             "end": now(),
-            "best_value": best and float(best[self.content["monitor"]]),
-            "best_epoch": best and int(best["epoch"]),
             "checkpoints": {path.stem: str(path.relative_to(self.folder)) for path in checkpoints},
         }
         if error is not None:
@@ -140,10 +138,11 @@ def now() -> str:
 
 def hparams(cfg: DictConfig) -> dict[str, Any]:
     """What tells one run from another, flat: {"data": "digits", "data.batch_size": 64, "optimizer.lr": 0.001, ...}."""
-    groups = ("data", "model", "optimizer", "scheduler", "trainer", "experiment")
+    unused = {group for group in ("optimizer", "scheduler") if group not in (cfg.get("model") or {})}
+    groups = [one for one in ("data", "model", "optimizer", "scheduler", "trainer", "experiment") if one not in unused]
     chosen = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
     flat: dict[str, Any] = {group: chosen[group] for group in groups if group in chosen} | {"seed": cfg.seed}
-    for group in groups[:4]:
+    for group in groups[:-2]:
         flat |= _flatten_node(OmegaConf.to_container(cfg[group], resolve=True) if cfg.get(group) else {}, group)
     for key in ("max_epochs", "precision", "gradient_clip_val", "accumulate_grad_batches", "devices"):
         flat[f"trainer.{key}"] = cfg.trainer.get(key)

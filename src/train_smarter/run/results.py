@@ -1,8 +1,9 @@
 """What a finished run leaves: its findings, its objective, its best epoch."""
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class Results:
         details: what the task keeps beside numbers, by kind and split: {"confusion": {"test": [[...], ...]}}.
         seconds: of training, over all starts of the run.
         train_epoch_seconds_median: of the training batches of an epoch, the first one left out.
+        train_examples: of the training split; None: the data do not say.
         pruned: the validation at which a search stopped this trial; None: it was not pruned.
     """
 
@@ -40,12 +42,14 @@ class Results:
     details: dict[str, dict[str, Any]] = field(default_factory=dict)
     seconds: float | None = None
     train_epoch_seconds_median: float | None = None
+    train_examples: int | None = None
     pruned: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The content of results.json: flat, without what the run does not have."""
         content = {name: value for name, value in vars(self).items() if name not in ("metrics", "details", "pruned")}
-        content |= self.metrics | self.details
+        # A LightningModule may log `epochs`, too: the value of the run stays.
+        content |= {name: value for name, value in (self.metrics | self.details).items() if name not in content}
         return content if self.pruned is None else content | {"pruned": self.pruned}
 
     def objective(self, folder: Path, cfg: DictConfig) -> float | tuple[float, ...] | None:
@@ -58,6 +62,16 @@ class Results:
             UserError: the run has no such value.
         """
         return _objective(self.to_json(), folder, cfg)
+
+
+def metrics_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics in the content of a results.json, by the names under which they were logged."""
+    others = {one.name for one in fields(Results)} | {"pruned"}
+    return {
+        name: value
+        for name, value in content.items()
+        if name not in others and ("/" in name or isinstance(value, int | float))
+    }
 
 
 def read_findings(folder: Path) -> list[dict[str, Any]]:
@@ -106,8 +120,20 @@ def _objective(results: Mapping[str, Any], folder: Path, cfg: DictConfig) -> flo
     return values[0] if isinstance(wanted, str) else values
 
 
+def ranking_key(value: float | None, mode: str | None) -> float:
+    """The key that sorts the best value first, and NaN and no value last."""
+    if value is None or math.isnan(value):
+        return math.inf
+    return float(value if mode == "min" else -value)
+
+
 def best_row(path: Path, monitor: str | None, mode: str | None) -> dict[str, str] | None:
     """The row of a run's metrics.csv with the best value of the monitored metric; the earliest of equal ones."""
     found = [row for row in read_csv(path) if row.get(monitor or "")]
-    choose = min if mode == "min" else max
-    return choose(found, key=lambda row: float(row[str(monitor)]), default=None)
+    return min(found, key=lambda row: ranking_key(float(row[str(monitor)]), mode), default=None)
+
+
+def best_of_epochs(folder: Path, monitor: str | None, mode: str | None) -> dict[str, Any]:
+    """`best_value` and `best_epoch` by metrics.csv: of a run that has no results.json yet, or never gets one."""
+    row = best_row(folder / "metrics.csv", monitor, mode)
+    return {"best_value": row and float(row[str(monitor)]), "best_epoch": row and int(row["epoch"])}

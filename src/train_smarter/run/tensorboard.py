@@ -49,12 +49,12 @@ def latest_step(trainer: Trainer) -> int:
 
 
 def write_scalars(folder: Path, results: Mapping[str, Any], *, step: int) -> None:
-    """Leaves metrics, as `test/accuracy`, in an event file of their own: a run beside the training's in TensorBoard."""
+    """Leaves metrics, as `test/loss`, in an event file of their own: a run beside the training's in TensorBoard."""
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder)) as writer:
         for name, value in results.items():
-            if "/" in name:
+            if isinstance(value, int | float):
                 writer.add_scalar(name, value, step)
 
 

@@ -15,7 +15,7 @@ from train_smarter.history import trials as history_trials
 from train_smarter.quoting import to_cli
 from train_smarter.run import run_dir
 from train_smarter.run.files import read_csv, read_json
-from train_smarter.run.results import problem_names
+from train_smarter.run.results import metrics_of, problem_names
 from train_smarter.search.study import SharedStudy
 from train_smarter.terminal import echo, format_duration, format_metric
 
@@ -84,7 +84,7 @@ class SearchProgress:
         assert best is not None
         echo(f"best: {self.objectives[0]} {best.value:.4f} in trial {best.number}: {_format_params(best)}")
         if test and (results := _test_best_trial(self.folder / str(best.number))):
-            names = sorted(filter(lambda name: name.startswith("test/"), results), key="test/loss".__eq__)
+            names = sorted(metrics_of(results), key="test/loss".__eq__)
             told = ", ".join(f"{name} {format_metric(results[name])}" for name in names)
             echo(f"its checkpoint on the test split, which no trial has seen: {told}")
 

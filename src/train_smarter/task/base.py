@@ -3,18 +3,22 @@
 Shape letters, everywhere in this project: B batch, C channels, H W image, T tokens, D features, K classes.
 """
 
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 from lightning.pytorch.core.mixins.hparams_mixin import HyperparametersMixin
 from torch import Tensor, nn
 
 from train_smarter.errors import UserError, did_you_mean
+from train_smarter.task.samples.base import Samples
 from train_smarter.task.split_metric import SplitMetric
 from train_smarter.trust.build_object import build_object
 
-Columns = dict[str, Sequence[Any]]
+Columns = dict[str, Sequence[Any]]  # by name, one value an example
+Files = dict[str, Sequence[bytes]]  # by "<column>.<extension>", one content an example
 
 
 class Task(nn.Module, HyperparametersMixin):
@@ -26,6 +30,8 @@ class Task(nn.Module, HyperparametersMixin):
 
     Args:
         metrics: {name: max | min}, the headline first; null leaves one out. None: all of `METRICS`.
+        output_per: what a network has to return one vector for: example, token, pixel, or value (outputs of the inputs'
+            shape). The config check compares it with the model's; None: it does not.
 
     Attributes:
         num_outputs: size of the channel dimension of the network's output (B, num_outputs, ...); None: not fixed.
@@ -34,7 +40,12 @@ class Task(nn.Module, HyperparametersMixin):
     METRICS: ClassVar[Mapping[str, str]] = {}  # all that the task can compute, with their direction
     num_outputs: int | None = None
 
-    def __init__(self, *, metrics: Mapping[str, str | None] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        metrics: Mapping[str, str | None] | None = None,
+        output_per: str | None = None,  # noqa: ARG002 (for the config check)
+    ) -> None:
         super().__init__()
         self.save_hyperparameters()  # with the arguments of the subclass
         self.metrics = {name: mode for name, mode in (metrics or self.METRICS).items() if mode}
@@ -91,6 +102,16 @@ class Task(nn.Module, HyperparametersMixin):
         """
         return None
 
+    def make_samples(self, count: int) -> Samples | None:  # noqa: ARG002
+        """Keeper of about `count` examples of a test run, for the report and TensorBoard; None: the task shows none."""
+        return None
+
+    # ---- what `predict` writes
+
+    def predict_input(self, network: Any, inputs: Any) -> dict[str, Tensor]:
+        """Predict a user's own input, a batch of it: `network` maps inputs to outputs."""
+        return self.predict(network(inputs))
+
     def columns(self, prediction: Mapping[str, Tensor], names: Sequence[str]) -> Columns:
         """The columns of predictions.csv for what `predict` returned; default: one for each number.
 
@@ -100,13 +121,31 @@ class Task(nn.Module, HyperparametersMixin):
         """
         columns: Columns = {}
         for key, values in prediction.items():
-            flat = values.reshape(len(values), -1)
-            if flat.shape[1] == 1:
-                columns[key] = flat[:, 0].tolist()
-                continue
-            ends = names if len(names) == flat.shape[1] else range(flat.shape[1])
-            columns |= {f"{key} {end}": column.tolist() for end, column in zip(ends, flat.T, strict=True)}
+            columns |= number_columns(key, values, names) if values.ndim <= 2 else {}
         return columns
+
+    def json_columns(self, prediction: Mapping[str, Tensor], names: Sequence[str]) -> Columns:
+        """The same for predictions.jsonl, where a value may be an object or a list."""
+        return self.columns(prediction, names)
+
+    def true_columns(self, targets: Any, names: Sequence[str]) -> Columns:
+        """The columns of the true targets, before those of the predictions of a split; default: one for each number."""
+        if isinstance(targets, Tensor) and targets.ndim <= 2:
+            return number_columns("true", targets, names)
+        return {}
+
+    def files(self, prediction: Mapping[str, Tensor]) -> Files:
+        """Files beside predictions.csv, for what is too large for a column; default: arrays of NumPy.
+
+        Returns:
+            {"mask.png": [content of each example]}: written to a folder `masks`, and named in a column `mask`.
+        """
+        arrays = {key: values for key, values in prediction.items() if values.ndim > 2}
+        return {f"{key}.npy": [to_npy(row) for row in values.cpu()] for key, values in arrays.items()}
+
+    def decisions(self, prediction: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What a prediction decides, by its noun, (B, ...); an export counts the examples whose decision differs."""
+        return {key: values for key, values in prediction.items() if not values.is_floating_point()}
 
     # ---- for the engine
 
@@ -137,6 +176,22 @@ def make_task(task: Task | Mapping[str, Any]) -> Task:
     built = build_object(dict(task), "task")
     assert isinstance(built, Task)
     return built
+
+
+def number_columns(key: str, values: Tensor, names: Sequence[str]) -> Columns:
+    """Values (B,) or (B, D) -> the column `key`, or D columns `key name`, numbered where the names are not D."""
+    flat = values.reshape(len(values), -1)
+    if flat.shape[1] == 1:
+        return {key: flat[:, 0].tolist()}
+    ends = names if len(names) == flat.shape[1] else range(flat.shape[1])
+    return {f"{key} {end}": column.tolist() for end, column in zip(ends, flat.T, strict=True)}
+
+
+def to_npy(values: Tensor) -> bytes:
+    """The content of a .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, values.numpy())
+    return buffer.getvalue()
 
 
 def entropy(counts: Tensor) -> float:

@@ -10,6 +10,7 @@ from torch import Tensor
 from train_smarter.errors import UserError
 from train_smarter.task.base import Columns, Task, check_shape, entropy
 from train_smarter.task.confusion import Confusion
+from train_smarter.task.samples.classification import ClassificationSamples
 
 
 class Classification(Task):
@@ -75,6 +76,18 @@ class Classification(Task):
             columns[f"p({name})" if name in columns else name] = column.tolist()
         return columns
 
+    def json_columns(self, prediction: Mapping[str, Tensor], names: Sequence[str]) -> Columns:
+        """The same, the probabilities of the classes as one object."""
+        first = dict(list(self.columns(prediction, names).items())[:2])
+        rows = prediction["probabilities"].tolist()
+        return first | {"probabilities": [dict(zip(names, row, strict=True)) for row in rows]}
+
+    def true_columns(self, targets: Tensor, names: Sequence[str]) -> Columns:
+        return {"label": [names[k] for k in targets.tolist()]}
+
+    def decisions(self, prediction: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"class": prediction["probabilities"].argmax(1)}
+
     def metric_inputs(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         return self.predict_classes(outputs), targets
 
@@ -90,23 +103,29 @@ class Classification(Task):
             )
 
     def chance_loss(self, targets: Tensor) -> float:
-        """The entropy of the classes."""
-        return entropy(targets.bincount(minlength=self.num_classes))
+        """The entropy of the classes, as far as they are weighted and smoothed."""
+        counts = targets.bincount(minlength=self.num_classes).cpu().double()
+        weights = torch.ones_like(counts) if self.class_weights is None else self.class_weights.cpu().double()
+        true = weights * counts  # (K,)
+        # Binary cross-entropy weighs both classes of a smoothed target alike, cross-entropy each by its own factor.
+        other = true.sum() if self.num_outputs == 1 else weights * counts.sum()
+        mass = (1 - self.label_smoothing) * true + self.label_smoothing / self.num_classes * other
+        return entropy(mass) * float(mass.sum() / true.sum())
 
+    def make_samples(self, count: int) -> ClassificationSamples:
+        return ClassificationSamples(self, count)
 
-def why_unusable(task: Any, outputs: Any, batch: Any) -> str:
-    """Why the outputs of a test step are not the logits of a classification; "" where they are.
+    def why_unusable(self, outputs: Any, batch: Any) -> str:
+        """Why the outputs of a test step are not the logits of this task; "" where they are.
 
-    For callbacks that draw predictions: a subclass of Model may have steps of its own.
-    """
-    if not isinstance(task, Classification):
-        return f"the task is {'none' if task is None else type(task).__name__}, not Classification"
-    if not isinstance(batch, tuple | list) or len(batch) != 2 or not isinstance(labels := batch[1], Tensor):
-        return "a batch is not (inputs, labels)"
-    if labels.ndim != 1 or labels.is_floating_point():
-        return f"labels are {labels.dtype} of shape {tuple(labels.shape)}, not one class an example"
-    shape = (len(labels), task.num_outputs)
-    if not isinstance(outputs, Tensor) or not outputs.is_floating_point() or tuple(outputs.shape) != shape:
-        given = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        return f"outputs are {given}, not logits of shape {shape}"
-    return ""
+        For callbacks that use predictions: a subclass of Model may have steps of its own.
+        """
+        if not isinstance(batch, tuple | list) or len(batch) != 2 or not isinstance(labels := batch[1], Tensor):
+            return "a batch is not (inputs, labels)"
+        if labels.ndim != 1 or labels.is_floating_point():
+            return f"labels are {labels.dtype} of shape {tuple(labels.shape)}, not one class an example"
+        shape = (len(labels), self.num_outputs)
+        if not isinstance(outputs, Tensor) or not outputs.is_floating_point() or tuple(outputs.shape) != shape:
+            given = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+            return f"outputs are {given}, not logits of shape {shape}"
+        return ""

@@ -10,6 +10,7 @@ from torchmetrics import Metric
 
 from train_smarter.errors import UserError
 from train_smarter.task.base import Columns, Task, check_shape, entropy
+from train_smarter.task.samples.language_model import LanguageSamples
 
 
 class LanguageModel(Task):
@@ -18,14 +19,28 @@ class LanguageModel(Task):
     Args:
         vocab_size: V.
         ignore_index: a token that counts neither in the loss nor in the metrics: padding.
+        sample_length: tokens that `predict` adds to a prompt.
+        temperature: of these samples; above 1 flatter, below 1 surer; 0: always the most probable token.
     """
 
     METRICS: ClassVar[Mapping[str, str]] = {"perplexity": "min", "accuracy": "max"}
 
-    def __init__(self, *, vocab_size: int, ignore_index: int = -100, **task: Any) -> None:
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        ignore_index: int = -100,
+        sample_length: int = 100,
+        temperature: float = 0.8,
+        **task: Any,
+    ) -> None:
         super().__init__(**task)
+        if sample_length < 1 or temperature < 0:
+            raise UserError(
+                f"task.sample_length={sample_length} must be at least 1, task.temperature={temperature} at least 0"
+            )
         self.vocab_size = self.num_outputs = vocab_size
-        self.ignore_index = ignore_index
+        self.ignore_index, self.sample_length, self.temperature = ignore_index, sample_length, temperature
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         total = F.cross_entropy(outputs, targets.long(), ignore_index=self.ignore_index, reduction="sum")
@@ -37,11 +52,26 @@ class LanguageModel(Task):
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         return {"next": outputs[:, :, -1].argmax(1), "probabilities": outputs[:, :, -1].softmax(1)}  # (B,), (B, V)
 
+    def predict_input(self, network: Any, inputs: Tensor) -> dict[str, Tensor]:
+        """Continue prompts (B, T) by `sample_length` tokens; the same ones each time."""
+        generator = torch.Generator(inputs.device).manual_seed(0)
+        tokens = self.generate(network, inputs, self.sample_length, temperature=self.temperature, generator=generator)
+        return {"continuation": tokens[:, inputs.shape[1] :]}
+
     def columns(self, prediction: Mapping[str, Tensor], names: Sequence[str]) -> Columns:
-        """The most probable next token, and its probability."""
-        tokens = prediction["next"].tolist()
-        shown = [names[token] if len(names) == self.vocab_size else token for token in tokens]
+        """The most probable next token and its probability, or the continuation of a prompt."""
+        known = names if len(names) == self.vocab_size else [str(token) for token in range(self.vocab_size)]
+        if "continuation" in prediction:
+            between = "" if all(len(name) == 1 for name in names) and names is known else " "
+            rows = prediction["continuation"].tolist()
+            return {"continuation": [between.join(known[token] for token in row) for row in rows]}
+        shown = [known[token] for token in prediction["next"].tolist()]
         return {"next": shown, "probability": prediction["probabilities"].max(1).values.tolist()}
+
+    def true_columns(self, targets: Tensor, names: Sequence[str]) -> Columns:
+        tokens = targets[:, -1].tolist()
+        known = len(names) == self.vocab_size
+        return {"true": [names[token] if known and token != self.ignore_index else token for token in tokens]}
 
     def metric_inputs(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         known = targets != self.ignore_index
@@ -51,6 +81,9 @@ class LanguageModel(Task):
 
     def make_metrics(self) -> Metric:
         return LanguageMetrics(self.metrics)
+
+    def make_samples(self, count: int) -> LanguageSamples:
+        return LanguageSamples(self, count)
 
     def check(self, targets: Any, split: str) -> None:
         fits = isinstance(targets, Tensor) and targets.ndim == 2 and not targets.is_floating_point()

@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.functional.classification import multilabel_average_precision
+from torchmetrics.functional.classification import binary_average_precision
 
 from train_smarter.errors import UserError
 from train_smarter.task.base import Columns, Task, check_shape, entropy
+from train_smarter.task.samples.multilabel import MultilabelSamples
 
 
 class Multilabel(Task):
@@ -52,20 +53,25 @@ class Multilabel(Task):
     def columns(self, prediction: Mapping[str, Tensor], names: Sequence[str]) -> Columns:
         """The predicted labels, separated by spaces, and the probability of each label."""
         rows = prediction["probabilities"]
-        chosen = [
-            " ".join(name for name, on in zip(names, row, strict=True) if on)
-            for row in (rows > self.threshold).tolist()
-        ]
-        columns: Columns = {"labels": chosen}
+        columns: Columns = {"labels": _join_present(rows > self.threshold, names)}
         for name, column in zip(names, rows.T, strict=True):
             columns[f"p({name})" if name in columns else name] = column.tolist()
         return columns
+
+    def true_columns(self, targets: Tensor, names: Sequence[str]) -> Columns:
+        return {"true": _join_present(targets == 1, names)}
+
+    def decisions(self, prediction: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"set of labels": prediction["probabilities"] > self.threshold}
 
     def metric_inputs(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         return outputs.float().sigmoid(), targets.bool()
 
     def make_metrics(self) -> Metric:
         return MultilabelMetrics(self.num_labels, self.metrics, threshold=self.threshold)
+
+    def make_samples(self, count: int) -> MultilabelSamples:
+        return MultilabelSamples(self, count)
 
     def check(self, targets: Any, split: str) -> None:
         fits = isinstance(targets, Tensor) and targets.ndim == 2 and targets.shape[1] == self.num_labels
@@ -80,6 +86,11 @@ class Multilabel(Task):
         present = targets.long().sum(0)  # (K,)
         pairs = torch.stack([present, len(targets) - present], 1)  # (K, 2)
         return sum(entropy(pair) for pair in pairs) / len(pairs)
+
+
+def _join_present(present: Tensor, names: Sequence[str]) -> list[str]:
+    """(B, K) bool -> the names of each example's labels, separated by spaces."""
+    return [" ".join(name for name, on in zip(names, row, strict=True) if on) for row in present.tolist()]
 
 
 class MultilabelMetrics(Metric):
@@ -103,7 +114,7 @@ class MultilabelMetrics(Metric):
         self.add_state("counts", torch.zeros(3, num_labels, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("probabilities", [], dist_reduce_fx="cat")
         self.add_state("present", [], dist_reduce_fx="cat")
-        self.by_label: dict[str, list[float]] = {}
+        self.by_label: dict[str, list[float | None]] = {}
 
     def update(self, probabilities: Tensor, present: Tensor) -> None:
         """probabilities: (N, K), floats; present: (N, K), bool."""
@@ -114,7 +125,7 @@ class MultilabelMetrics(Metric):
             self.present.append(present)
 
     def compute(self) -> dict[str, float]:
-        hits, wrong, missed = self.counts.double()
+        hits, wrong, missed = self.counts.cpu().double()
         f1 = 2 * hits / (2 * hits + wrong + missed).clamp(min=1)
         precision, recall = hits / (hits + wrong).clamp(min=1), hits / (hits + missed).clamp(min=1)
         self.by_label = {"precision": precision.tolist(), "recall": recall.tolist(), "f1": f1.tolist()}
@@ -124,14 +135,16 @@ class MultilabelMetrics(Metric):
             "f1_macro": float(f1.mean()),
         }
         if "map" in self.names:
-            average = self._average_precision()
-            self.by_label["average_precision"] = average.tolist()
-            scores["map"] = float(average.nanmean())  # a label without examples has none
+            self.by_label["average_precision"] = average = self._average_precision()
+            known = [each for each in average if each is not None]
+            scores["map"] = sum(known) / len(known) if known else 0.0
         return {name: scores[name] for name in self.names}
 
-    def _average_precision(self) -> Tensor:
+    def _average_precision(self) -> list[float | None]:
+        """Of each label; None without an example that has it."""
         both = [torch.cat(part) if isinstance(part, list) else part for part in (self.probabilities, self.present)]
-        return multilabel_average_precision(both[0], both[1].long(), self.num_labels, average="none")
+        pairs = zip(both[0].T, both[1].T, strict=True)
+        return [float(binary_average_precision(*pair)) if pair[1].any() else None for pair in pairs]
 
     def details(self) -> dict[str, Any]:
         return {"labels": self.by_label}

@@ -1,6 +1,6 @@
 """The input itself: autoencoders, denoising."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -9,7 +9,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from train_smarter.errors import UserError, did_you_mean
-from train_smarter.task.base import Task
+from train_smarter.task.base import Columns, Task
+from train_smarter.task.samples.reconstruction import ReconstructionSamples
 
 LOSSES = {"mse": F.mse_loss, "mae": F.l1_loss}
 
@@ -41,6 +42,10 @@ class Reconstruction(Task):
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         return {"reconstruction": outputs}
 
+    def true_columns(self, targets: Any, names: Sequence[str]) -> Columns:  # noqa: ARG002
+        """None: the true targets are the inputs."""
+        return {}
+
     def chance_loss(self, targets: Tensor) -> float:
         """Loss of the mean input, or the median one, as a constant prediction."""
         rows = targets.float()
@@ -53,6 +58,9 @@ class Reconstruction(Task):
 
     def make_metrics(self) -> Metric:
         return ReconstructionMetrics(self.metrics)
+
+    def make_samples(self, count: int) -> ReconstructionSamples:
+        return ReconstructionSamples(self, count)
 
 
 class ReconstructionMetrics(Metric):

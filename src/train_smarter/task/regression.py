@@ -10,6 +10,7 @@ from torchmetrics import Metric
 
 from train_smarter.errors import UserError, did_you_mean
 from train_smarter.task.base import Task, check_shape
+from train_smarter.task.samples.regression import RegressionSamples
 
 LOSSES = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.smooth_l1_loss}
 
@@ -69,6 +70,9 @@ class Regression(Task):
     def make_metrics(self) -> Metric:
         return RegressionMetrics(self.std, self.metrics)
 
+    def make_samples(self, count: int) -> RegressionSamples:
+        return RegressionSamples(self, count)
+
     def check(self, targets: Any, split: str) -> None:
         floats = isinstance(targets, Tensor) and targets.is_floating_point()
         fits = floats and _rows(targets).ndim == 2 and _rows(targets).shape[1] == self.num_targets
@@ -79,16 +83,29 @@ class Regression(Task):
             )
 
     def chance_loss(self, targets: Tensor) -> float:
-        """Loss of the mean, or the median, as a constant prediction."""
+        """Loss of the best constant prediction: the mean for mse, the median for mae, between them for huber."""
         rows = _rows(targets).to(self.mean.device)
         rows = self._scaled(rows) if self.scale_targets else rows
-        best = rows.mean(0) if self.loss_name == "mse" else rows.median(0).values
+        if self.loss_name == "mse":
+            best = rows.mean(0)
+        else:
+            best = rows.median(0).values if self.loss_name == "mae" else _huber_center(rows)
         return float(LOSSES[self.loss_name](best.expand_as(rows), rows))
 
 
 def _rows(targets: Tensor) -> Tensor:
     """(B,) or (B, D) -> (B, D)."""
     return targets[:, None] if targets.ndim == 1 else targets
+
+
+def _huber_center(rows: Tensor) -> Tensor:
+    """(N, D) -> the constant (D,) with the least Huber loss: where the clipped errors sum to 0, by bisection."""
+    low, high = rows.amin(0), rows.amax(0)
+    for _ in range(60):
+        middle = (low + high) / 2
+        above = (rows - middle).clamp(-1, 1).sum(0) > 0
+        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+    return (low + high) / 2
 
 
 class RegressionMetrics(Metric):
@@ -111,6 +128,7 @@ class RegressionMetrics(Metric):
         # Rows: squared errors, absolute errors, targets, squared targets.
         self.add_state("sums", torch.zeros(4, len(std)), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.by_target: dict[str, list[float]] = {}
 
     def update(self, predicted: Tensor, targets: Tensor) -> None:
         """predicted, targets: (N, D), scaled."""
@@ -122,8 +140,13 @@ class RegressionMetrics(Metric):
         squared, absolute, mean, squares = self.sums.cpu().double() / self.count.cpu().clamp(min=1)
         std = self.std.cpu()
         scores = {
-            "rmse": (squared.sqrt() * std).mean(),
-            "mae": (absolute * std).mean(),
-            "r2": (1 - squared / (squares - mean.square()).clamp(min=1e-12)).mean(),
+            "rmse": squared.sqrt() * std,
+            "mae": absolute * std,
+            "r2": 1 - squared / (squares - mean.square()).clamp(min=1e-12),
         }
-        return {name: float(scores[name]) for name in self.names}
+        self.by_target = {name: scores[name].tolist() for name in self.names}
+        return {name: float(scores[name].mean()) for name in self.names}
+
+    def details(self) -> dict[str, Any]:
+        """The metrics of each target, where there are several."""
+        return {"targets": self.by_target} if len(self.std) > 1 else {}

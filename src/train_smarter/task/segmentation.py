@@ -1,15 +1,18 @@
 """One class a pixel."""
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
 from train_smarter.errors import UserError
-from train_smarter.task.base import Columns, Task, check_shape, entropy
+from train_smarter.task.base import Columns, Files, Task, check_shape, entropy
+from train_smarter.task.samples.segmentation import SegmentationSamples
 
 
 class Segmentation(Task):
@@ -78,6 +81,10 @@ class Segmentation(Task):
         masks = prediction["mask"].flatten(1)
         return {f"share {name}": (masks == k).float().mean(1).tolist() for k, name in enumerate(names)}
 
+    def files(self, prediction: Mapping[str, Tensor]) -> Files:
+        """The masks as images whose pixel values are the classes."""
+        return {"mask.png": [_to_png(mask, self.num_classes) for mask in prediction["mask"]]}
+
     def metric_inputs(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         known = targets != self.ignore_index
         cells = targets[known].long() * self.num_classes + outputs.argmax(1)[known]
@@ -86,6 +93,9 @@ class Segmentation(Task):
 
     def make_metrics(self) -> Metric:
         return SegmentationMetrics(self.num_classes, self.metrics)
+
+    def make_samples(self, count: int) -> SegmentationSamples:
+        return SegmentationSamples(self, count)
 
     def check(self, targets: Any, split: str) -> None:
         fits = isinstance(targets, Tensor) and targets.ndim == 3 and not targets.is_floating_point()
@@ -98,10 +108,34 @@ class Segmentation(Task):
             )
 
     def chance_loss(self, targets: Tensor) -> float | None:
-        """The entropy of the pixels' classes."""
-        if self.class_weights is not None or self.dice_weight:
+        """The entropy of the pixels' classes, as far as they are weighted."""
+        if self.dice_weight:
             return None
-        return entropy(targets[targets != self.ignore_index].long().bincount(minlength=self.num_classes))
+        counts = targets[targets != self.ignore_index].long().bincount(minlength=self.num_classes).cpu()
+        return entropy(counts if self.class_weights is None else counts * self.class_weights.cpu().double())
+
+
+def _to_png(mask: Tensor, num_classes: int) -> bytes:
+    """A mask (H, W) -> PNG: a color of the palette for each class, or 16 bits of gray for more than 256 classes."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    if num_classes > 256:
+        image = Image.fromarray(mask.cpu().numpy().astype(np.uint16))
+    else:
+        image = Image.fromarray(mask.cpu().numpy().astype(np.uint8)).convert("L")
+        image.putpalette([value for label in range(num_classes) for value in class_color(label)])
+    image.save(buffer, format="png")
+    return buffer.getvalue()
+
+
+def class_color(label: int) -> tuple[int, int, int]:
+    """Red, green and blue of a class, as in PASCAL VOC: 0 is black, and near classes differ clearly."""
+    channels = [0, 0, 0]
+    for position in range(8):  # the bits of the class go to the high bits of red, green and blue in turn
+        for channel in range(3):
+            channels[channel] |= (label >> (3 * position + channel) & 1) << (7 - position)
+    return channels[0], channels[1], channels[2]
 
 
 class SegmentationMetrics(Metric):

@@ -12,6 +12,7 @@ from train_smarter.errors import UserError
 from train_smarter.run.run_dir import global_rank
 from train_smarter.trust.nodes import leaves, put, raw, raw_leaves, resolved
 from train_smarter.trust.overrides import RUN_KEYS
+from train_smarter.trust.targets import takes_argument
 from train_smarter.trust.values import (
     ELSEWHERE,
     LOGGERS,
@@ -143,9 +144,16 @@ class ConfigCheck:
                 f"read from where the run's config says: {', '.join(f'{k}={v}' for k, v in read.items())}"
             )
         elsewhere = any(key.startswith("data.") for key in read)
-        if self.config.get("data") and not self._is_typed(("data", "download")):
+        if self.config.get("data") and not self._is_typed(("data", "download")) and self._can_download():
             allowed = False if elsewhere else raw(self.today, ("data", "download"))
             put(self.config, ("data", "download"), allowed, remove=allowed is None)
+
+    def _can_download(self) -> bool:
+        """Whether the data take `download`; a LightningDataModule of another kind may not have the argument."""
+        node = self.config.data
+        if "download" in node or raw(self.today, ("data", "download")) is not None:
+            return True
+        return takes_argument(node.get("_target_"), "data", "download")
 
     def _fix_texts(self) -> None:
         """An interpolation that conf/ has not is replaced by the text that was checked: it could change later."""

@@ -1,5 +1,6 @@
 """Which classes a config may build. The place of a `_target_` (its slot) decides which base class it must have."""
 
+import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,16 @@ def check_targets(node: Any, path: str) -> list[str]:
         found = _resolve_target(target, place)
         names += [target, f"{found.__module__}.{found.__qualname__}"]
     return names
+
+
+def takes_argument(target: Any, path: str, name: str) -> bool:
+    """Whether the class of a `_target_` has an argument, `**` ones included. Imports its module.
+
+    Raises:
+        UserError: the `_target_` is refused.
+    """
+    parameters = inspect.signature(_resolve_target(target, path)).parameters.values()
+    return any(one.name == name or one.kind is one.VAR_KEYWORD for one in parameters)
 
 
 def _targets(node: Any, path: str) -> Iterator[tuple[str, Any]]:

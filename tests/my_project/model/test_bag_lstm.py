@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from my_project.model.bag_lstm import BagLSTM
+from train_smarter import Classification
 from train_smarter.data.examples import Examples
 from train_smarter.errors import UserError
 
@@ -13,7 +14,7 @@ SHAPES = [{"stride": p, "hash_buckets": n} for p in (1, 3) for n in (0, 50)]
 TEXTS: tuple[list[int], ...] = ([5, 3, 9, 1], [7], [2, 4, 6, 8, 3, 5], [])
 SMALL: dict[str, Any] = {
     "vocab_size": 10,
-    "num_classes": 2,
+    "task": Classification(num_classes=2),
     "stride": 2,
     "embedding_dim": 6,
     "hidden": 5,
@@ -99,7 +100,7 @@ def test_evidence_is_the_log_of_how_much_likelier_a_class_has_a_word() -> None:
 
 
 def test_with_more_classes_evidence_is_for_one_against_the_rest() -> None:
-    model = silent(BagLSTM(**SMALL | {"hash_buckets": 0, "num_classes": 3}), "lstm").eval()
+    model = silent(BagLSTM(**SMALL | {"hash_buckets": 0, "task": Classification(num_classes=3)}), "lstm").eval()
     model.fit_naive_bayes(Examples(torch.tensor([[2], [3], [4]]), torch.tensor([0, 1, 2])))
     assert model.log_count_ratio.shape == (10, 3)
     assert model.log_count_ratio[2:5].argmax(1).tolist() == [0, 1, 2]
@@ -188,10 +189,10 @@ def test_dropout_is_before_the_logits_in_training_alone() -> None:
 
 
 def test_more_than_two_classes_make_a_logit_each() -> None:
-    assert bag_lstm(num_classes=3)(padded([5, 3])).shape == (1, 3)
+    assert bag_lstm(task=Classification(num_classes=3))(padded([5, 3])).shape == (1, 3)
     assert bag_lstm()(padded([5, 3])).shape == (1, 1)
     for reader in ("bag", "lstm"):
-        alone = silent(bag_lstm(num_classes=3), reader)(padded([5, 3]))[0]
+        alone = silent(bag_lstm(task=Classification(num_classes=3)), reader)(padded([5, 3]))[0]
         assert len(set(alone.tolist())) == 3
 
 

@@ -5,11 +5,12 @@ import torch
 from torch import nn
 
 from my_project.model.cnn import CNN
+from train_smarter import Classification
 from train_smarter.errors import UserError
 
 
 def cnn(*shape: int, num_classes: int = 10, **options: Any) -> CNN:
-    return CNN(shape=shape, num_classes=num_classes, **options)
+    return CNN(shape=shape, task=Classification(num_classes=num_classes), **options)
 
 
 def size(model: nn.Module) -> int:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from my_project.model.lstm import LSTM, left_align
+from train_smarter import Classification
 from train_smarter.errors import UserError
 
 SHAPES = [{"bidirectional": b, "num_layers": n} for b in (False, True) for n in (1, 2)]
@@ -15,7 +16,8 @@ TEXTS: tuple[list[int], ...] = ([5, 3, 9, 1], [7], [2, 4, 6, 8, 3, 5], [])
 
 def lstm(**switches: Any) -> LSTM:
     torch.manual_seed(0)
-    model = LSTM(**{"vocab_size": 10, "num_classes": 2, "embedding_dim": 6, "hidden": 5, "fc_dim": 4} | switches)
+    small = {"vocab_size": 10, "embedding_dim": 6, "hidden": 5, "fc_dim": 4}
+    model = LSTM(**{"task": Classification(num_classes=2), **small, **switches})
     return model.eval()
 
 
@@ -24,7 +26,7 @@ def padded(text: list[int], *, left: int = 0, right: int = 0) -> Tensor:
 
 
 def test_the_articles_network_has_1420417_parameters() -> None:
-    model = LSTM(vocab_size=10_000, num_classes=2)
+    model = LSTM(vocab_size=10_000, task=Classification(num_classes=2))
     # embedding 10,000 * 128, LSTM 4 gates of (128 + 128) * 128 weights and 2 * 128 biases, dense 128 * 64 + 64 and
     # 64 + 1: 1,280,000 + 132,096 + 8,256 + 65
     assert sum(p.numel() for p in model.parameters()) == 1_420_417
@@ -119,7 +121,7 @@ def test_dropout_is_on_the_lstms_input_in_training_alone(shape: dict[str, Any]) 
 
 
 def test_more_than_two_classes_make_a_logit_each() -> None:
-    assert lstm(num_classes=3)(padded([5, 3])).shape == (1, 3)
+    assert lstm(task=Classification(num_classes=3))(padded([5, 3])).shape == (1, 3)
     assert lstm()(padded([5, 3])).shape == (1, 1)
 
 

@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 from my_project.model.mlp import MLP
+from train_smarter import Classification
 
 
 def mlp(*shape: int, num_classes: int = 10, **options: Any) -> MLP:
-    return MLP(shape=shape, num_classes=num_classes, **options)
+    return MLP(shape=shape, task=Classification(num_classes=num_classes), **options)
 
 
 def size(model: nn.Module) -> int:

@@ -11,6 +11,7 @@ from torch.optim import SGD
 from torch.utils.data import DataLoader
 
 from my_project.model.speedrun import Speedrun, whitening
+from train_smarter import Classification
 from train_smarter.errors import UserError
 
 CONTRACT_OVERRIDES = ["model.widths=[16,16,16]"]  # a small model, for the contract tests
@@ -18,7 +19,7 @@ CONTRACT_OVERRIDES = ["model.widths=[16,16,16]"]  # a small model, for the contr
 
 def small(*, shape: tuple[int, int, int] = (3, 9, 9), num_classes: int = 3, **options: Any) -> Speedrun:
     options = {"widths": [26, 28, 30], "optimizer": partial(SGD, lr=0.01), **options}
-    return Speedrun(shape=shape, num_classes=num_classes, **options)
+    return Speedrun(shape=shape, task=Classification(num_classes=num_classes), **options)
 
 
 def first_norm(model: Speedrun) -> nn.Sequential:
@@ -58,7 +59,7 @@ def _same_weights() -> None:
 
 def test_with_the_widths_of_the_record_it_has_these_parameters() -> None:
     with torch.device("meta"):
-        model = Speedrun(shape=[3, 32, 32], num_classes=10)
+        model = Speedrun(shape=[3, 32, 32], task=Classification(num_classes=10))
     # whitening: 24 filters of 3 * 2 * 2, and 24 biases = 312; group 1: 9 * (24 * 64 + 64 * 64) = 50,688
     # group 2: 9 * (64 * 256 + 256 * 256) = 737,280; group 3: 9 * 2 * 256 * 256 = 1,179,648; head: 256 * 10 = 2,560
     # norms: a factor and a bias for each of 2 * (64 + 256 + 256) = 1,152 channels = 2,304

@@ -11,6 +11,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from train_smarter.callbacks.calibration import BINS, Calibration, bin_confidences, calibration
 from train_smarter.fit.module import Model
 from train_smarter.run.files import read_json
+from train_smarter.task.classification import Classification
+from train_smarter.task.regression import Regression
+from train_smarter.task.split_metric import SplitMetric
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
@@ -18,8 +21,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 class Given(Model):
     """Its inputs are its logits."""
 
-    def __init__(self, **classifier: Any) -> None:
-        super().__init__(**classifier)
+    def __init__(self, *, num_classes: int) -> None:
+        super().__init__(task=Classification(num_classes=num_classes))
         self.scale = torch.nn.Parameter(torch.ones(()))
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -134,11 +137,11 @@ def test_another_kind_of_model_is_left_alone(tmp_path: Path) -> None:
 class Several(Given):
     """A subclass for another kind of task, with a loss of its own."""
 
-    def _step(self, batch: Any, tally: Any) -> tuple[Tensor, Tensor]:
+    def _step(self, batch: Any, metric: SplitMetric) -> tuple[Tensor, Any]:
         logits = self(batch[0])
-        loss = logits.sum()
-        tally.append(loss, torch.zeros(len(logits), dtype=torch.long), torch.zeros(len(logits), dtype=torch.long))
-        return loss, logits
+        none = torch.zeros(len(logits), dtype=torch.long)
+        metric.append(logits.sum(), len(logits), (none, none))
+        return logits.sum(), logits
 
 
 @pytest.mark.parametrize(
@@ -157,3 +160,12 @@ def test_a_model_of_another_task_is_left_out_with_the_reason_and_nothing_breaks(
     assert not (tmp_path / "calibration.json").exists()
     assert len([line for line in caplog.messages if line.startswith("callbacks.calibration is left out")]) == 1
     assert re.search(why, caplog.text)
+
+
+def test_another_task_has_no_calibration_and_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    model = Given(num_classes=3)
+    model.task = Regression(num_targets=3)
+    evaluated(model, Splits(torch.randn(4, 3), torch.randn(4, 3), "test"), tmp_path)
+    assert not (tmp_path / "calibration.json").exists()
+    assert "calibration" not in caplog.text

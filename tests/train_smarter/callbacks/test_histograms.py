@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from train_smarter.callbacks.histograms import Histograms
 from train_smarter.errors import UserError
 from train_smarter.fit.module import Model
+from train_smarter.task.classification import Classification
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*can be a significant slow")
 
@@ -24,8 +25,8 @@ NAMES = {"layer.weight", "layer.bias"}
 class Linear(Model):
     """4 features, 3 classes."""
 
-    def __init__(self, **classifier: Any) -> None:
-        super().__init__(num_classes=3, **classifier)
+    def __init__(self, **model: Any) -> None:
+        super().__init__(task=Classification(num_classes=3), **model)
         self.layer = nn.Linear(4, self.num_outputs)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -68,7 +69,7 @@ def gradient(*which: int) -> Tensor:
     """Of the layer's weight, the mean over these batches."""
     net, all_batches = model(), list(batches())
     for i in which:
-        (net.loss(net(all_batches[i][0]), all_batches[i][1]) / len(which)).backward()
+        (net.task.loss(net(all_batches[i][0]), all_batches[i][1]) / len(which)).backward()
     assert net.layer.weight.grad is not None
     return net.layer.weight.grad
 

@@ -113,6 +113,26 @@ def test_a_signal_saves_before_the_next_batch_and_ends_the_training(tmp_path: Pa
     assert not signals_state.deferred
 
 
+class Validations(Callback):
+    """Notes after which steps a run is validated."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def on_validation_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        if not trainer.sanity_checking:
+            self.steps.append(trainer.global_step)
+
+
+def test_validations_that_count_steps_over_epochs_come_at_the_same_steps_after_a_resume(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"val_check_interval": 3, "check_val_every_n_epoch": None, "max_epochs": 3}
+    validations = Validations()
+    with handle_signals(), pytest.raises(TerminatedBySignal):
+        fit(ResumeCheckpoint(dirpath=str(tmp_path)), validations, Ask(4), **options)
+    fit(ResumeCheckpoint(dirpath=str(tmp_path)), validations, resume=tmp_path / "last.ckpt", **options)
+    assert validations.steps == [3, 6, 9, 12]
+
+
 def test_a_signal_does_not_wait_for_the_end_of_a_long_validation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

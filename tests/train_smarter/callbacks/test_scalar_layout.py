@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader
 
 from train_smarter.callbacks.scalar_layout import ScalarLayout
 from train_smarter.run.tensorboard import log_hparams
+from train_smarter.task.base import Task
+from train_smarter.task.regression import Regression
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*can be a significant slow")
 
@@ -35,8 +37,13 @@ class Constant(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.0)
 
 
-def fitted(folder: Path, *, curves: Mapping[str, Sequence[str] | None] = LOSS, **options: Any) -> Trainer:
+def fitted(
+    folder: Path, *, curves: Mapping[str, Sequence[str] | None] = LOSS, task: Task | None = None, **options: Any
+) -> Trainer:
     """After two steps."""
+    module = Constant()
+    if task is not None:
+        module.task = task
     defaults: dict[str, Any] = {"logger": TensorBoardLogger(folder, name="", version="", default_hp_metric=False)}
     trainer = Trainer(
         max_epochs=1,
@@ -48,7 +55,7 @@ def fitted(folder: Path, *, curves: Mapping[str, Sequence[str] | None] = LOSS, *
         log_every_n_steps=1,
         **defaults | options,
     )
-    trainer.fit(Constant(), DataLoader(torch.ones(2)))  # type: ignore[arg-type]
+    trainer.fit(module, DataLoader(torch.ones(2)))  # type: ignore[arg-type]
     return trainer
 
 
@@ -66,6 +73,19 @@ def test_the_curves_of_all_splits_share_a_chart(tmp_path: Path) -> None:
     (category,) = layout(tmp_path).category
     assert [chart.title for chart in category.chart] == ["loss", "f1"]  # None leaves recall out
     assert list(category.chart[1].multiline.tag) == ["train/f1$", "val/f1$"]
+
+
+def test_each_metric_of_the_task_has_a_chart(tmp_path: Path) -> None:
+    fitted(tmp_path, curves={"mae": None, "lr": ["lr-Adam"]}, task=Regression(metrics={"rmse": "min", "mae": "min"}))
+    (category,) = layout(tmp_path).category
+    assert [chart.title for chart in category.chart] == ["loss", "rmse", "lr"]
+    assert list(category.chart[1].multiline.tag) == ["train/rmse$", "val/rmse$", "test/rmse$"]
+
+
+def test_a_module_without_a_task_has_a_chart_of_its_losses(tmp_path: Path) -> None:
+    fitted(tmp_path, curves={})
+    (chart,) = layout(tmp_path).category[0].chart
+    assert {"train/loss$", "val_loss$"} <= set(chart.multiline.tag)
 
 
 def test_a_chart_takes_its_curves_and_no_longer_names(tmp_path: Path) -> None:

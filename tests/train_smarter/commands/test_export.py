@@ -3,7 +3,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,8 +28,8 @@ from train_smarter.data.examples import Examples
 from train_smarter.errors import UserError
 from train_smarter.fit.module import Model
 from train_smarter.inference import exporter
+from train_smarter.inference.comparison import Comparison, compare_export
 from train_smarter.inference.exporter import (
-    compare_export,
     end_to_end,
     export_network,
     load_export,
@@ -37,6 +37,10 @@ from train_smarter.inference.exporter import (
     raw_examples,
 )
 from train_smarter.run.files import write_json
+from train_smarter.task.base import Task
+from train_smarter.task.classification import Classification
+from train_smarter.task.regression import Regression
+from train_smarter.task.segmentation import Segmentation
 
 Compose = Callable[..., DictConfig]
 Keep = Callable[..., Path]
@@ -108,7 +112,8 @@ def test_every_model_gives_the_same_probabilities_from_its_file_at_any_batch_siz
     compose: Compose, tmp_path: Path, model: str, kind: str
 ) -> None:
     data, network = fresh(compose, f"model={model}", *SMALL[model])
-    raw, module = raw_examples(data, None), end_to_end(data, network)
+    raw = raw_examples(data, None, network.task)
+    module = end_to_end(data, network, raw)
     if raw.dtype == torch.int64:
         raw = torch.where(torch.rand(raw.shape) < 0.3, 0, raw)  # gaps between words
         raw[5] = 0  # a text of nothing else
@@ -118,9 +123,8 @@ def test_every_model_gives_the_same_probabilities_from_its_file_at_any_batch_siz
         again = load_export(file, format=kind)
     for size in (1, 2, 7, 50):  # within the tolerance of conf/export.yaml
         assert compare_export(again, module, raw[: 2 * size].split(size)).largest < 1e-4, f"{size} at once"
-    assert compare_export(again, lambda images: module(images.flip(0)), [raw]).largest > 1e-3, (
-        "it does not look at its input"
-    )
+    with torch.no_grad():
+        assert float((again(raw) - module(raw.flip(0))).abs().max()) > 1e-3, "it does not look at its input"
 
 
 @pytest.fixture(scope="module")
@@ -130,11 +134,12 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     data.setup()
     data.names[3] = "drei, „3“"
     torch.manual_seed(0)
-    model = CNN(shape=[1, 12, 12], num_classes=10).eval()
+    model = CNN(shape=[1, 12, 12], task=Classification(num_classes=10)).eval()
     file = tmp_path_factory.mktemp("digits") / "model.onnx"
-    raw = raw_examples(data, None)
+    raw = raw_examples(data, None, model.task)
+    network = end_to_end(data, model, raw)
     with exporter.silence_export():
-        file.write_bytes(export_network(end_to_end(data, model), raw, format="onnx", about=metadata(data, raw)))
+        file.write_bytes(export_network(network, raw, format="onnx", about=metadata(data, raw, network)))
     return SimpleNamespace(data=data, model=model, file=file, raw=raw)
 
 
@@ -176,7 +181,7 @@ def test_the_guides_recipe_classifies_an_image_without_this_package(
     Image.fromarray(digits.raw[0, 0].numpy()).convert("RGB").save("photo.png")
     exec(recipe, {})
     with torch.no_grad():
-        probabilities = end_to_end(digits.data, digits.model)(digits.raw[:1])[0]
+        probabilities = end_to_end(digits.data, digits.model, digits.raw)(digits.raw[:1])[0]
     name, probability = capsys.readouterr().out.rsplit(maxsplit=1)
     assert name == digits.data.names[int(probabilities.argmax())]
     assert float(probability) == pytest.approx(float(probabilities.max()), abs=1e-6)
@@ -184,11 +189,27 @@ def test_the_guides_recipe_classifies_an_image_without_this_package(
 
 
 def test_examples_are_spread_evenly_over_the_test_split() -> None:
-    test = Examples(torch.arange(10, dtype=torch.int16)[:, None], torch.zeros(10, dtype=torch.long))
-    data: Any = SimpleNamespace(examples={"test": test})
-    assert raw_examples(data, 4).tolist() == [[0], [2], [5], [7]]  # 0, 2.5, 5, 7.5, rounded down
-    assert raw_examples(data, 99).tolist() == raw_examples(data, None).tolist() == [[i] for i in range(10)]
-    assert raw_examples(data, 1).dtype == torch.int64
+    data, task = Data(), Task()
+    data.examples = {"test": Examples(torch.arange(10, dtype=torch.int16)[:, None])}
+    assert raw_examples(data, 4, task).tolist() == [[0], [2], [5], [7]]  # 0, 2.5, 5, 7.5, rounded down
+    assert raw_examples(data, 99, task).tolist() == raw_examples(data, None, task).tolist() == [[i] for i in range(10)]
+    assert raw_examples(data, 1, task).dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (torch.uint8, torch.uint8),
+        (torch.bool, torch.bool),
+        (torch.int32, torch.int64),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_an_exported_file_takes_numbers_as_the_examples_are(given: torch.dtype, expected: torch.dtype) -> None:
+    data = Data()
+    data.examples = {"test": Examples({"a": torch.ones(3, 2, dtype=given)})}
+    assert raw_examples(data, None, Task())["a"].dtype == expected
 
 
 class Stubborn(MLP):
@@ -199,13 +220,13 @@ class Stubborn(MLP):
 
 
 def test_a_model_that_cannot_be_exported_is_answered_with_the_reason() -> None:
-    data = Digits(num_classes=10, shape=[1, 12, 12], size=12)
-    module = end_to_end(data, Stubborn(shape=[1, 12, 12], num_classes=10))
+    data, raw = Digits(num_classes=10, shape=[1, 12, 12], size=12), torch.zeros(3, 1, 12, 12, dtype=torch.uint8)
+    module = end_to_end(data, Stubborn(shape=[1, 12, 12], task=Classification(num_classes=10)).eval(), raw)
     with (
         exporter.silence_export(),
         pytest.raises(UserError, match=r"Stubborn cannot be exported, format=torch: .*data-dependent"),
     ):
-        export_network(module, torch.zeros(3, 1, 12, 12, dtype=torch.uint8), format="torch", about={})
+        export_network(module, raw, format="torch", about={})
 
 
 # ---- from a run's folder to the file
@@ -219,10 +240,11 @@ def test_a_run_is_exported_into_its_folder_and_the_largest_difference_is_said(
 ) -> None:
     folder = kept(*MLP_RUN)
     act(folder, "format=torch", "examples=50")
-    about = dict.fromkeys(("class_names", "input", "run", "checkpoint"), "")
+    about = dict.fromkeys(("class_names", "input", "outputs", "run", "checkpoint"), "")
     torch.export.load(folder / "export" / "model.pt2", extra_files=about)
     assert json.loads(about["class_names"]) == [str(digit) for digit in range(10)]
     assert json.loads(about["input"]) == {"dtype": "uint8", "shape": ["batch", 1, 12, 12]}
+    assert json.loads(about["outputs"]) == {"probabilities": {"dtype": "float32", "shape": ["batch", 10]}}
     assert (about["run"], about["checkpoint"]) == ("past", "best.ckpt")
     assert [file.name for file in (folder / "export").iterdir()] == ["model.pt2"]
     content = (folder / "export" / "model.pt2").read_bytes()
@@ -283,13 +305,61 @@ def test_a_file_that_is_off_by_more_than_the_tolerance_is_refused_and_removed(
     assert [file.name for file in (folder / "export").iterdir()] == ["model.pt2"]
 
 
+def compared(task: Task, given: dict[str, Tensor], wanted: dict[str, Tensor], sizes: Sequence[int]) -> Comparison:
+    """Compare two networks whose outputs are these rows, in batches of these sizes."""
+
+    class Rows(dict[str, Tensor]):
+        outputs, decisions = wanted, staticmethod(task.decisions)
+
+        def __call__(self, index: Tensor) -> dict[str, Tensor]:
+            return {name: values[index] for name, values in self.items()}
+
+    return compare_export(Rows(given), Rows(wanted), torch.arange(sum(sizes)).split(list(sizes)))
+
+
 def test_a_predicted_class_that_differs_is_counted() -> None:
     given = torch.tensor([[0.6, 0.4], [0.5, 0.5], [0.2, 0.8]])
     wanted = torch.tensor([[0.3, 0.7], [0.75, 0.25], [0.2, 0.8]])
-    result = compare_export(lambda raw: given[raw], lambda raw: wanted[raw], [torch.tensor([0]), torch.tensor([1, 2])])
+    task = Classification(num_classes=2)
+    result = compared(task, {"probabilities": given}, {"probabilities": wanted}, [1, 2])
     # |0.6 - 0.3| = 0.3 and |0.5 - 0.75| = 0.25; of the two 0.5 the first counts, as class 0
     assert result.largest == pytest.approx(0.3)
     assert str(result) == "largest difference of a probability on 3 test examples: 3.0e-01; 1 get another class"
+
+
+def test_a_difference_counts_as_a_share_of_large_values() -> None:
+    wanted = torch.tensor([[200.0, 0.5], [100.0, -400.0]])
+    given = torch.tensor([[200.25, 0.5], [100.0, -400.0]])
+    result = compared(Regression(num_targets=2), {"prediction": given}, {"prediction": wanted}, [2])
+    assert result.largest == pytest.approx(0.25 / 400)
+    assert str(result) == "largest difference of prediction on 2 test examples: 2.5e-01 (of values up to 400)"
+
+
+def test_masks_are_compared_by_example_and_their_probabilities_decide() -> None:
+    mask = torch.zeros(3, 2, 2, dtype=torch.long)
+    other = mask.clone()
+    other[1] = 1  # four pixels of one example
+    probabilities = torch.full((3, 2, 2, 2), 0.5)
+    task = Segmentation(num_classes=2)
+    given, wanted = ({"mask": each, "probabilities": probabilities} for each in (other, mask))
+    result = compared(task, given, wanted, [2, 1])
+    assert result.largest == 0
+    assert str(result) == "largest difference of a probability on 3 test examples: 0.0e+00; 1 get another mask"
+
+
+def test_without_numbers_the_share_of_other_decisions_is_held_against_the_tolerance() -> None:
+    result = compared(Task(), {"token": torch.tensor([1, 2, 3, 4])}, {"token": torch.tensor([1, 2, 3, 5])}, [3, 1])
+    assert result.largest == 0.25
+    assert str(result) == "compared on 4 test examples; 1 get another token"
+
+
+def test_equal_infinities_do_not_differ_and_nan_always_does() -> None:
+    wanted = torch.tensor([[math.inf], [1.0]])
+    assert compared(Task(), {"a": wanted}, {"a": wanted}, [1, 1]).largest == 0
+    assert compared(Task(), {"a": wanted - torch.tensor([[0.0], [0.5]])}, {"a": wanted}, [2]).largest == 0.5
+    broken = torch.tensor([[math.nan], [1.0]])
+    for given, right in ((broken, broken), (broken, wanted), (wanted, broken)):
+        assert math.isnan(compared(Task(), {"a": given}, {"a": right}, [1, 1]).largest)
 
 
 # ---- what is refused

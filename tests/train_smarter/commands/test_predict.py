@@ -26,9 +26,10 @@ from train_smarter.data.image_data import ImageData
 from train_smarter.errors import UserError
 from train_smarter.history.arguments import argv_for_reader
 from train_smarter.inference import predictor, reader, writer
-from train_smarter.inference.predictor import Prediction
+from train_smarter.inference.predictor import Predictions
 from train_smarter.inference.reader import InputReader
 from train_smarter.run.files import read_json, write_json
+from train_smarter.task.classification import Classification
 
 Compose = Callable[..., DictConfig]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -213,15 +214,16 @@ def test_the_output_may_lie_anywhere(phrases: Path, predicted: Callable[..., Row
 
 
 def test_a_class_called_like_a_column_gets_a_column_of_its_own() -> None:
-    file = io.StringIO()
-    writer.CSVTable(file, ["label", "cat"]).add([Prediction({"index": 0, "label": "cat"}, "cat", 0.75, [0.25, 0.75])])
+    file, names = io.StringIO(), ["label", "cat"]
+    columns = Classification(num_classes=2).columns({"probabilities": torch.tensor([[0.25, 0.75]])}, names)
+    writer.CSVTable(file).add(Predictions([{"index": 0, "label": "cat"}], columns, {}))
     assert file.getvalue() == "index,label,prediction,probability,p(label),cat\n0,cat,cat,0.75,0.25,0.75\n"
 
 
 def test_names_that_no_encoding_knows_are_written_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     name = os.fsdecode(b"\xff.png")
     with writer.open_output(tmp_path / "a.jsonl") as file:
-        writer.JSONLines(file, ["cat"]).add([Prediction({"input": name}, "cat", 1.0, [1.0])])
+        writer.JSONLines(file).add(Predictions([{"input": name}], {"prediction": ["cat"]}, {}))
     assert json.loads((tmp_path / "a.jsonl").read_text(encoding="utf8"))["input"] == name
     with caplog.at_level(logging.WARNING):
         list(InputReader(Numbers(), iter([name])))
@@ -291,9 +293,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_a_network_that_has_broken_down_is_told() -> None:
     with pytest.raises(UserError, match="outputs are no numbers"):
-        list(
-            predictor.predict(Numbers(), Parity(), InputReader(Numbers(), iter([1, "nan"])), device=torch.device("cpu"))
-        )
+        predicted_numbers(iter([1, "nan"]))
 
 
 # ---- streaming
@@ -315,10 +315,17 @@ class Parity(MLP):
     """Knows the even from the odd."""
 
     def __init__(self) -> None:
-        super().__init__(num_classes=2, shape=[1, 1, 1])
+        super().__init__(task=Classification(num_classes=2), shape=[1, 1, 1])
 
     def forward(self, images: Tensor) -> Tensor:
         return (images.flatten(1) * 0.5 + 0.5) % 2 - 0.5  # what normalising has done is undone
+
+
+def predicted_numbers(sources: Iterator[Any], **data: Any) -> list[Predictions]:
+    numbers = Numbers(**data)
+    inputs = InputReader(numbers, sources)
+    cpu = torch.device("cpu")
+    return list(predictor.predict(numbers, Parity().eval(), inputs, device=cpu, names=numbers.names))
 
 
 def test_no_more_than_two_batches_are_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,11 +337,9 @@ def test_no_more_than_two_batches_are_read_ahead(monkeypatch: pytest.MonkeyPatch
             asked.append(number)
             yield number
 
-    file, done = io.StringIO(), 0
-    table = writer.CSVTable(file, ["even", "odd"])
-    batches = predictor.predict(
-        Numbers(), Parity().eval(), InputReader(Numbers(), sources()), device=torch.device("cpu")
-    )
+    file, done, numbers = io.StringIO(), 0, Numbers()
+    table, inputs = writer.CSVTable(file), InputReader(numbers, sources())
+    batches = predictor.predict(numbers, Parity().eval(), inputs, device=torch.device("cpu"), names=numbers.names)
     for batch in batches:
         table.add(batch)
         done += len(batch)
@@ -346,13 +351,10 @@ def test_no_more_than_two_batches_are_read_ahead(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("threads", [1, 4])
 def test_the_order_is_that_of_the_input_however_long_each_takes(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: threads)
-    data = Numbers(pause=lambda number: 0.002 * (number % 3))
-    batches = predictor.predict(data, Parity().eval(), InputReader(data, iter(range(50))), device=torch.device("cpu"))
-    predictions = list(batches)
+    predictions = predicted_numbers(iter(range(50)), pause=lambda number: 0.002 * (number % 3))
     assert [len(batch) for batch in predictions] == [8, 8, 8, 8, 8, 8, 2]
-    flat = [one for batch in predictions for one in batch]
-    assert [one.id_columns["input"] for one in flat] == list(range(50))
-    assert [one.name for one in flat] == ["even", "odd"] * 25
+    assert [row["input"] for batch in predictions for row in batch.id_columns] == list(range(50))
+    assert [name for batch in predictions for name in batch.columns["prediction"]] == ["even", "odd"] * 25
 
 
 def test_images_are_read_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:

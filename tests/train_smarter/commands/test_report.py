@@ -169,6 +169,7 @@ def test_a_run_that_was_not_evaluated_shows_its_best_epoch_so_far(made: Make, sh
     (folder / "metrics.csv").write_text("epoch,val/accuracy\n0,0.25\n1,0.75\n2,0.5\n")
     # 08:22:02 to 08:24:07 are 2 min 5 s.
     assert shown()[1][3:7] == ["interrupted", "val/accuracy 0.7500", "-", "2 min 05 s"]
+    assert dict(runs.run_facts(runs.run_sections(folder)))["best"] == "val/accuracy 0.7500 in epoch 1, counted from 0"
 
 
 def test_a_running_run_has_taken_the_time_since_its_start(

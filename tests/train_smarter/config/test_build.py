@@ -50,7 +50,7 @@ def test_without_callbacks_lightning_adds_no_checkpoint_of_its_own(compose: Comp
     [
         ("+model.drpout=0.1", "unexpected keyword argument 'drpout'"),
         ("trainer.precision=8", "Precision 8 is invalid"),
-        ("model.class_weights=[1,2]", "model.class_weights needs 10 numbers"),
+        ("task.class_weights=[1,2]", "task.class_weights needs 10 numbers"),
         ("data.mean=[0.5,0.5]", "one per channel"),
         ("data.augment.rotation.degrees=-1", "degrees"),
     ],

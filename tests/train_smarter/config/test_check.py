@@ -28,7 +28,6 @@ MISTAKES = {
     "data.fold=7": ["data.fold=7", "0 to 4"],
     "monitor=val/acc": ["monitor='val/acc'", "did you mean 'val/accuracy'?"],
     "mode=min": ["mode=min with monitor=val/accuracy", "mode=max"],
-    "monitor=val/loss": ["mode=max with monitor=val/loss", "mode=min"],
     "data=phrases": ["model=cnn does not fit data=phrases", "data.shape"],
     "model=lstm": ["model=lstm does not fit data=digits", "data.vocab_size"],
     "data=images": ["data.dir has no value yet"],

@@ -1,7 +1,10 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 from omegaconf import OmegaConf
 
 import train_smarter.config.resolvers  # noqa: F401
@@ -28,3 +31,21 @@ def test_whoever_looks_for_a_past_run_can_resolve_its_config() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout == "True\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("overrides", "monitor", "mode"),
+    [
+        ([], "val/accuracy", "max"),
+        (["monitor=val/loss"], "val/loss", "min"),
+        (["task=regression", "+data.num_targets=1"], "val/rmse", "min"),
+        (["task=regression", "+data.num_targets=1", "task.metrics.rmse=null"], "val/mae", "min"),
+        (["task=regression", "+data.num_targets=1", "monitor=train/r2"], "train/r2", "max"),
+        (["task=none", "monitor=my_score", "mode=max"], "my_score", "max"),
+    ],
+)
+def test_monitor_and_mode_follow_the_metrics_that_the_task_declares(
+    compose: Callable[..., Any], overrides: list[str], monitor: str, mode: str
+) -> None:
+    cfg = compose(*overrides)
+    assert (cfg.monitor, cfg.mode) == (monitor, mode)

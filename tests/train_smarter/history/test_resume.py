@@ -10,9 +10,9 @@ from lightning import Callback, Trainer
 from omegaconf import DictConfig
 
 from train_smarter.commands import evaluate
-from train_smarter.commands.train import run_train
+from train_smarter.commands.train import TRAINING_DONE, _resolve_config, run_train
 from train_smarter.errors import UserError
-from train_smarter.history import saved_config
+from train_smarter.history import resume, saved_config
 from train_smarter.run import files, record
 from train_smarter.run.files import read_json
 
@@ -110,8 +110,8 @@ VARIANTS = {
 @pytest.mark.parametrize(
     ("variant", "kills"),
     [
-        # Before the first checkpoint; within an epoch; at an epoch's last and first batch.
-        ("cosine", (2, 8, 17, 35)),
+        ("cosine", (8, 35)),  # within an epoch, and at its first batch
+        # Before the first checkpoint as well, twice at the same step, and at an epoch's last batch.
         *(pytest.param(name, (2, 8, 8, 16, 17, 18, 30, 33, 34, 35, 50), marks=pytest.mark.slow) for name in VARIANTS),
     ],
 )
@@ -177,6 +177,25 @@ def test_a_finished_run_goes_on_for_more_epochs(start: Start, tmp_path: Path, eq
     assert rows(tmp_path / "a") == rows(tmp_path / "b")
     assert read_json(tmp_path / "a" / "record.json")["status"] == "done"
     assert saved_config.load_saved_config(tmp_path / "a").trainer.max_epochs == 4
+
+
+def test_every_process_of_a_finished_run_trains_on_for_more_epochs(
+    compose: Compose, past_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that finds training done stops, and the first one waits for it for ever."""
+    monkeypatch.setenv(TRAINING_DONE, "")  # so that it is restored
+    monkeypatch.delenv(TRAINING_DONE)
+    words = [*saved_config.past_overrides(past_run), "resume=x", "trainer.max_epochs=4", f"paths.run={past_run}"]
+    for rank in (0, 1):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        cfg = compose(*words)
+        cfg.resume = str(past_run)
+        _, back = _resolve_config(cfg, past_run)
+        assert back is not None
+        assert (back.done, back.training_done, back.epoch) == (False, False, 2), f"process {rank}"
+        if rank == 0:
+            noted(past_run, status="running")
+            resume.prepare(back, past_run)  # saves the config, to which the other processes see no change
 
 
 def test_a_run_that_was_killed_while_it_was_evaluated_is_evaluated(start: Start, tmp_path: Path, equal: Equal) -> None:

@@ -90,14 +90,14 @@ def test_a_run_that_died_before_its_record_was_written_is_the_last_one_all_the_s
     assert find("last", logs).name == "dead"
 
 
-@pytest.mark.parametrize(("mode", "best"), [("max", "1"), ("min", "0")])
+@pytest.mark.parametrize(("mode", "best"), [("max", "2"), ("min", "1")])
 def test_of_a_multirun_the_best_trial_is_taken_and_said(
     logs: Path, mode: str, best: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sweep = multirun(logs / "train" / "multiruns" / "a", 0.25, 0.75, None, mode=mode)
+    sweep = multirun(logs / "train" / "multiruns" / "a", float("nan"), 0.25, 0.75, None, mode=mode)
     assert find_run("a", logs) == sweep / best
     assert f"a is a multirun; its best trial is {best}, with 0." in capsys.readouterr().err
-    assert [job.name for job in jobs(sweep)] == ["0", "1", "2"]
+    assert [job.name for job in jobs(sweep)] == ["0", "1", "2", "3"]
 
 
 def test_a_multirun_without_any_result_has_no_best_trial(tmp_path: Path) -> None:

@@ -236,6 +236,17 @@ def test_the_end_names_the_best_value_and_the_checkpoints(tmp_path: Path) -> Non
     assert ended["checkpoints"] == {"best": "checkpoints/best.ckpt"}
 
 
+@pytest.mark.parametrize(("mode", "best"), [("max", "2"), ("min", "1"), (None, "2")])
+def test_the_best_epoch_is_the_first_of_the_best_values_and_never_one_with_nan(
+    tmp_path: Path, mode: str | None, best: str
+) -> None:
+    for epoch, value in enumerate((float("nan"), 0.25, 0.5, 0.25, 0.5, float("nan"))):
+        append_row(tmp_path / "metrics.csv", {"epoch": epoch, "val/f1": value})
+    row = results.best_row(tmp_path / "metrics.csv", "val/f1", mode)
+    assert row is not None
+    assert row["epoch"] == best
+
+
 def test_a_run_that_failed_says_with_what_and_one_that_goes_on_and_ends_well_no_longer_does(tmp_path: Path) -> None:
     begun(tmp_path).end("failed", FloatingPointError("val/loss is nan"))
     assert read_json(tmp_path / "record.json")["error"] == "FloatingPointError: val/loss is nan"

@@ -228,7 +228,7 @@ def test_pruned_trials_are_told_so_and_keep_their_folder_and_curve(typed: Typed,
 def test_several_objectives_end_in_a_pareto_front(typed: Typed, tmp_path: Path) -> None:
     objective = ["optimized_metric=[val/accuracy,parameters]", "hydra.sweeper.direction=[maximize,minimize]"]
     grid = ["model.widths=choice([8],[64])", "hydra/sweeper/sampler=grid"]
-    code, told = typed(*SEARCH, *FAST, *objective, *grid)
+    code, told = typed(*SEARCH, *FAST, *objective, *grid, "report=true")
     assert code == 0, told
     assert "Pareto front:" in told
     # 784 inputs, 10 classes: 784 * 8 + 8 + 8 * 10 + 10 = 6370 weights, and 784 * 64 + 64 + 640 + 10 = 50890.
@@ -245,7 +245,7 @@ def test_a_page_that_cannot_be_drawn_costs_the_search_nothing(typed: Typed, monk
 
     monkeypatch.setattr("train_smarter.report.page.write_page", broken)
     words = [*SEARCH, *FAST, "model.dropout=interval(0,0.5)"]
-    code, told = typed(*words, "hydra.sweeper.n_trials=1")
+    code, told = typed(*words, "hydra.sweeper.n_trials=1", "report=true")
     assert code == 0, told
     assert "report.html is not written: no ink" in told
     assert "more trials:" in told
@@ -340,6 +340,7 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.wait()
 
 
+@pytest.mark.slow
 def test_trials_of_two_processes_share_folder_study_and_parameters_and_leave_nothing(
     command: Command, tmp_path: Path
 ) -> None:
@@ -363,6 +364,7 @@ def left_behind(logs: Path) -> list[str]:
     return [line for line in listed.splitlines() if str(logs) in line and "train_smarter" in line]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_search_and_its_processes_and_it_goes_on(
     started: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:

@@ -1,1 +1,1 @@
-"""The small project that the engine's tests train: three networks, and data sets that need no download."""
+"""The small project that the engine's tests train: small networks, and data sets that need no download."""

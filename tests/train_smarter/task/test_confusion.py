@@ -4,19 +4,18 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from torch import Tensor
 from torchmetrics.classification import BinaryF1Score, MulticlassAccuracy, MulticlassF1Score, MulticlassRecall
 
-from train_smarter.task.confusion_metric import ConfusionMetric, confusion_scores
+from train_smarter.task.confusion import Confusion, confusion_scores
 
 
 def approx(**values: float) -> object:
     return pytest.approx(values)
 
 
-def counted(predicted: Tensor, labels: Tensor, num_classes: int, batch_size: int = 64) -> ConfusionMetric:
-    tally = ConfusionMetric(num_classes)
+def counted(predicted: Tensor, labels: Tensor, num_classes: int, batch_size: int = 64) -> Confusion:
+    metric = Confusion(num_classes)
     for guesses, truth in zip(predicted.split(batch_size), labels.split(batch_size), strict=True):
-        tally.append(torch.tensor(0.0), guesses, truth)
-    tally.flush()
-    return tally
+        metric.update(guesses, truth)
+    return metric
 
 
 def drawn(num_classes: int, count: int = 500) -> tuple[Tensor, Tensor]:
@@ -91,7 +90,7 @@ def test_without_any_positive_the_scores_of_two_classes_are_zero_but_accuracy() 
 def test_many_classes_are_those_of_scikit_learn(num_classes: int, absent: int) -> None:
     predicted, labels = drawn(num_classes - absent)
     precision, recall, f1, _ = precision_recall_fscore_support(labels, predicted, average="macro", zero_division=0)
-    assert confusion_scores(counted(predicted, labels, num_classes).confusion) == approx(
+    assert confusion_scores(counted(predicted, labels, num_classes).counts) == approx(
         accuracy=accuracy_score(labels, predicted), precision=precision, recall=recall, f1=f1
     )
 
@@ -99,19 +98,19 @@ def test_many_classes_are_those_of_scikit_learn(num_classes: int, absent: int) -
 def test_two_classes_are_those_of_scikit_learn() -> None:
     predicted, labels = drawn(2)
     precision, recall, f1, _ = precision_recall_fscore_support(labels, predicted, average="binary")
-    assert confusion_scores(counted(predicted, labels, 2).confusion) == approx(
+    assert confusion_scores(counted(predicted, labels, 2).counts) == approx(
         accuracy=accuracy_score(labels, predicted), precision=precision, recall=recall, f1=f1
     )
 
 
 def test_they_are_those_of_torchmetrics() -> None:
     predicted, labels = drawn(5)
-    found = confusion_scores(counted(predicted, labels, 7).confusion)  # two classes are absent
+    found = confusion_scores(counted(predicted, labels, 7).counts)  # two classes are absent
     assert found["accuracy"] == pytest.approx(float(MulticlassAccuracy(7, average="micro")(predicted, labels)))
     assert found["recall"] == pytest.approx(float(MulticlassRecall(7)(predicted, labels)))
     assert found["f1"] == pytest.approx(float(MulticlassF1Score(7)(predicted, labels)))
     predicted, labels = drawn(2)
-    assert confusion_scores(counted(predicted, labels, 2).confusion)["f1"] == pytest.approx(
+    assert confusion_scores(counted(predicted, labels, 2).counts)["f1"] == pytest.approx(
         float(BinaryF1Score()(predicted, labels))
     )
 
@@ -119,49 +118,19 @@ def test_they_are_those_of_torchmetrics() -> None:
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 499, 500])
 def test_any_batch_size_counts_the_same_integers(batch_size: int) -> None:
     predicted, labels = drawn(4)
-    tally = counted(predicted, labels, 4, batch_size)
-    assert tally.confusion.dtype == torch.long
-    assert tally.confusion.equal(counted(predicted, labels, 4, 500).confusion)
+    metric = counted(predicted, labels, 4, batch_size)
+    assert metric.counts.dtype == torch.long
+    assert metric.counts.equal(counted(predicted, labels, 4, 500).counts)
 
 
 def test_a_row_is_the_true_class_and_a_column_the_predicted_one() -> None:
-    tally = counted(predicted=torch.tensor([2, 2, 0]), labels=torch.tensor([1, 1, 0]), num_classes=3)
-    assert tally.confusion.tolist() == [[1, 0, 0], [0, 0, 2], [0, 0, 0]]
+    metric = counted(predicted=torch.tensor([2, 2, 0]), labels=torch.tensor([1, 1, 0]), num_classes=3)
+    metric.compute()
+    assert metric.details() == {"confusion": [[1, 0, 0], [0, 0, 2], [0, 0, 0]]}
 
 
-def test_the_loss_is_the_mean_over_examples_not_over_batches() -> None:
-    tally = ConfusionMetric(2)
-    tally.append(torch.tensor(1.0), torch.zeros(3, dtype=torch.long), torch.zeros(3, dtype=torch.long))
-    tally.append(torch.tensor(5.0), torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long))
-    assert tally.scores()["loss"] == 2.0  # (3 x 1 + 1 x 5) / 4
-
-
-def test_a_loss_is_added_up_without_its_gradient() -> None:
-    tally, loss = ConfusionMetric(2), torch.tensor(1.0, requires_grad=True)
-    tally.append(loss, torch.tensor([0]), torch.tensor([0]))
-    assert not tally.loss.requires_grad
-
-
-def test_the_result_is_plain_numbers_and_the_counts_stay_for_pictures() -> None:
-    tally = counted(*drawn(3), num_classes=3)
-    result = tally.scores()
-    assert list(result) == ["loss", "accuracy", "precision", "recall", "f1"]
-    assert {type(value) for value in result.values()} == {float}
-    assert tally.confusion_matrix.equal(tally.confusion)
-    assert tally.confusion_matrix.sum() == 500
-
-
-def test_counts_that_were_kept_go_on_as_if_nothing_had_happened() -> None:
-    def step(number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        generator = torch.Generator().manual_seed(number)
-        drawn = [torch.randint(0, 3, (5,), generator=generator) for _ in range(2)]
-        return torch.rand((), generator=generator), drawn[0], drawn[1]
-
-    whole, first, second = ConfusionMetric(3), ConfusionMetric(3), ConfusionMetric(3)
-    for number in range(150):  # 64 are counted at a time: sums of floats hang on where they are cut
-        whole.append(*step(number))
-        (first if number < 100 else second).append(*step(number))
-        if number == 99:
-            second.load_buffered_state(first.buffered_state())
-    assert second.scores() == whole.scores()
-    assert second.confusion_matrix.equal(whole.confusion_matrix)
+def test_it_computes_the_metrics_that_are_named_in_their_order() -> None:
+    metric = Confusion(3, ["f1", "accuracy"])
+    metric.update(*drawn(3))
+    assert list(metric.compute()) == ["f1", "accuracy"]
+    assert metric.compute() == {name: confusion_scores(metric.counts)[name] for name in ("f1", "accuracy")}
