@@ -79,7 +79,7 @@ def test_a_plain_module_trains_and_its_best_checkpoint_is_evaluated(
     left_out = [line for line in caplog.messages if "without a task" in line]
     assert left_out == [
         "Line is a LightningModule without a task; left out, since they need a train_smarter.Model: callbacks "
-        "scalar_layout, prediction_samples, calibration; predict, export-model"
+        "prediction_samples, calibration; predict, export-model"
     ]
 
 
