@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from train_smarter.errors import UserError
 from train_smarter.history import find, saved_config
@@ -15,7 +16,7 @@ from train_smarter.quoting import to_cli
 from train_smarter.run import files, record, run_dir
 
 # Other settings of these would make a state from what a run has become that no run of one setting could have.
-FROZEN = ("seed", "monitor", "mode", "train", "data", "model", "optimizer", "scheduler", "trainer")
+FROZEN = ("seed", "monitor", "mode", "train", "task", "data", "model", "optimizer", "scheduler", "trainer")
 # Of those, what changes no weight, or only how long it goes on.
 ALLOWED = (
     "data.eval_batch_size",
@@ -101,12 +102,24 @@ def load_resume_state(cfg: DictConfig, folder: Path, *, first: bool = True) -> R
 
 
 def _changed_keys(before: DictConfig, after: DictConfig) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Keys of the two configs that differ, with both values, as the configs state them: an interpolation once."""
+    """Keys of the two configs that differ, with both values; a key that only interpolates another one is left out."""
     flats = [saved_config.flatten(OmegaConf.to_container(cfg, resolve=False)) for cfg in (before, after)]
     for key in [*dict.fromkeys([*flats[0], *flats[1]])]:
-        values = flats[0].get(key), flats[1].get(key)
-        if values[0] != values[1]:
-            yield key, values
+        if flats[0].get(key) == flats[1].get(key):
+            continue
+        old, new = (_resolve(cfg, key, flat.get(key)) for cfg, flat in zip((before, after), flats, strict=True))
+        if old != new:
+            yield key, (old, new)
+
+
+def _resolve(cfg: DictConfig, key: str, written: Any) -> Any:
+    """A value as it is used, where it is an interpolation: `val/accuracy` for `val/${headline:}`."""
+    if not isinstance(written, str) or "${" not in written:
+        return written
+    try:
+        return OmegaConf.select(cfg, key)
+    except OmegaConfBaseException:
+        return written
 
 
 def _is_under(key: str, prefixes: tuple[str, ...]) -> bool:
