@@ -53,8 +53,9 @@ class Largest(Samples):
 def test_the_largest_scores_of_all_batches_are_kept_and_the_first_of_equal_ones() -> None:
     samples = Largest(None, 3)
     samples.add(None, torch.tensor([1.0, 5.0, torch.nan, 2.0]), range(4))
+    samples.add(None, torch.tensor([torch.nan, torch.nan, torch.nan, 9.0]), [70, 71, 72, 73])  # more than are kept
     samples.add(None, torch.tensor([5.0, -torch.inf, 2.0]), range(4, 7))
-    assert [(kept.index, kept.score) for kept in samples.groups["all"]] == [(1, 5.0), (4, 5.0), (3, 2.0)]
+    assert [(kept.index, kept.score) for kept in samples.groups["all"]] == [(73, 9.0), (1, 5.0), (4, 5.0)]
 
 
 def test_processes_that_have_few_examples_fill_each_other_up() -> None:
@@ -145,6 +146,15 @@ def test_segmentation_shows_the_worst_and_the_best_masks_each_once() -> None:
     roof, ground = (tuple(int(color[i : i + 2], 16) for i in (1, 3, 5)) for color in (PALETTE[1], PALETTE[0]))
     assert [tuple(pixel) for pixel in true.reshape(4, 3)] == [roof, roof, ground, ground]
     assert [tuple(pixel) for pixel in predicted.reshape(4, 3)] == [roof, ground, ground, ground]
+
+
+def test_a_small_split_shows_no_mask_twice() -> None:
+    masks = torch.tensor([[[0, 1]], [[0, 0]], [[1, 1]]])
+    logits = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(3, 2, 1, 2)
+    worst, best = views(Segmentation(num_classes=2), (torch.zeros(3, 5), masks, logits), count=4)
+    # IoU: (1 / 2 + 0) / 2, 1 and 0
+    captions = [item["caption"] for view in (worst, best) for item in view["items"]]
+    assert captions == ["example 2: IoU 0.000", "example 0: IoU 0.250", "example 1: IoU 1.000"]
 
 
 def test_pixels_that_do_not_count_are_named_and_an_input_that_is_no_image_is_left_out() -> None:
