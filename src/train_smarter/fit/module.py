@@ -149,6 +149,8 @@ class Model(LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, Data):
             self._fit_task(data, learn=stage == "fit")
+        elif data is not None and stage == "fit" and type(self.task).fit is not Task.fit:
+            self.task.fit(self.task.targets(batch) for batch in data.train_dataloader())
         if stage == "fit" and self.pretrained:
             self._load_pretrained(self.pretrained)
         if stage == "fit" and self.freeze_backbone:  # here, before DDP looks which parameters get gradients

@@ -12,6 +12,7 @@ import numpy as np
 from lightning.pytorch.core.mixins.hparams_mixin import HyperparametersMixin
 from torch import Tensor, nn
 
+from train_smarter.data.examples import count_rows
 from train_smarter.errors import UserError, did_you_mean
 from train_smarter.task.samples.base import Samples
 from train_smarter.task.split_metric import SplitMetric
@@ -83,7 +84,7 @@ class Task(nn.Module, HyperparametersMixin):
 
     def weight(self, targets: Any) -> int | Tensor:
         """What the mean of `loss` was divided by: examples, pixels, tokens or a sum of weights."""
-        return len(targets)
+        return len(targets) if isinstance(targets, Tensor) else count_rows(targets)
 
     def fit(self, targets: Iterable[Any]) -> None:
         """Learn what depends on the training targets, into buffers; called once, with batches of them."""

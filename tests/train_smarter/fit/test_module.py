@@ -12,7 +12,7 @@ from lightning.pytorch.loggers.logger import Logger
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import StepLR
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from sample_project.model.cnn import CNN
 from sample_project.model.mlp import MLP
@@ -22,6 +22,7 @@ from train_smarter.errors import UserError
 from train_smarter.fit.lr_schedule import LRSchedule
 from train_smarter.fit.module import Model
 from train_smarter.task.classification import Classification
+from train_smarter.task.regression import Regression
 
 BARE: dict[str, Any] = {
     "accelerator": "cpu",
@@ -288,6 +289,39 @@ def test_a_model_that_is_really_compiled_learns() -> None:
     model, data = mlp(compile="default"), Stripes(3)
     fit(model, data, max_epochs=15)
     assert evaluated(model, data)["test/accuracy"] > 0.9
+
+
+class Lines(lightning.LightningDataModule):
+    """A plain datamodule: x -> 100 + 10 x, with x from 0 to 3."""
+
+    def train_dataloader(self) -> Any:
+        x = torch.arange(4.0)[:, None]
+        return DataLoader(TensorDataset(x, 100 + 10 * x), batch_size=2)
+
+    val_dataloader = train_dataloader
+
+
+class Same(Model):
+    """Its outputs are its inputs and a bias."""
+
+    def __init__(self, **model: Any) -> None:
+        super().__init__(**model)
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs + self.bias
+
+
+def test_a_task_learns_its_scaling_from_a_plain_datamodule_too() -> None:
+    model = Same(task=Regression(num_targets=1), optimizer=STILL)
+    lightning.Trainer(**BARE, max_epochs=1).fit(model, datamodule=Lines())
+    assert isinstance(model.task, Regression)
+    assert model.task.mean.tolist() == [115.0]  # of 100, 110, 120 and 130
+    assert model.task.std.tolist() == pytest.approx([math.sqrt(125)])
+
+
+def test_targets_in_a_dict_are_counted_by_their_rows() -> None:
+    assert Regression().weight({"first": torch.zeros(7, 1), "second": torch.zeros(7, 1)}) == 7
 
 
 # ---- the head alone
