@@ -95,10 +95,23 @@ def read_chain(conf: Path, group: str, name: str) -> list[str]:
 
 
 def fits(conf: Path, model: str, data: str) -> bool:
-    """Whether the data set has every key that the model interpolates."""
-    wanted = {key for line in read_chain(conf, "model", model) for key in re.findall(r"\$\{data\.(\w+)", line)}
-    given = {match[1] for line in read_chain(conf, "data", data) if (match := re.match(r"(\w+):", line))}
-    return wanted <= given
+    """Whether the data set has every fact that the model needs, and its task the kind of outputs that it returns."""
+    network, facts = read_chain(conf, "model", model), read_chain(conf, "data", data)
+    wanted = {key for line in network for key in re.findall(r"\$\{data\.(\w+)", line)}
+    given = {match[1] for line in facts if (match := re.match(r"(\w+):", line))}
+    images = any("${image_shape:" in line for line in network)
+    if not wanted <= given or (images and len(first_value(facts, "shape").split(",")) != 3):
+        return False
+    chosen = [name for line in facts for name in names_in_line(line, "task")]
+    task = read_chain(conf, "task", chosen[0] if chosen else default(conf, "task"))
+    kinds = {first_value(lines, "output_per") for lines in (network, task)} - {"", "null"}
+    return len(kinds) < 2
+
+
+def first_value(lines: Iterable[str], key: str) -> str:
+    """Return the value of a key at the top of a config; the choice's own comes before those of its bases."""
+    found = (re.match(rf"{key}:\s*(.+)", line) for line in lines)
+    return next((match[1].strip() for match in found if match), "")
 
 
 def partner(conf: Path, group: str, name: str) -> str:

@@ -125,9 +125,11 @@ def test_the_pages_show_experiments_that_exist() -> None:
 def test_the_table_and_the_experiments_state_what_was_measured() -> None:
     measured = rows()
     assert measured
-    assert all(re.search(r"\| [01]\.\d{4} \| [\d a-z]+ \|$", row) for _, row in measured)
+    assert all(re.search(r"\| ([01]\.\d{4}|\w+ \d+\.\d{4}) \| [\d a-z]+ \|$", row) for _, row in measured)
     for file in [CONF / "experiment" / f"{name}.yaml" for name in shown()]:
         head = file.read_text(encoding="utf8")
-        header = r"^# Test accuracy [01]\.\d{4}; .* on two CPU cores\.$|^# Not measured yet: needs a GPU\.$"
+        header = (
+            r"^# Test (accuracy [01]\.\d{4}|\w+ \d+\.\d{4}); .* on two CPU cores\.$|^# Not measured yet: needs a GPU\.$"
+        )
         assert re.search(header, head, re.MULTILINE), file
         assert f"#   train experiment={file.stem}\n" in head

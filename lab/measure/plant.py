@@ -45,7 +45,7 @@ def _plant_in_examples(run: Components, plan: Mapping[str, Any]) -> None:
             if name in plan:
                 run.data.examples = change(dict(run.data.examples), plan[name])
 
-    run.data.load = planted  # type: ignore[method-assign]
+    run.data.load = planted
 
 
 def _keep(splits: Splits, count: int, *, split: SplitName) -> Splits:
@@ -129,7 +129,7 @@ def _plant_in_batches(run: Components, pixel: float | None, wait: float) -> None
                 inputs[0].view(-1)[0] = float(pixel)
         return inputs, labels
 
-    run.data.on_after_batch_transfer = planted  # type: ignore[method-assign]
+    run.data.on_after_batch_transfer = planted
 
 
 # ---- the network

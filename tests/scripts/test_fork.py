@@ -11,6 +11,7 @@ import pytest
 import fork
 from _git import UserError
 from forking.checks import check_name
+from forking.content import MEASURED
 from forking.template import read
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +40,21 @@ def forked(template: Path, tmp_path: Path, *words: str) -> Path:
 
 
 # ---- names
+
+
+@pytest.mark.parametrize(
+    ("header", "forked"),
+    [
+        (
+            "# MLP.\n# Test RMSE 53.57; 24 s.\n# For comparison: a line has 53.2.\n#   train\n",
+            "# MLP.\n# {}\n#   train\n",
+        ),
+        ("# MLP. Test mAP 0.76; over three\n# seeds 0.77. No download.\n", "# MLP. {} No download.\n"),
+        ("# Test the network on three tasks.\n", "# Test the network on three tasks.\n"),
+    ],
+)
+def test_a_result_of_any_task_is_not_measured_yet_in_a_fork(header: str, forked: str) -> None:
+    assert MEASURED.sub("Not measured yet.", header, count=1) == forked.format("Not measured yet.")
 
 
 def test_the_project_is_renamed_in_imports_targets_paths_and_pyproject(first_template: Path, tmp_path: Path) -> None:

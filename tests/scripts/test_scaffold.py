@@ -118,6 +118,34 @@ def test_an_addition_writes_its_files_and_names_the_command(
     assert not [word for word in ("placeholder", "Placeholder", "your_") if word in written]
 
 
+@pytest.mark.parametrize(
+    ("model", "data", "fit"),
+    [
+        ("cnn", "eggs", True),
+        ("cnn", "table", False),  # ten numbers an example are no image
+        ("mlp", "table", True),
+        ("unet", "eggs", False),  # an output for each pixel, and a task that needs one for each example
+        ("unet", "masks", True),
+        ("mlp", "masks", False),
+    ],
+)
+def test_a_model_fits_data_with_its_kind_of_inputs_and_outputs(project: Path, model: str, data: str, fit: bool) -> None:
+    for path, text in {
+        "model/_base.yaml": "output_per: example\n",
+        "model/cnn.yaml": "defaults: [_base, _self_]\nshape: ${image_shape:${data.shape}}\n",
+        "model/mlp.yaml": "defaults: [_base, _self_]\nshape: ${data.shape}\n",
+        "model/unet.yaml": "defaults: [_base, _self_]\noutput_per: pixel\nshape: ${image_shape:${data.shape}}\n",
+        "task/classification.yaml": "output_per: example\n",
+        "task/segmentation.yaml": "output_per: pixel\n",
+        "data/table.yaml": "shape: [10]\n",
+        "data/masks.yaml": "defaults: [_image, override /task@_global_.task: segmentation, _self_]\nshape: [3, 8, 8]\n",
+        "train.yaml": "defaults:\n  - task: classification\n",
+    }.items():
+        (project / "conf" / path).parent.mkdir(exist_ok=True)
+        (project / "conf" / path).write_text(text, encoding="utf8")
+    assert scaffold_config.fits(project / "conf", model, data) == fit
+
+
 def test_the_report_names_a_model_that_fits_new_data(run: Run) -> None:
     assert "train data=fish debug=fdr" in run("add", "data", "fish")[1]
     assert "train data=letters model=lstm debug=fdr" in run("add", "data", "letters", "--kind", "text")[1]

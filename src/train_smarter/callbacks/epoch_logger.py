@@ -79,7 +79,7 @@ class EpochLogger(Callback):
     def _drop_objects(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
         """Leave hyperparameters that are objects out: a checkpoint that holds code could not be loaded again."""
         for part in (trainer.lightning_module, trainer.datamodule):  # type: ignore[attr-defined]
-            key = getattr(part, "CHECKPOINT_HYPER_PARAMS_KEY", None)
+            key = str(getattr(part, "CHECKPOINT_HYPER_PARAMS_KEY", ""))
             objects = [name for name, value in checkpoint.get(key, {}).items() if not _is_plain(value)]
             for name in objects:
                 del checkpoint[key][name]
@@ -144,8 +144,9 @@ class EpochLogger(Callback):
         self._written = epoch
         if not trainer.is_global_zero:
             return
-        row = {"epoch": epoch, "step": trainer.global_step, "seconds": self.seconds[-1]}
-        row |= self._columns(trainer) | self._scores(trainer)
+        row: dict[str, float | None] = {"epoch": epoch, "step": trainer.global_step, "seconds": self.seconds[-1]}
+        row |= self._columns(trainer)
+        row |= self._scores(trainer)
         append_row(self.folder / "metrics.csv", row, more_columns=not isinstance(trainer.lightning_module, Model))
 
     def _columns(self, trainer: Trainer) -> dict[str, None]:

@@ -30,7 +30,9 @@ def restart_loader(trainer: Trainer, state: dict[str, Any]) -> None:
     restore_random_state(state["random"], trainer.strategy.root_device)
     for generator, saved in zip(_generators(trainer), state["generators"], strict=False):
         generator.set_state(saved)
-    iter(trainer.fit_loop._data_fetcher)  # type: ignore[call-overload]
+    fetcher = trainer.fit_loop._data_fetcher
+    assert fetcher is not None  # training has started
+    iter(fetcher)
     # Before the first batch is requested, Lightning makes an iterator over the validation batches, which draws, too.
     validation = trainer.fit_loop.epoch_loop.val_loop
     skip_validation = validation.increment_progress_to_evaluation_end

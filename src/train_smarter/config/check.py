@@ -174,7 +174,7 @@ def _check_monitor(cfg: DictConfig) -> Iterator[str]:
 
 def _is_guessed(cfg: DictConfig, key: str) -> bool:
     node = cfg._get_node(key)
-    return node is not None and bool(node._is_interpolation())  # type: ignore[union-attr]
+    return node is not None and bool(node._is_interpolation())
 
 
 def _check_objective(cfg: DictConfig) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Containers of examples, and the names of the splits."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -58,8 +58,8 @@ class RawDataset:
     train: Examples
     val: Examples | None = None
     test: Examples | None = None
-    strata: Tensor | None = None
-    groups: Tensor | None = None
+    strata: Tensor | None = field(default=None, kw_only=True)
+    groups: Tensor | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

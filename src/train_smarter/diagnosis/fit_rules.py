@@ -19,6 +19,7 @@ from train_smarter.diagnosis.measurements import Evidence
 # Standard error of an RMSE of normal errors, as a share of it, times the square root of the examples. It serves for
 # every metric whose own is unknown; that of a share, such as an accuracy, is smaller.
 RMSE_ERROR = 0.71
+UNFINISHED = 1.1  # times the loss of a constant prediction: above, it is the training that has not come far
 
 # ---- fit
 
@@ -119,7 +120,7 @@ def underfitting(evidence: Evidence, limits: Limits) -> Finding | None:
     if classes:
         fits = share < limits.fitted_loss_vs_chance or gap.train >= limits.fitted_accuracy
     else:  # what does not even reach a constant prediction has another reason
-        fits = share < limits.fitted_loss_without_classes or share > 1
+        fits = share < limits.fitted_loss_without_classes or share > UNFINISHED
     if fits or relative_decrease(losses, max(3, len(losses) // 3)) >= limits.min_loss_drop_per_epoch:
         return None
     stays = f"train/accuracy stays at {gap.train:.3f}, train/loss at" if classes else "train/loss stays at"

@@ -111,7 +111,7 @@ class CheckedNetwork:
             raise self.misfit(f"needs (B, {wanted}, ...)")
         return outputs
 
-    def predict(self, inputs: Any, count: int, *, own_input: bool = False) -> Mapping[str, Tensor]:
+    def predict(self, inputs: Any, count: int, *, own_input: bool = False) -> dict[str, Tensor]:
         """What the task predicts of the inputs of `count` examples.
 
         Raises:
@@ -129,7 +129,7 @@ class CheckedNetwork:
         parts = prediction.values() if fits else ()
         if not fits or not all(isinstance(part, Tensor) and part.ndim and len(part) == count for part in parts):
             raise self.misfit(f"makes {describe(prediction)} of it, for {count} examples")
-        return prediction
+        return dict(prediction)
 
     def attempt(self, function: Callable[..., Any], *given: Any) -> Any:
         """Call a function of the task, which may fail in any way at outputs that are not its own."""

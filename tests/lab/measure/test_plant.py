@@ -43,7 +43,7 @@ def build_examples(run: Components, plan: dict[str, Any]) -> Any:
     loaded = run.data.load
     plant(run, plan)
     run.data.load()
-    run.data.load = loaded  # type: ignore[method-assign]
+    run.data.load = loaded
     return run.data.examples
 
 
@@ -66,7 +66,7 @@ def test_a_pixel_is_broken_in_one_batch_of_the_second_epoch(run: Components) -> 
             seen.append((run.trainer.current_epoch, run.trainer.fit_loop.batch_idx))
         return forward(images)
 
-    run.model.forward = look  # type: ignore[method-assign]
+    run.model.forward = look
     plant(run, {"pixel": float("nan")})
     run.trainer.fit(run.model, datamodule=run.data)
     assert len(seen) == 1

@@ -41,12 +41,13 @@ def trained(folder: Path, model: LightningModule, data: LightningDataModule, *, 
     """The content of diagnosis.json after a training run."""
     lightning.seed_everything(1, verbose=False)
     own = Diagnosis(folder=str(folder), limits=LIMITS)
-    callbacks = [EpochLogger(folder), own] if isinstance(model, Model) else [own]
+    callbacks: list[lightning.Callback] = [EpochLogger(folder), own] if isinstance(model, Model) else [own]
     trainer = lightning.Trainer(
         default_root_dir=folder, max_epochs=epochs, callbacks=callbacks, use_distributed_sampler=False, **QUIET
     )
     trainer.fit(model, datamodule=data)
-    return read_json(folder / "diagnosis.json")
+    found: dict[str, Any] = read_json(folder / "diagnosis.json")
+    return found
 
 
 # ---- tasks without classes
@@ -260,7 +261,7 @@ class Adversaries(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         real, fake = batch["x"], self.generator(torch.randn(len(batch["x"]), 2))
-        first, second = self.optimizers()
+        first, second = self.optimizers()  # type: ignore[attr-defined]
         self._step(first, self.critic(fake.detach()).mean() - self.critic(real).mean())
         if not self.seldom or batch_idx % 2:
             self._step(second, -self.critic(fake).mean())

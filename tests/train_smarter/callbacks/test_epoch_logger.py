@@ -15,6 +15,7 @@ from sample_project.model.mlp import MLP
 from train_smarter.callbacks.epoch_logger import EpochLogger
 from train_smarter.data.examples import Examples, RawDataset
 from train_smarter.data.image_data import ImageData
+from train_smarter.task.classification import Classification
 
 BARE: dict[str, Any] = {
     "accelerator": "cpu",
@@ -55,7 +56,7 @@ class Watch(Callback):
 def fit(folder: Path, *callbacks: Callback, resume: Path | None = None, **options: Any) -> EpochLogger:
     journal, model = (
         EpochLogger(folder),
-        MLP(shape=[1, 4, 4], num_classes=3, widths=[8], optimizer=partial(Adam, lr=0.01)),
+        MLP(shape=[1, 4, 4], task=Classification(num_classes=3), widths=[8], optimizer=partial(Adam, lr=0.01)),
     )
     trainer = lightning.Trainer(**{**BARE, "max_epochs": 3, **options}, callbacks=[journal, *callbacks])
     trainer.fit(model, datamodule=Random(), ckpt_path=resume, weights_only=True)
@@ -161,7 +162,7 @@ def test_what_a_run_has_kept_already_stays(tmp_path: Path) -> None:
 
 
 def test_a_test_run_writes_no_row(tmp_path: Path) -> None:
-    model = MLP(shape=[1, 4, 4], num_classes=3)
+    model = MLP(shape=[1, 4, 4], task=Classification(num_classes=3))
     lightning.Trainer(**BARE, callbacks=[EpochLogger(tmp_path)]).test(model, datamodule=Random(), verbose=False)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["preprocess.json"]
 

@@ -18,6 +18,7 @@ from train_smarter.data.examples import Examples, RawDataset
 from train_smarter.data.image_data import ImageData
 from train_smarter.run.random_state import random_state, restore_random_state
 from train_smarter.run.signals import TerminatedBySignal, handle_signals, signals_state
+from train_smarter.task.classification import Classification
 
 pytestmark = pytest.mark.results
 
@@ -68,7 +69,9 @@ class Ask(Callback):
 
 
 def fit(*callbacks: Callback, resume: Path | None = None, **options: Any) -> lightning.Trainer:
-    model = MLP(shape=[1, 4, 4], num_classes=3, widths=[8], dropout=0.5, optimizer=partial(Adam, lr=0.01))
+    model = MLP(
+        shape=[1, 4, 4], task=Classification(num_classes=3), widths=[8], dropout=0.5, optimizer=partial(Adam, lr=0.01)
+    )
     trainer = lightning.Trainer(
         **{**BARE, "max_epochs": 2, "enable_checkpointing": False, **options}, callbacks=list(callbacks)
     )

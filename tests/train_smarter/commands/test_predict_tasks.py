@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from sample_project.data.letters import Letters
 from train_smarter.commands import evaluate, predict
 from train_smarter.config.build import build_data, build_model
 from train_smarter.data.base import Data
@@ -25,10 +26,10 @@ from train_smarter.fit.module import Model
 from train_smarter.history.arguments import argv_for_reader
 from train_smarter.inference import predictor
 from train_smarter.inference.predictor import task_of
-from train_smarter.inference.reader import iter_split
+from train_smarter.inference.reader import InputReader, iter_split
 from train_smarter.inference.writer import JSONLines, PredictionFolders, open_output, write
 from train_smarter.run.files import read_json, write_json
-from train_smarter.task.base import Task
+from train_smarter.task.base import Files, Task
 from train_smarter.task.classification import Classification
 from train_smarter.task.multilabel import Multilabel
 from train_smarter.task.regression import Regression
@@ -244,7 +245,7 @@ def test_a_file_is_named_by_its_input_its_line_or_its_index(tmp_path: Path) -> N
     folders = PredictionFolders(tmp_path / "a.csv")
 
     def names(*id_columns: dict[str, Any]) -> Any:
-        files = {"mask.png": [b""] * len(id_columns)}
+        files: Files = {"mask.png": [b""] * len(id_columns)}
         return folders.write(predictor.Predictions([*id_columns], {}, files)).columns["mask"]
 
     inputs = ("a/x.png", "a/x_2.png", "b/X.png", "b/y.d.png", "c/x.png", "ä ö/../.png", "c/" + "z" * 300)
@@ -432,8 +433,14 @@ def test_columns_that_cannot_be_made_are_named(task: Task, message: str) -> None
 
 def test_a_fault_of_the_network_keeps_its_traceback() -> None:
     network = predictor.CheckedNetwork(Regression(), nn.Linear(3, 1))  # type: ignore[arg-type]
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        network.predict(torch.zeros(2, 4), 2)
+    for own_input in (False, True):
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+            network.predict(torch.zeros(2, 4), 2, own_input=own_input)
+
+
+def test_inputs_of_different_lengths_come_in_batches_of_their_own() -> None:
+    reader = InputReader(Letters(vocab_size=27), iter(["a cat", "a dog", "cats", "a bird"]))
+    assert [len(id_columns) for id_columns, _ in reader] == [2, 1, 1]
 
 
 def test_the_number_of_classes_is_that_of_the_run_only_where_it_counts_a_folder(

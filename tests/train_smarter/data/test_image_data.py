@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from train_smarter.data.augment import Crop, Cutout, Flip, Rotation
 from train_smarter.data.examples import SPLITS, Examples, RawDataset
-from train_smarter.data.image_data import ImageData
+from train_smarter.data.image_data import ImageData, image_of
 from train_smarter.errors import UserError
 
 BARE: dict[str, Any] = {
@@ -254,3 +255,132 @@ def test_what_a_later_evaluation_needs_is_plain_json() -> None:
     data.setup()
     expected = {"names": ["even", "odd"], "shape": [1, 4, 4], "mean": [0.3], "std": [0.5]}
     assert json.loads(json.dumps(data.preprocess())) == expected
+
+
+# ---- masks and other inputs
+
+
+class Scene(ImageData):
+    """Noise of 6x8 pixels, 1 to 255, whose masks and numbers depend on it."""
+
+    def __init__(self, *, masks: Any = None, inputs: Any = None, **data: Any) -> None:
+        super().__init__(**{"shape": [1, 6, 8], "batch_size": 4, "eval_batch_size": 8, **data})
+        self.masks, self.inputs = masks or (lambda images: images[:, 0]), inputs or (lambda images: images)
+
+    def read(self) -> RawDataset:
+        drawn = torch.randint(1, 256, (12, 1, 6, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+        examples = Examples(self.inputs(drawn), self.masks(drawn))
+        return RawDataset([], examples, examples, examples)
+
+
+class Keeper(Watcher):
+    """Keeps whole batches of training, and trains on the first tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[Any] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ARG002
+        self.batches.append(batch)
+        return self.weight * image_of(batch[0]).mean()
+
+
+def training_batches(data: ImageData) -> list[Any]:
+    keeper = Keeper()
+    lightning.Trainer(**BARE, max_epochs=2, limit_val_batches=0).fit(keeper, datamodule=data)
+    return keeper.batches
+
+
+MOVES = {
+    "flip": {"flip": Flip(p=0.5)},
+    "rotation": {"rotation": Rotation(degrees=30)},
+    "crop": {"crop": Crop(padding=2)},
+    "all": {"rotation": Rotation(degrees=30), "flip": Flip(p=0.5), "crop": Crop(padding=2)},
+    "around a photometric one": {"flip": Flip(p=0.5), "cutout": Cutout(size=1), "crop": Crop(padding=2)},
+}
+
+
+def as_bytes(images: Tensor) -> Tensor:
+    """What the model sees with mean 0 and std 1, as pixels again."""
+    return images.mul(255).round().to(torch.uint8)
+
+
+@pytest.mark.parametrize("augment", MOVES.values(), ids=MOVES)
+@pytest.mark.parametrize("channels", [0, 2])
+def test_a_mask_moves_as_its_image_does(augment: Mapping[str, Any], channels: int) -> None:
+    def masks(images: Tensor) -> Tensor:
+        return images[:, 0].long() if not channels else images.repeat(1, channels, 1, 1).long()
+
+    moved = False
+    for images, found in training_batches(Scene(masks=masks, augment=augment, mean=0.0, std=1.0)):
+        seen = as_bytes(images).long()
+        grey = seen == 128  # a cutout's pixel, which its mask does not share
+        wanted = seen[:, 0] if not channels else seen.expand(-1, channels, -1, -1)
+        holes = grey[:, 0] if not channels else grey.expand(-1, channels, -1, -1)
+        assert found.dtype == torch.long
+        assert torch.equal(found[~holes], wanted[~holes])
+        moved |= bool((found == 0).any()) or "flip" in augment
+    assert moved, "zeros have come in from outside"
+
+
+def test_what_comes_into_a_mask_from_outside_is_its_fill() -> None:
+    batches = training_batches(Scene(augment={"crop": Crop(padding=3)}, mask_fill=255, mean=0.0, std=1.0))
+    outside = 0
+    for images, masks in batches:
+        seen = as_bytes(images)[:, 0]
+        assert masks[seen == 0].eq(255).all()
+        assert torch.equal(masks[seen != 0], seen[seen != 0])
+        outside += int((seen == 0).sum())
+    assert outside > 0
+
+
+def test_targets_that_are_no_masks_stay() -> None:
+    numbers = torch.arange(96.0).view(12, 8)
+
+    def masks(_: Tensor) -> dict[str, Tensor]:
+        return {"numbers": numbers, "square": numbers.view(12, 2, 4), "index": torch.arange(12)}
+
+    for _, targets in training_batches(Scene(masks=masks, augment=MOVES["all"])):
+        assert torch.equal(targets["numbers"], numbers[targets["index"]])
+        assert torch.equal(targets["square"], numbers.view(12, 2, 4)[targets["index"]])
+
+
+def test_the_images_are_those_of_the_same_data_with_classes() -> None:
+    with_masks = training_batches(Scene(augment=MOVES["all"]))
+    with_classes = training_batches(Scene(masks=lambda images: torch.arange(len(images)), augment=MOVES["all"]))
+    for one, other in zip(with_masks, with_classes, strict=True):
+        assert torch.equal(one[0], other[0])
+
+
+def test_masks_stay_where_they_are_in_evaluation() -> None:
+    data = Scene(augment=MOVES["all"])
+    data.setup()
+    images, masks = next(iter(data.val_dataloader()))
+    assert torch.equal(data.on_after_batch_transfer((images, masks), 0)[1], masks)
+
+
+@pytest.mark.parametrize("kind", [dict, tuple])
+def test_inputs_of_an_image_and_more_train(kind: type) -> None:
+    def inputs(images: Tensor) -> Any:
+        table = torch.arange(len(images)).float()[:, None]
+        return {"table": table, "image": images} if kind is dict else (images, table)
+
+    plain = training_batches(Scene(masks=lambda images: torch.arange(len(images)), augment=MOVES["all"]))
+    more = training_batches(Scene(masks=lambda images: torch.arange(len(images)), inputs=inputs, augment=MOVES["all"]))
+    for (images, index), (given, other_index) in zip(plain, more, strict=True):
+        image, table = (given["image"], given["table"]) if kind is dict else given
+        assert type(given) is kind
+        assert torch.equal(image, images)  # augmented and normalized
+        assert table[:, 0].tolist() == index.tolist() == other_index.tolist()
+
+
+def test_a_dict_without_an_image_is_refused() -> None:
+    data = Scene(inputs=lambda images: {"picture": images})
+    with pytest.raises(UserError, match="inputs are a dict of picture: name the image 'image'"):
+        data.setup()
+
+
+def test_an_image_in_a_dict_is_compared_with_the_shape() -> None:
+    data = Scene(inputs=lambda images: {"image": images}, shape=[1, 8, 6])
+    with pytest.raises(UserError, match=r"data.shape=\[1, 8, 6\], but the images of Scene are \[1, 6, 8\]"):
+        data.setup()

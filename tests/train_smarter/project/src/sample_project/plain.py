@@ -1,12 +1,12 @@
 """Lightning classes that know nothing of the template: what a user brings along from another project."""
 
-from collections.abc import Callable
+import math
 from typing import Any
 
 import torch
 from lightning import LightningDataModule, LightningModule
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Adam
 from torch.utils.data import DataLoader, TensorDataset
 
 
@@ -102,7 +102,7 @@ class GAN(LightningModule):
         return self.generator(torch.randn_like(like))  # type: ignore[no-any-return]
 
     def training_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
-        generator, critic = self.optimizers()  # type: ignore[misc, union-attr]
+        generator, critic = self.optimizers()  # type: ignore[attr-defined]
         real = batch[1]
         ones, zeros = torch.ones_like(real), torch.zeros_like(real)
         bce = nn.functional.binary_cross_entropy_with_logits
@@ -131,12 +131,9 @@ class Brightness(Line):
         return batch[0].float().mean((1, 2, 3))[:, None], batch[1].float()[:, None]
 
 
-class Stateful(Line):
-    """Saves its optimizer's factory as a hyperparameter, as many modules do, and takes that of the config."""
+class WithFunction(Line):
+    """Has a hyperparameter that is a function, as a module with an exchangeable activation has."""
 
-    def __init__(self, optimizer: Callable[..., Optimizer], width: int = 8) -> None:  # noqa: ARG002 (saved)
-        super().__init__()
-        self.save_hyperparameters()
-
-    def configure_optimizers(self) -> Any:
-        return self.hparams["optimizer"](self.parameters())
+    def __init__(self, lr: float = 0.1) -> None:
+        super().__init__(lr)
+        self.hparams["activation"] = math.tanh
