@@ -195,7 +195,7 @@ SHOWN = {
 def test_a_run_of_each_task_leaves_what_its_page_shows(
     compose: Compose, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    short = ["trainer=cpu", "trainer.max_epochs=1", "callbacks.progress=null", "callbacks.diagnosis=null"]
+    short = ["trainer=cpu", "trainer.max_epochs=1", "callbacks.progress=null"]
     train.run_train(compose(*TASKS[kind], *short))
     folder = tmp_path / "run"
     assert read_json(folder / "samples.json")["split"] == "test"
