@@ -106,7 +106,7 @@ def test_underfitting_stands_still_between_the_best_constant_prediction_and_a_fi
 
 def test_a_large_first_loss_of_targets_that_are_far_from_zero_is_no_exploding_gradient() -> None:
     # Targets with mean 150 and deviation 77: zero has 28,429, the mean 5,929; 0.693 would be that of two classes.
-    raw = {"first_loss": 28_000.0, "zero_loss": 28_429.0, "chance_loss": 5_929.0}
+    raw: dict[str, Any] = {"first_loss": 28_000.0, "zero_loss": 28_429.0, "chance_loss": 5_929.0}
     falls = [9_000.0, 5_000.0, 4_000.0, 3_500.0, 3_300.0, 3_200.0, 3_200.0]
     steep = {"size": 400.0, "epoch": 0}  # of a gradient that grows with the loss
     assert "exploding_gradients" not in found(evidence(falls, gradient_peak=steep, **raw))
