@@ -41,13 +41,13 @@ def trained(folder: Path, model: LightningModule, data: LightningDataModule, *, 
     """The content of diagnosis.json after a training run."""
     lightning.seed_everything(1, verbose=False)
     own = Diagnosis(folder=str(folder), limits=LIMITS)
-    callbacks: list[lightning.Callback] = [EpochLogger(folder), own] if isinstance(model, Model) else [own]
+    callbacks: list[Any] = [EpochLogger(folder), own] if isinstance(model, Model) else [own]
     trainer = lightning.Trainer(
         default_root_dir=folder, max_epochs=epochs, callbacks=callbacks, use_distributed_sampler=False, **QUIET
     )
     trainer.fit(model, datamodule=data)
-    found: dict[str, Any] = read_json(folder / "diagnosis.json")
-    return found
+    content: dict[str, Any] = read_json(folder / "diagnosis.json")
+    return content
 
 
 # ---- tasks without classes
@@ -68,7 +68,7 @@ class Numbers(Data):
             Examples({"table": inputs[a:b]} if self.named else inputs[a:b], targets[a:b])
             for a, b in ((0, 40), (40, 60), (60, 80))
         ]
-        return RawDataset([], *parts)
+        return RawDataset([], train=parts[0], val=parts[1], test=parts[2])
 
 
 class Line(Model):
@@ -115,7 +115,7 @@ class Dots(ImageData):
         images = torch.randint(0, 256, (80, 1, 4, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
         labels = torch.arange(80) % 10
         parts = [Examples(images[a:b], labels[a:b]) for a, b in ((0, 40), (40, 60), (60, 80))]
-        return RawDataset([str(i) for i in range(10)], *parts)
+        return RawDataset([str(i) for i in range(10)], train=parts[0], val=parts[1], test=parts[2])
 
 
 class Copy(Model):
@@ -261,7 +261,8 @@ class Adversaries(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         real, fake = batch["x"], self.generator(torch.randn(len(batch["x"]), 2))
-        first, second = self.optimizers()  # type: ignore[attr-defined]
+        optimizers: Any = self.optimizers()
+        first, second = optimizers
         self._step(first, self.critic(fake.detach()).mean() - self.critic(real).mean())
         if not self.seldom or batch_idx % 2:
             self._step(second, -self.critic(fake).mean())
