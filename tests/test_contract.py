@@ -30,6 +30,7 @@ from train_smarter.trust.targets import check_targets
 Compose = Callable[..., DictConfig]
 Overrides = Callable[[str], list[str]]
 Skip = Callable[[DictConfig], None]
+FOUND: dict[str, tuple[str, str]] = {}  # task and data set of a model, as an earlier test found them
 LIMITED = ["debug=limit", "data.batch_size=8", "data.eval_batch_size=16", "trainer=cpu", "callbacks.progress=null"]
 
 
@@ -70,10 +71,12 @@ def fitting(compose: Compose, facts: Overrides, small: Overrides) -> Callable[..
     def make(model: str, *words: str) -> DictConfig:
         own = sorted(choices("data"), key=lambda name: bool(facts(name)))  # a sample takes longer to read
         # With the task of the data set, else with any.
-        for task, data in product(["", *choices("task")], own):
+        pairs = product(["", *choices("task")], own)
+        for task, data in [FOUND[model]] if model in FOUND else pairs:
             chosen_task = [f"task={task}"] if task else []
             cfg = compose(f"data={data}", f"model={model}", *chosen_task, *facts(data), *small(model), *words)
             if not refused(cfg) and (facts(data) or type(build_data(cfg)).download is Data.download):
+                FOUND[model] = task, data
                 return cfg
         pytest.skip(f"no data set here fits model={model} without a download")
 
@@ -150,6 +153,7 @@ def test_every_model_gives_the_same_outputs_from_its_exported_file(
         assert compare_export(again, module, raw[:size].split(size)).largest < 1e-4, f"{size} at once"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", choices("model"))
 def test_every_model_fits_some_data_set(compose: Compose, facts: Overrides, model: str) -> None:
     for task, data in product(["", *choices("task")], choices("data")):  # with the task of the data set, else with any

@@ -30,8 +30,8 @@ def commands(lines: Iterable[str]) -> dict[str, list[str]]:
     return {" ".join(words): words for words in split if words and words[0] in VERBS}
 
 
-def code_blocks() -> list[str]:
-    return [line for block in re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
+def code_blocks(text: str) -> list[str]:
+    return [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
 
 
 def rows() -> list[tuple[str, str]]:
@@ -40,7 +40,7 @@ def rows() -> list[tuple[str, str]]:
     return [(row[1], row[0]) for row in found]
 
 
-SHOWN = commands([*code_blocks(), *(typed for typed, _ in rows()), *re.findall(r"`(train experiment=\w+)`", TEXT)])
+SHOWN = commands([*code_blocks(TEXT), *(typed for typed, _ in rows()), *re.findall(r"`(train experiment=\w+)`", TEXT)])
 # What a number in a sentence was measured by: composed here, and too long to be run.
 COMMANDS = SHOWN | commands(re.findall(r"`(train [^`.]*experiment=\w+[^`]*)`", TEXT))
 
@@ -62,7 +62,14 @@ def filled(words: list[str], images: Path, checkpoint: Path) -> list[str]:
     return [re.sub("|".join(there), lambda name: str(there[name[0]]), word) for word in words]
 
 
-@pytest.mark.parametrize("typed", [typed for typed, words in COMMANDS.items() if words[0] == "train"])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        pytest.param(typed, marks=[pytest.mark.slow] * (typed not in commands(code_blocks(TEXTS["README.md"]))))
+        for typed, words in COMMANDS.items()
+        if words[0] == "train"
+    ],
+)
 def test_every_train_command_of_the_pages_composes_and_passes_the_check(
     compose: Compose, data_folder: Path, tmp_path: Path, typed: str
 ) -> None:

@@ -1,8 +1,10 @@
 """Every experiment, search and debug mode in conf/ runs, as a user types it. A new file needs no edit here."""
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +27,17 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml") if path.stem not in ("none", "default"))
 
 
+def experiments() -> list[Any]:
+    """Every experiment; slow where its data set is one that is downloaded, of which a test has a sample at most."""
+    found = []
+    for name in choices("experiment"):
+        data = re.search(r"override /data: (\w+)", (CONF / "experiment" / f"{name}.yaml").read_text(encoding="utf8"))
+        config = CONF / "data" / f"{data[1] if data else 'none'}.yaml"
+        downloaded = config.is_file() and re.search(r"^urls?:", config.read_text(encoding="utf8"), re.MULTILINE)
+        found.append(pytest.param(name, marks=[pytest.mark.slow] * bool(downloaded)))
+    return found
+
+
 def only_run(logs: Path) -> Path:
     (folder,) = (logs / "train" / "runs").iterdir()
     return folder
@@ -44,7 +57,7 @@ def fitting(compose: Compose, facts: Overrides, small: Overrides, skip_without_f
     return overrides
 
 
-@pytest.mark.parametrize("experiment", choices("experiment"))
+@pytest.mark.parametrize("experiment", experiments())
 def test_every_experiment_runs(typed: Typed, fitting: Fitting, tmp_path: Path, experiment: str) -> None:
     words = [f"experiment={experiment}", "logger=tensorboard", *fitting(f"experiment={experiment}"), *TINY]
     code, told = typed(*words, "debug=limit")

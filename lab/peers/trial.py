@@ -13,6 +13,7 @@ import torch
 from my_project.model.mlp import MLP
 from peers import plain, tight
 from peers.task import Parts, Task, prepare
+from train_smarter import Classification
 from train_smarter.speed import startup
 
 
@@ -45,7 +46,7 @@ def objective(trial: optuna.Trial, *, parts: Parts, way: str) -> float:
 def loop_of(parts: Parts, *, way: str, lr: float, batch_size: int) -> "plain.Loop | tight.Loop":
     torch.manual_seed(int(parts.cfg.seed))
     shape: Sequence[int] = parts.cfg.data.shape
-    model = MLP(shape=shape, num_classes=10, optimizer=partial(torch.optim.Adam, lr=lr))
+    model = MLP(shape=shape, task=Classification(num_classes=10), optimizer=partial(torch.optim.Adam, lr=lr))
     parts.data.batch_size = batch_size
     parts.cfg.optimizer.lr = lr
     given = dataclasses.replace(parts, model=model)

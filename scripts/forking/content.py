@@ -25,7 +25,9 @@ BEGIN, END = (rf"^[ ]*(?:#|<!--) {ONLY_HERE}: {edge}(?: -->)?\n" for edge in ("b
 BLOCK = re.compile(rf"{BEGIN}(?:(?!{BEGIN}).)*?{END}", re.M | re.S)
 LINE = re.compile(rf"^[^\n]*(?:# {ONLY_HERE}|<!-- {ONLY_HERE} -->[ |]*)\n", re.M)
 # A result in the header of a recipe, up to the end of the sentence; a decimal point is not one.
-MEASURED = re.compile(r"\b(?:Test \w+(?=\s+\d)|Measured\b).*?\.(?=\s)(?:\n# For comparison:.*?\.(?=\s))?", re.S)
+MEASURED = re.compile(
+    r"\b(?:Test \w+(?: of [\w ]+)?(?=\s+\d)|Measured\b).*?\.(?=\s)(?:\n# For comparison:.*?\.(?=\s))?", re.S
+)
 
 
 class Content:

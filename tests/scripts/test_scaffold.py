@@ -438,7 +438,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("kind", scaffold.KINDS)
+@pytest.mark.parametrize("kind", ["image", pytest.param("text", marks=pytest.mark.slow)])
 def test_new_data_train_a_new_model_with_a_new_callback(copy: Path, kind: str) -> None:
     for words in (["data", "flowers_x", "--kind", kind], ["model", "tiny_x", "--kind", kind], ["callback", "hello_x"]):
         assert scaffold.main(["add", *words], root=copy) == 0

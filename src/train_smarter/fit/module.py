@@ -113,8 +113,10 @@ class Model(LightningModule):
         self.epoch_metrics["val"] = self._new_metric()
 
     def on_test_epoch_start(self) -> None:
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        splits = data.splits if isinstance(data, Data) else ("test",)
+        loaders = len(self.trainer.num_test_batches)
+        splits = getattr(self.trainer.datamodule, "splits", None)  # type: ignore[attr-defined]
+        if not (isinstance(splits, tuple) and len(splits) == loaders and all(isinstance(name, str) for name in splits)):
+            splits = ("test", *(f"test_{place}" for place in range(1, loaders)))  # of another datamodule
         self.test_metrics = {name: self._new_metric() for name in splits}
 
     def _new_metric(self) -> SplitMetric:

@@ -3,6 +3,7 @@ import pytest
 from measure import pieces
 from measure.section import Options
 from measure.table import spread
+from train_smarter.task.classification import Classification
 
 SECONDS = {
     "[_TrainingEpochLoop].train_dataloader_next": 1.0,
@@ -51,4 +52,4 @@ def test_the_profile_has_a_column_for_each_experiment(monkeypatch: pytest.Monkey
 
 
 def test_an_update_of_the_metrics_takes_time() -> None:
-    assert pieces.metrics(10, 64) > 0
+    assert pieces.metrics(Classification(num_classes=10), 64) > 0

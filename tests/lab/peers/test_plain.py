@@ -7,6 +7,8 @@ import torch
 from peers import plain
 from peers.task import Parts, Task, prepare
 
+pytestmark = pytest.mark.slow  # trains with each of the programs that the benchmarks compare
+
 Facts = Callable[[str], list[str]]
 
 

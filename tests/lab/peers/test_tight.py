@@ -12,6 +12,8 @@ from peers import tight
 from peers.task import NOTHING, Task, prepare
 from train_smarter.config.build import build
 
+pytestmark = pytest.mark.slow  # trains with each of the programs that the benchmarks compare
+
 
 class Losses(Callback):
     def __init__(self) -> None:

@@ -17,8 +17,8 @@ def size(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def kinds(model: nn.Module) -> list[str]:
-    return [type(module).__name__ for module in model.modules() if not list(module.children())]
+def kinds(model: CNN) -> list[str]:
+    return [type(module).__name__ for module in [*model.features, *model.head]]
 
 
 def test_it_has_the_parameters_of_the_article() -> None:

@@ -103,7 +103,7 @@ def exported(
             {"names": [" ", *"abcdefghijklmnopqrstuvwxyz"]},
         ),
         (
-            ["task=reconstruction", "data=blobs", "model=unet_tiny", "data.count=30"],
+            ["task=reconstruction", "task.output_per=pixel", "data=blobs", "model=unet_tiny", "data.count=30"],
             r"largest difference of reconstruction on 6 test examples: \S+( \(of values up to \S+\))?",
             "uint8",
             {"reconstruction": 4},

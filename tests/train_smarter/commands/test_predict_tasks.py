@@ -42,7 +42,13 @@ TASKS = {
     "multilabel": ["data=tags", "model=linear", "data.count=60"],
     "segmentation": ["data=blobs", "model=unet_tiny", "data.count=30"],
     "language_model": ["data=letters", "model=gru", "data.count=40"],
-    "reconstruction": ["task=reconstruction", "data=blobs", "model=unet_tiny", "data.count=30"],
+    "reconstruction": [
+        "task=reconstruction",
+        "task.output_per=pixel",
+        "data=blobs",
+        "model=unet_tiny",
+        "data.count=30",
+    ],
 }
 
 

@@ -253,7 +253,9 @@ def test_a_page_that_cannot_be_drawn_costs_the_search_nothing(typed: Typed, monk
     assert "report.html" not in told
 
 
-@pytest.mark.parametrize("sampler", ["random", "qmc", "nsgaii", "gp", "cmaes"])
+@pytest.mark.parametrize(
+    "sampler", ["random", "cmaes", *(pytest.param(name, marks=pytest.mark.slow) for name in ("qmc", "nsgaii", "gp"))]
+)
 def test_the_plugins_samplers_are_taken(typed: Typed, tmp_path: Path, sampler: str) -> None:
     words = [f"hydra/sweeper/sampler={sampler}", "hydra.sweeper.n_trials=3", "debug=fdr"]
     code, told = typed(*SEARCH, *FAST, "optimizer.lr=interval(0.001,0.01)", "model.dropout=interval(0,0.5)", *words)
@@ -294,6 +296,7 @@ def test_a_file_that_changes_while_a_search_runs_is_told(
     assert len(trials(tmp_path)) == 2
 
 
+@pytest.mark.slow
 def test_the_winner_is_trained_again_by_the_command_that_is_told(typed: Typed, tmp_path: Path) -> None:
     words = [word for word in FAST if word not in ("callbacks=none", "test=false")]
     code, told = typed("-m", "search=digits_cnn", *words, "hydra.sweeper.n_trials=2")

@@ -81,7 +81,7 @@ def test_a_prediction_is_what_follows_the_last_token() -> None:
     columns = task.columns(prediction, ["a", "b", "c"])
     assert columns["next"] == ["c", "a"]
     assert columns["probability"] == pytest.approx([math.e / (math.e + 2), math.e**2 / (math.e**2 + 2)])
-    assert task.columns(prediction, [])["next"] == [2, 0]
+    assert task.columns(prediction, [])["next"] == ["2", "0"]
 
 
 def successor(tokens: Tensor) -> Tensor:
