@@ -133,6 +133,35 @@ def test_a_run_killed_anywhere_ends_where_one_that_never_stopped_does(
     assert results[0]["best_epoch"] == results[1]["best_epoch"]
 
 
+TASKS = {
+    "regression": ["data=numbers", "model=linear"],
+    "multilabel": ["data=tags", "model=linear"],
+    "segmentation": ["data=blobs", "model=unet_tiny", "data.augment.flip.p=0.5"],
+    "language_model": ["data=letters", "model=gru"],
+    "reconstruction": ["task=reconstruction", "task.output_per=null", "data=blobs", "model=unet_tiny"],
+}
+QUIET = [f"callbacks.{name}=null" for name in ("progress", "summary", "histograms", "prediction_samples")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_a_killed_run_of_every_task_ends_where_one_that_never_stopped_does(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, equal: Equal
+) -> None:
+    words = [*TASKS[task], *QUIET, "trainer=cpu", "trainer.max_epochs=3", "data.batch_size=8", "scheduler=cosine"]
+    words += ["callbacks.resume_checkpoint.every_n_steps=2"]
+    best = start("whole", *words)
+    steps = state(tmp_path / "whole")["global_step"]
+    for number, step in enumerate((3, steps // 2)):  # within the first epoch, and in the middle
+        killed(start, monkeypatch, "broken", *(words if not number else []), step=step, again=number > 0)
+    assert start("broken", again=True) == best
+    assert equal(state(tmp_path / "broken"), state(tmp_path / "whole"))
+    assert rows(tmp_path / "broken") == rows(tmp_path / "whole")
+    results = [read_json(tmp_path / name / "results.json") for name in ("broken", "whole")]
+    tested = [{name: value for name, value in each.items() if "/" in name} for each in results]
+    assert tested[0] == tested[1]
+
+
 # ---- what else becomes of a run that is gone back to
 
 SHORT = ["model=mlp", "trainer=cpu", "trainer.max_epochs=2", "data.batch_size=128", "logger=none"]
