@@ -8,10 +8,10 @@ module when it is first used.
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from train_smarter.commands.api import TrainedRun, compose, load, predict, train
     from train_smarter.data.base import Data, data_dir
     from train_smarter.data.download import fetch, unpack
     from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName
@@ -46,10 +46,14 @@ __all__ = [
     "TableData",
     "Task",
     "TextData",
+    "TrainedRun",
     "UserError",
+    "compose",
     "data_dir",
     "fetch",
     "load",
+    "predict",
+    "train",
     "unpack",
 ]
 
@@ -72,9 +76,14 @@ _MODULES = {
     "TableData": "data.table_data",
     "Task": "task.base",
     "TextData": "data.text_data",
+    "TrainedRun": "commands.api",
     "UserError": "errors",
+    "compose": "commands.api",
     "data_dir": "data.base",
     "fetch": "data.download",
+    "load": "commands.api",
+    "predict": "commands.api",
+    "train": "commands.api",
     "unpack": "data.download",
 }
 
@@ -86,29 +95,3 @@ if not TYPE_CHECKING:  # or a type checker would take any name
         value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
         globals()[name] = value
         return value
-
-
-def load(run: str | Path = "last", *, checkpoint: str = "best") -> tuple[Model, Data]:
-    """Load a past run's model and data, for a notebook or a service.
-
-    Args:
-        run: `last`, a run's folder, its name, or a multirun, of which the best trial is loaded.
-        checkpoint: `best`, `last`, or a file.
-
-    Returns:
-        The model, with the checkpoint's weights, in evaluation mode on the CPU; and its data, which convert new input
-        as for training, and read the run's own examples in `data.setup()`.
-
-    Raises:
-        UserError: there is no such run, or it lacks what is needed.
-    """
-    from train_smarter import paths
-    from train_smarter.config.build import build_data, build_model
-    from train_smarter.history import find, saved_config
-    from train_smarter.history.restore import load_weights
-
-    folder = find.find_run(str(run), paths.LOGS)
-    cfg = saved_config.config_outside_hydra(folder)
-    data, model = build_data(cfg), build_model(cfg)
-    load_weights(data, model, folder, find.checkpoint(folder, checkpoint))
-    return model, data

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +49,18 @@ def main() -> None:
     command("train", run_train, lambda words: arguments.argv_for_train(words, paths.LOGS))
 
 
-def run_train(cfg: DictConfig) -> Any:
-    """Train what a composed config says; return the value or values of `optimized_metric`."""
+def run_train(
+    cfg: DictConfig,
+    *,
+    command: str = COMMAND_LINE,
+    on_end: Callable[[Components, Results], None] | None = None,
+) -> Any:
+    """Train what a composed config says; return the value or values of `optimized_metric`.
+
+    Args:
+        command: as the run's record shows it.
+        on_end: called with what was trained, after its results were written.
+    """
     exit_with_parent()
     folder = Path(cfg.paths.run)
     cfg, back = _resolve_config(cfg, folder)
@@ -58,7 +68,7 @@ def run_train(cfg: DictConfig) -> Any:
         return _report_already_done(cfg, folder)
     check(cfg)
     training_done = back is not None and back.training_done
-    with handle_signals(), _tracked_run(cfg, folder) as tracked:
+    with handle_signals(), _tracked_run(cfg, folder, command) as tracked:
         if back is not None:
             log.info("resuming after %d epochs, %d steps", back.epoch, back.step)
             cfg = prepare(back, folder)
@@ -75,6 +85,8 @@ def run_train(cfg: DictConfig) -> Any:
         if run.trainer.is_global_zero:
             _write_results(run, results, folder, hparams)
         tracked.results = results
+    if on_end is not None:
+        on_end(run, results)
     if run_dir.global_rank() != 0:
         return None
     if cfg.get("report", True) and cfg.test and run_trial.current_trial() is None:
@@ -220,7 +232,7 @@ class TrackedRun:
 
 
 @contextmanager
-def _tracked_run(cfg: DictConfig, folder: Path) -> Iterator[TrackedRun]:
+def _tracked_run(cfg: DictConfig, folder: Path, command: str) -> Iterator[TrackedRun]:
     """Write the run's record from its start to its end; only rank 0 does."""
     if cfg.seed is None:  # a new one each run, the same in each of its processes
         cfg.seed = zlib.crc32(str(folder).encode())
@@ -236,7 +248,7 @@ def _tracked_run(cfg: DictConfig, folder: Path) -> Iterator[TrackedRun]:
     if not first:
         yield run
         return
-    notes = record.Record(folder, cfg, command=COMMAND_LINE, overrides=run_dir.task_overrides())
+    notes = record.Record(folder, cfg, command=command, overrides=run_dir.task_overrides())
     try:
         yield run
     except (KeyboardInterrupt, SystemExit):

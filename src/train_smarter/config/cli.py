@@ -52,8 +52,8 @@ def command(
     _escape_printed_controls()
     try:
         _reject_several_projects()
-        _reject_bad_group_choices(sys.argv[1:])
-        sys.argv[1:] = [_absolutize(word) for word in rewrite_argv(sys.argv[1:])]
+        reject_bad_group_choices(sys.argv[1:])
+        sys.argv[1:] = [absolutize(word) for word in rewrite_argv(sys.argv[1:])]
         hydra.main(config_path=str(paths.CONF), config_name=name, execution_whitelist=HYDRA_ALLOWED_TARGETS)(
             _exit_on_user_error(act)
         )()
@@ -100,11 +100,11 @@ def _exit_on_user_error(act: Callable[[DictConfig], Any]) -> Callable[[DictConfi
 
 
 def _exit_with(error: Exception) -> NoReturn:
-    print(escape_controls_in_lines(_message_of(error)), file=sys.stderr)  # noqa: T201 (a command's answer)
+    print(escape_controls_in_lines(message_of(error)), file=sys.stderr)  # noqa: T201 (a command's answer)
     sys.exit(2)
 
 
-def _message_of(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
     first = str(error).splitlines()[0]
@@ -122,7 +122,7 @@ def _message_of(error: Exception) -> str:
     return "\n".join([first, *cause])
 
 
-def _absolutize(word: str) -> str:
+def absolutize(word: str) -> str:
     """`data.dir=photos` with the folder in full: a later command may be typed elsewhere. Lists and quotes stay."""
     key, _, value = word.partition("=")
     if key.lstrip("+") not in PATH_KEYS or not value or value == "null" or any(mark in value for mark in ",'\"[]{}$"):
@@ -139,7 +139,7 @@ def _reject_several_projects() -> None:
         )
 
 
-def _reject_bad_group_choices(argv: Sequence[str]) -> None:
+def reject_bad_group_choices(argv: Sequence[str]) -> None:
     """Hydra ends `logger=null` in a bare traceback, and would compose a file of shared parts, `data=_base`."""
     asks = any(argument.startswith("-") for argument in argv)  # then a bare word may be an option's value
     for argument in argv:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from train_smarter import paths
-from train_smarter.config.cli import _absolutize
+from train_smarter.config.cli import absolutize
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -83,7 +83,7 @@ def test_a_mistake_costs_no_import_of_torch_and_ends_in_exit_code_2(verb: str, w
     ],
 )
 def test_a_path_is_taken_in_full_for_commands_typed_elsewhere(typed: str, seen: str) -> None:
-    assert _absolutize(typed) == seen
+    assert absolutize(typed) == seen
 
 
 def test_a_refused_run_leaves_no_folder(command: Command, tmp_path: Path) -> None:
