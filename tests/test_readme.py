@@ -1,10 +1,12 @@
 """The commands of the README and of docs/ work, and the table of results has what was measured."""
 
+import json
 import re
 import shlex
 import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig
@@ -140,3 +142,15 @@ def test_the_table_and_the_experiments_state_what_was_measured() -> None:
         )
         assert re.search(header, head, re.MULTILINE), file
         assert f"#   train experiment={file.stem}\n" in head
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = json.loads((ROOT / "docs" / "notebook.ipynb").read_text(encoding="utf8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert len(code) >= 5
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {}
+    for cell in code:
+        exec(cell.replace("WORDS = [", f"WORDS = ['paths.logs={tmp_path}', "), scope)
+    assert len(scope["rows"]) == 3

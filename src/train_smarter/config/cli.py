@@ -30,6 +30,7 @@ COMMAND_LINE = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])  # before a p
 
 # What Hydra may instantiate in its own part of the config; trust/targets.py has the classes of a run.
 HYDRA_ALLOWED_TARGETS = (
+    "train_smarter.report.multirun_end.ReportJobs",
     "train_smarter.run.run_dir.CreateRunDir",
     "train_smarter.sanitize.Formatter",
     "logging.StreamHandler",

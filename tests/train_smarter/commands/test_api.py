@@ -1,6 +1,5 @@
 """Train, load and predict from Python."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -99,16 +98,3 @@ def test_a_training_continues_and_a_finished_one_is_not_trained_again(words: lis
     assert (more.folder, more.results.epochs) == (first.folder, 2)
     with pytest.raises(UserError, match=r"is done: load it with train_smarter\.load"):
         train_smarter.train([f"resume={first.folder}", words[-1]])
-
-
-@pytest.mark.slow
-def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    notebook = Path(__file__).parents[3] / "docs" / "notebook.ipynb"
-    cells = json.loads(notebook.read_text(encoding="utf8"))["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    assert len(code) >= 5
-    monkeypatch.chdir(tmp_path)
-    scope: dict[str, object] = {}
-    for cell in code:
-        exec(cell.replace("WORDS = [", f"WORDS = ['paths.logs={tmp_path}', ", 1), scope)
-    assert len(scope["rows"]) == 3  # type: ignore[arg-type]

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
 
 from train_smarter import paths
 from train_smarter.config.cli import absolutize
@@ -131,3 +133,11 @@ def test_on_a_login_node_of_a_cluster_a_run_says_nothing_of_srun(
     (tmp_path / "srun").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     build(compose("trainer=cpu"))  # a warning would be an error here
+
+
+@pytest.mark.parametrize("choice", ["run", "default", "disabled", "none", "stdout"])
+def test_every_handler_of_a_job_logging_has_a_class(choice: str) -> None:
+    with initialize_config_dir(str(paths.CONF)):
+        cfg = hydra_compose("train", [f"hydra/job_logging={choice}"], return_hydra_config=True)
+    handlers = cfg.hydra.job_logging.get("handlers", {})
+    assert [name for name, one in handlers.items() if "class" not in one] == []

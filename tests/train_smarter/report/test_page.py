@@ -21,6 +21,7 @@ from PIL import Image
 from train_smarter.errors import UserError
 from train_smarter.report import html as report_html
 from train_smarter.report import multirun_page, page, run_page
+from train_smarter.report.multirun_end import ReportJobs
 from train_smarter.run.files import write_json
 
 Make = Callable[..., Path]
@@ -353,6 +354,28 @@ def searched(folder: Path, complete: int) -> Path:
         params = {"optimizer.lr": 10 ** -(1 + 3 * place / len(ends)), "model.name": ("cnn", "mlp")[place % 2]}
         study.add_trial(create_trial(params=params, distributions=SPACE, **end))
     return folder
+
+
+def test_a_grid_ends_with_its_jobs_the_best_first(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    basic, search = ({"_target_": f"hydra._internal.core_plugins.{name}"} for name in ("b.BasicSweeper", "b.Other"))
+    config = {"hydra": {"sweeper": search, "sweep": {"dir": str(grid)}}}
+    ReportJobs().on_multirun_end(OmegaConf.create(config))
+    assert capsys.readouterr().out == ""  # it prints its own
+    config["hydra"]["sweeper"] = basic
+    ReportJobs().on_multirun_end(OmegaConf.create(config))
+    lines = capsys.readouterr().out.splitlines()
+    jobs = [line.split() for line in lines if line.endswith(("seed=1", "seed=2"))]
+    assert [line[0] for line in jobs] == ["1", "0", "2", "3"]
+    assert "failed: 3: ValueError: <no>" in lines
+    assert f"report:      {grid / 'report.html'}" in lines
+    assert (grid / "report.html").is_file()
+
+
+def test_a_grid_without_a_job_ends_without_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweeper = {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"}
+    config = {"hydra": {"sweeper": sweeper, "sweep": {"dir": str(tmp_path / "none")}}}
+    ReportJobs().on_multirun_end(OmegaConf.create(config))
+    assert capsys.readouterr().out == ""
 
 
 def test_a_grids_page_has_its_jobs_the_best_first_and_the_means_over_seeds(grid: Path) -> None:
