@@ -15,5 +15,5 @@ def test_only_functions_of_the_folder_count_in_the_order_of_the_calls() -> None:
     def outer() -> list[str]:
         return max([1, 2], key=lambda _: 0) and inner()
 
-    names = [name.rpartition(".")[2] for name in outer()]
+    names = [name.split(".")[-1].split()[-1] for name in outer()]
     assert names == ["test_only_functions_of_the_folder_count_in_the_order_of_the_calls", "outer", "inner"]
