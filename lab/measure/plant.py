@@ -149,7 +149,8 @@ def _weights(model: Model, factor: float) -> None:
 
 
 def _bias(model: Model, value: float) -> None:
-    biases = [module.bias for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    layers = nn.Linear | nn.Conv2d | nn.BatchNorm2d  # batch norm would remove the bias of the layer before it
+    biases = [module.bias for module in model.modules() if isinstance(module, layers)]
     for bias in biases[:-1]:
         if bias is not None:
             bias.fill_(value)

@@ -85,6 +85,12 @@ def test_no_modules_import_each_other() -> None:
         visit(name, ())
 
 
+def test_only_a_data_set_of_texts_loads_the_tokenizers() -> None:
+    """So a run on images does not wait for them."""
+    importers = {name for name, module in NAMES.items() for _, other in imports(module) if other.endswith(".text_data")}
+    assert importers == {paths.NAME}  # the door, which loads it when a project uses it
+
+
 @pytest.mark.parametrize("folder", [ENGINE, TESTS], ids=["engine", "tests"])
 def test_the_engine_and_its_tests_do_not_know_the_project(folder: Path) -> None:
     """So a project may remove every example, and may have any name: a common word is no match by itself."""

@@ -19,7 +19,6 @@ from torch.utils._pytree import tree_map
 
 from train_smarter.data.base import Data, class_counts
 from train_smarter.data.examples import move
-from train_smarter.data.text_data import TextData
 from train_smarter.diagnosis.findings import Finding, make_limits
 from train_smarter.diagnosis.layer_probe import LayerProbe
 from train_smarter.diagnosis.measurements import Evidence, Measurements, track_update_peak, validations_per_epoch
@@ -54,7 +53,7 @@ class Diagnosis(Callback):
         folder: the run's.
         samples: steps measured in an epoch.
         stop: end the training at a loss that is not finite; with several processes, after the next validation.
-        limits: what counts as a finding; see `findings.Limits`.
+        limits: what counts as a finding; see `findings.Limits`. An absent one has its value of conf/.
     """
 
     def __init__(self, *, folder: str, limits: Mapping[str, float], samples: int = 4, stop: bool = True) -> None:
@@ -125,7 +124,7 @@ class Diagnosis(Callback):
     def _inspect_data(self, data: Data) -> None:
         train, val = data.examples["train"], data.examples["val"]
         self.facts.val_examples = len(val)
-        self.facts.shift = measure_shift(train.inputs, val.inputs, texts=isinstance(data, TextData))
+        self.facts.shift = measure_shift(train.inputs, val.inputs, texts=data.has_token_inputs)
 
     def _inspect_task(self, data: Data, model: Model) -> None:
         facts, task = self.facts, model.task

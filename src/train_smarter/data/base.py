@@ -47,6 +47,7 @@ class Data(LightningDataModule):
 
     splits: tuple[SplitName, ...] = ("test",)  # what `test_dataloader` serves; `evaluate` asks for more
     kind = "examples"  # what they are called
+    has_token_inputs = False  # inputs are token ids (N, T), 0 = padding and 1 = unknown
     # Whether `setup` takes over what the last object of this process read, if its settings were the same; files that
     # have changed since are then not seen.
     reuse_across_jobs = False

@@ -45,6 +45,7 @@ class TextData(Data):
     """
 
     kind = "texts"
+    has_token_inputs = True
 
     def __init__(
         self,

@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from omegaconf import OmegaConf
+
+from train_smarter import paths
 from train_smarter.diagnosis.measurements import Evidence, Measurements
 from train_smarter.errors import UserError, did_you_mean
 
@@ -116,6 +119,7 @@ def join_names(kind: str, names: Sequence[str]) -> str:
 
 
 def make_limits(given: Any) -> Limits:
+    """The given limits; those that are absent, as in the config of an older run, have today's values of conf/."""
     names = [field.name for field in fields(Limits)]
     limits = dict(given or {})
     for name, value in limits.items():
@@ -123,6 +127,6 @@ def make_limits(given: Any) -> Limits:
             raise UserError(f"callbacks.diagnosis.limits has no {name}{did_you_mean(str(name), names)}")
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise UserError(f"callbacks.diagnosis.limits.{name}={value}: give a number")
-    if missing := [name for name in names if name not in limits]:
-        raise UserError(f"callbacks.diagnosis.limits lacks {', '.join(missing)}")
+    if not limits.keys() >= set(names):
+        limits = {**OmegaConf.load(paths.CONF / "callbacks" / "diagnosis.yaml").diagnosis.limits, **limits}
     return Limits(**limits)

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -83,6 +84,13 @@ def test_a_network_is_changed_in_its_activations_weights_and_biases(run: Compone
     assert all(torch.equal(after, 3 * before) for before, after in zip(weights, changed, strict=True))
     biases = [module.bias for module in run.model.modules() if isinstance(module, nn.Linear)]
     assert [bool((bias == -2).all()) for bias in biases] == [True, True, False]
+
+
+def test_a_planted_bias_reaches_the_units_behind_batch_norm() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    plant(SimpleNamespace(model=network, data=SimpleNamespace(load=None)), {"bias": -9})  # type: ignore[arg-type]
+    outputs = network[:3](torch.randn(8, 1, 6, 6, generator=torch.Generator().manual_seed(0)))
+    assert not outputs.any()  # normalized values reach 9 nowhere
 
 
 def test_a_weight_that_is_no_number(run: Components) -> None:

@@ -1,5 +1,6 @@
 import logging
 import time
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -284,13 +285,18 @@ def test_a_try_out_of_one_batch_leaves_nothing(tmp_path: Path) -> None:
     [
         ({"limits": {**LIMITS, "max_accuracy_gapp": 1}}, "has no max_accuracy_gapp; did you mean 'max_accuracy_gap'"),
         ({"limits": {**LIMITS, "max_accuracy_gap": "x"}}, "limits.max_accuracy_gap=x: give a number"),
-        ({"limits": None}, "limits lacks max_first_loss_vs_chance"),
         ({"limits": LIMITS, "samples": 0}, "samples=0: give a whole number"),
     ],
 )
 def test_settings_that_make_no_sense_are_answered(tmp_path: Path, settings: Any, answer: str) -> None:
     with pytest.raises(UserError, match=answer):
         Diagnosis(folder=str(tmp_path), **settings)
+
+
+def test_limits_that_the_config_of_an_older_run_lacks_have_the_values_of_today(tmp_path: Path) -> None:
+    older = {name: value for name, value in LIMITS.items() if "error_gap" not in name} | {"max_class_ratio": 7}
+    assert asdict(Diagnosis(folder=str(tmp_path), limits=older).limits) == {**LIMITS, "max_class_ratio": 7}
+    assert asdict(Diagnosis(folder=str(tmp_path), limits={}).limits) == LIMITS
 
 
 def test_a_problem_is_told_when_it_has_stayed_for_three_epochs(

@@ -1,9 +1,10 @@
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hydra import compose as hydra_compose
@@ -13,16 +14,51 @@ from train_smarter import paths
 from train_smarter.config.cli import absolutize
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+Answered = Callable[..., "Answer"]
 
-WITHOUT_TORCH = (
-    "import sys; sys.modules['torch'] = None; from train_smarter.commands.{0} import main; sys.argv[1:] = {1}; main()"
-)
+# Runs each command of its input, a line of JSON, in one process in which importing torch fails.
+WITHOUT_TORCH = """
+import contextlib, importlib, io, json, sys, traceback
+sys.modules["torch"] = None
+from hydra.core.global_hydra import GlobalHydra
+for line in sys.stdin:
+    sys.argv = json.loads(line)
+    GlobalHydra.instance().clear()
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            importlib.import_module("train_smarter.commands." + sys.argv[0]).main()
+        except SystemExit as end:
+            code = end.code
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
+"""
 
 
-def answered(verb: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """The verb in a process in which importing torch fails."""
-    code = WITHOUT_TORCH.format(verb, list(words))
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+class Answer(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(scope="module")
+def answered(_use_sample_project: None) -> Iterator[Answered]:
+    """A function that runs a verb in a process in which importing torch fails; it starts once, which takes long."""
+    words = [sys.executable, "-c", WITHOUT_TORCH]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        typed, shown = process.stdin, process.stdout
+
+        def answer(*words: str) -> Answer:
+            typed.write(json.dumps(words) + "\n")
+            typed.flush()
+            return Answer(*json.loads(shown.readline()))
+
+        yield answer
+        typed.close()
 
 
 @pytest.mark.parametrize(
@@ -33,13 +69,15 @@ def answered(verb: str, *words: str) -> subprocess.CompletedProcess[str]:
         ("evaluate", ["--help"], "evaluate run=last"),
     ],
 )
-def test_help_and_config_are_shown_without_importing_torch(verb: str, words: list[str], told: str) -> None:
+def test_help_and_config_are_shown_without_importing_torch(
+    answered: Answered, verb: str, words: list[str], told: str
+) -> None:
     done = answered(verb, *words)
     assert (done.returncode, done.stderr) == (0, "")
     assert told in done.stdout
 
 
-def test_a_misspelt_key_is_answered_in_two_lines_with_the_nearest_right_name() -> None:
+def test_a_misspelt_key_is_answered_in_two_lines_with_the_nearest_right_name(answered: Answered) -> None:
     done = answered("train", "modle=cnn")
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 2
@@ -64,7 +102,9 @@ def test_a_misspelt_key_is_answered_in_two_lines_with_the_nearest_right_name() -
         ("evaluate", "run=/nowhere", "run=/nowhere is no run folder"),
     ],
 )
-def test_a_mistake_costs_no_import_of_torch_and_ends_in_exit_code_2(verb: str, word: str, told: str) -> None:
+def test_a_mistake_costs_no_import_of_torch_and_ends_in_exit_code_2(
+    answered: Answered, verb: str, word: str, told: str
+) -> None:
     done = answered(verb, word)
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr
