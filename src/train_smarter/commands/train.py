@@ -9,7 +9,7 @@ import shutil
 import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from train_smarter.config.cli import COMMAND_LINE, command
 from train_smarter.errors import UserError, first_paragraph
 from train_smarter.history import arguments, saved_config
 from train_smarter.history.resume import ResumeState, load_resume_state, prepare, schedule_needs_length
-from train_smarter.run import files, record, run_dir
+from train_smarter.run import files, lock, record, run_dir
 from train_smarter.run import results as run_results
 from train_smarter.run import trial as run_trial
 from train_smarter.run.results import Results
@@ -53,6 +53,13 @@ def run_train(cfg: DictConfig) -> Any:
     """Train what a composed config says; return the value or values of `optimized_metric`."""
     exit_with_parent()
     folder = Path(cfg.paths.run)
+    with lock.locked(folder) if run_dir.global_rank() == 0 else nullcontext():
+        if _is_multirun() and run_dir.global_rank() == 0:
+            run_dir.claim(folder, fresh=not cfg.resume)
+        return _train_in(folder, cfg)
+
+
+def _train_in(folder: Path, cfg: DictConfig) -> Any:
     cfg, back = _resolve_config(cfg, folder)
     if back is not None and back.done:
         return _report_already_done(cfg, folder)

@@ -3,6 +3,7 @@
 import os
 import shlex
 import shutil
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -12,8 +13,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from train_smarter.errors import UserError
+from train_smarter.errors import UserError, file_error
 from train_smarter.run.files import read_json, write_json
+from train_smarter.run.lock import NAME, lock
+from train_smarter.sanitize import escape_controls_in_lines
 
 
 def display_name(folder: Path, logs: Path) -> str:
@@ -37,11 +40,38 @@ class CreateRunDir(Callback):
     """Makes a run's folder, exclusively: two runs never share one. With several processes all take rank 0's."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002 (Hydra's hook)
+        try:
+            self._make(config)
+        except (UserError, OSError) as error:  # of an Exception, Hydra would make a warning
+            told = file_error(error) if isinstance(error, OSError) else error
+            print(escape_controls_in_lines(str(told)), file=sys.stderr)  # noqa: T201 (a command's answer)
+            sys.exit(2)
+
+    def _make(self, config: DictConfig) -> None:
         if any(override.lstrip("+").startswith("hydra.run.dir=") for override in config.hydra.overrides.hydra):
+            if config.hydra.job.config_name == "train" and global_rank() == 0:
+                claim(Path(config.hydra.run.dir), fresh=not config.get("resume"))
             return
         folder = shared_run_dir(Path(config.hydra.run.dir))
         with read_write(config), open_dict(config):
             config.hydra.run.dir = str(folder)
+
+
+def claim(folder: Path, *, fresh: bool) -> None:
+    """Lock a folder that was named for a run, before anything is written in it.
+
+    Args:
+        fresh: a new run is to begin there.
+
+    Raises:
+        UserError: another process trains there, or a fresh run would overwrite what an earlier one left.
+    """
+    lock(folder)
+    if fresh and (folder / "record.json").exists():
+        raise UserError(
+            f"{folder} holds a run already, which a new one would overwrite: type train resume={shlex.quote(str(folder))} "
+            "to go on with it, or give the new one another folder"
+        )
 
 
 def shared_run_dir(folder: Path) -> Path:
@@ -102,7 +132,8 @@ def remove_if_empty(folder: Path) -> None:
     if not wrote or (folder / "record.json").exists() or not (folder / ".hydra").is_dir():
         return
     shutil.rmtree(folder / ".hydra")
-    (folder / f"{HydraConfig.get().job.name}.log").unlink(missing_ok=True)
+    for name in (f"{HydraConfig.get().job.name}.log", NAME):
+        (folder / name).unlink(missing_ok=True)
     with suppress(OSError):  # something else is in it
         folder.rmdir()
 

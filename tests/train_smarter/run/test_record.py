@@ -18,6 +18,7 @@ from train_smarter.errors import UserError
 from train_smarter.run import files, record, results, run_dir
 from train_smarter.run.environment import commit
 from train_smarter.run.files import append_row, read_csv, read_json, truncate_csv, write_json
+from train_smarter.run.lock import locked
 from train_smarter.run.record import Record, save_hydra_config, status
 from train_smarter.run.run_dir import make_unique_dir, shared_run_dir
 
@@ -46,7 +47,8 @@ def test_runs_that_start_at_once_never_share_a_folder(tmp_path: Path) -> None:
 def new_run(*hydra_overrides: str, folder: Path) -> str:
     """The folder that Hydra takes, after the callback."""
     overrides = {"hydra": list(hydra_overrides), "task": []}
-    config = OmegaConf.create({"hydra": {"run": {"dir": str(folder)}, "overrides": overrides}})
+    job = {"config_name": "train"}
+    config = OmegaConf.create({"hydra": {"run": {"dir": str(folder)}, "overrides": overrides, "job": job}})
     OmegaConf.set_readonly(config, True)
     run_dir.CreateRunDir().on_run_start(config)
     return str(config.hydra.run.dir)
@@ -59,7 +61,15 @@ def test_hydra_is_told_the_folder_that_was_made(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "+", "++"])
 def test_a_folder_that_the_user_names_is_taken_as_it_is(tmp_path: Path, prefix: str) -> None:
-    assert new_run(f"{prefix}hydra.run.dir={tmp_path}", folder=tmp_path) == str(tmp_path)
+    with locked(tmp_path):
+        assert new_run(f"{prefix}hydra.run.dir={tmp_path}", folder=tmp_path) == str(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(SystemExit) as caught:
+        new_run(folder=tmp_path / "runs" / "a")
+    assert (caught.value.code, capsys.readouterr().err) == (2, f"{tmp_path}/runs: File exists\n")
 
 
 Processes = Callable[[Mapping[str, str], list[Mapping[str, str]], Callable[[int], Path]], list[Path]]
