@@ -135,6 +135,8 @@ def _prepare_run(
     epoch_logger, trial = EpochLogger(folder, training_done=training_done), _trial_callbacks(cfg)
     unchecked = [] if cfg.get("task") else [MonitorCheck(cfg.monitor)]
     run = build(cfg, epoch_logger, *trial, *unchecked)
+    if run.trainer.world_size == 1 and run_dir.global_rank() != 0:
+        raise run_dir.stray_rank()
     if isinstance(run.data, Data):
         run.data.reuse_across_jobs = _is_multirun()  # read once for all jobs of this process
     return run, epoch_logger, trial

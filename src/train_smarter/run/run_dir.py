@@ -1,6 +1,7 @@
 """A run's folder: made once, by one process, under a unique name."""
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -48,8 +49,9 @@ class CreateRunDir(Callback):
             sys.exit(2)
 
     def _make(self, config: DictConfig) -> None:
+        rank = global_rank()
         if any(override.lstrip("+").startswith("hydra.run.dir=") for override in config.hydra.overrides.hydra):
-            if config.hydra.job.config_name == "train" and global_rank() == 0:
+            if config.hydra.job.config_name == "train" and rank == 0:
                 claim(Path(config.hydra.run.dir), fresh=not config.get("resume"))
             return
         folder = shared_run_dir(Path(config.hydra.run.dir))
@@ -69,8 +71,8 @@ def claim(folder: Path, *, fresh: bool) -> None:
     lock(folder)
     if fresh and (folder / "record.json").exists():
         raise UserError(
-            f"{folder} holds a run already, which a new one would overwrite: type train resume={shlex.quote(str(folder))} "
-            "to go on with it, or give the new one another folder"
+            f"{folder} holds a run already, which a new one would overwrite: to continue it, type train "
+            f"resume={shlex.quote(str(folder))}; else give another folder"
         )
 
 
@@ -81,7 +83,7 @@ def shared_run_dir(folder: Path) -> Path:
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return _shared_by_torchrun(folder)
-    if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+    if int_variable("SLURM_NTASKS", 1) > 1 and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
         return _shared_by_slurm(folder)
     return make_unique_dir(folder)
 
@@ -90,7 +92,12 @@ def _shared_by_torchrun(folder: Path) -> Path:
     """Through the store that torchrun itself keeps for its processes."""
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT", "RANK") if name not in os.environ]:
+        raise UserError(
+            f"TORCHELASTIC_RUN_ID is in the environment, as under torchrun, and {missing[0]} is not: type unset "
+            "TORCHELASTIC_RUN_ID"
+        )
+    store = TCPStore(os.environ["MASTER_ADDR"], int_variable("MASTER_PORT"), is_master=False)
     key = f"train_smarter/run/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
     if os.environ["RANK"] == "0":
         store.set(key, str(make_unique_dir(folder)))
@@ -101,7 +108,7 @@ def _shared_by_slurm(folder: Path, patience: float = 60) -> Path:
     """Through a file named after the job's step, on the disk that all its processes share."""
     step = [os.environ.get(f"SLURM_{name}", "0") for name in ("JOB_ID", "STEP_ID", "RESTART_COUNT")]
     note = folder.parent / f".slurm-{'.'.join(step)}"
-    if os.environ["SLURM_PROCID"] == "0":
+    if os.environ.get("SLURM_PROCID", "0") == "0":
         write_json(note, str(make_unique_dir(folder)))
     end = time.monotonic() + patience
     while not note.exists():
@@ -138,7 +145,37 @@ def remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
+# ---- which of a run's processes this one is
+
+RANK_VARIABLES = {"RANK": "WORLD_SIZE", "LOCAL_RANK": "WORLD_SIZE", "SLURM_PROCID": "SLURM_NTASKS"}  # and their count
+
+
 def global_rank() -> int:
-    """Which of its run's processes this one is, without the import of Lightning, which looks at the same variables."""
-    found = [os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ]
-    return int(found[0]) if found else 0
+    """Which of its run's processes this one is, without the import of Lightning, which looks at the same variables.
+
+    Raises:
+        UserError: a variable is no number, or was left in the shell by another program.
+    """
+    name = next((name for name in RANK_VARIABLES if name in os.environ), None)
+    if name is None or (rank := int_variable(name)) == 0:
+        return 0
+    if rank >= int_variable(RANK_VARIABLES[name], 1) and "MASTER_ADDR" not in os.environ:
+        raise stray_rank()
+    return rank
+
+
+def stray_rank() -> UserError:
+    """The answer where the environment makes this process one of several, and it is the only one."""
+    found = {name: os.environ[name] for name in RANK_VARIABLES if name in os.environ}
+    return UserError(
+        f"{', '.join(f'{name}={value}' for name, value in found.items())} in the environment makes this the process of "
+        f"another one's run, which would record nothing; there is no such run: type unset {' '.join(found)}"
+    )
+
+
+def int_variable(name: str, default: int = 0) -> int:
+    """An environment variable that is a whole number."""
+    value = os.environ.get(name, str(default))
+    if not re.fullmatch(r"\s*\d+\s*", value):
+        raise UserError(f"{name}={value!r} in the environment is not a whole number: type unset {name}")
+    return int(value)

@@ -217,6 +217,7 @@ def test_every_process_of_a_finished_run_trains_on_for_more_epochs(
     words = [*saved_config.past_overrides(past_run), "resume=x", "trainer.max_epochs=4", f"paths.run={past_run}"]
     for rank in (0, 1):
         monkeypatch.setenv("LOCAL_RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", "2")
         cfg = compose(*words)
         cfg.resume = str(past_run)
         _, back = _resolve_config(cfg, past_run)
