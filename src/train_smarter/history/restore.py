@@ -10,6 +10,7 @@ from lightning import LightningDataModule, LightningModule
 
 from train_smarter.data.base import Data
 from train_smarter.errors import UserError, first_paragraph
+from train_smarter.run.checksums import check_checkpoint
 from train_smarter.run.files import read_json
 
 
@@ -45,6 +46,7 @@ def load_preprocess(data: LightningDataModule, folder: Path) -> None:
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """What a checkpoint holds: numbers, texts and tensors, never code."""
+    check_checkpoint(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # what torch then advises, nobody should do

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from train_smarter import paths
 from train_smarter.errors import UserError
 from train_smarter.history import find, saved_config
 from train_smarter.quoting import to_cli
 from train_smarter.run import files, record, run_dir
+from train_smarter.run.checksums import damage_of, intact_checkpoints
 
 # Other settings of these would make a state from what a run has become that no run of one setting could have.
 FROZEN = ("seed", "monitor", "mode", "train", "task", "data", "model", "optimizer", "scheduler", "trainer")
@@ -86,10 +89,13 @@ def load_resume_state(cfg: DictConfig, folder: Path, *, first: bool = True) -> R
     if state in ("done", "pruned") and not longer:
         return ResumeState(cfg, done=True)
     last = folder / "checkpoints" / "last.ckpt"
-    if not last.is_file():
+    if not last.exists():
+        _reject_lost_checkpoint(last, folder)
         return ResumeState(cfg)
     from train_smarter.history.restore import load_checkpoint
 
+    if damage := damage_of(last):
+        raise UserError(f"resume={folder}: {last} cannot be used: {damage}; {_way_around(last, folder)}")
     content = load_checkpoint(last)
     if not all(isinstance(content.get(key), int) for key in ("epoch", "global_step")):
         raise UserError(f"{last} is not a checkpoint of a training: type train rerun={folder.name} to start again")
@@ -99,6 +105,20 @@ def load_resume_state(cfg: DictConfig, folder: Path, *, first: bool = True) -> R
     # What is logged as an epoch starts has the step of its first batch, before which the checkpoint was taken.
     logged = step + ((content.get("resume") or {}).get("batch") == 0)
     return ResumeState(cfg, training_done=over, checkpoint=last, epoch=epoch, step=step, first_unlogged_step=logged)
+
+
+def _reject_lost_checkpoint(last: Path, folder: Path) -> None:
+    """A run begins again where it had not come to its first last.ckpt; later, that would overwrite its best.ckpt."""
+    if len(files.read_csv(folder / "metrics.csv")) > 1 and intact_checkpoints(last.parent):
+        raise UserError(f"resume={folder}: {last} is gone; {_way_around(last, folder)}")
+
+
+def _way_around(last: Path, folder: Path) -> str:
+    """What to type where a run cannot resume from its last checkpoint."""
+    others = intact_checkpoints(last.parent)
+    again = f"train rerun={run_dir.display_name(folder, paths.LOGS)}"
+    from_best = f"{again} ckpt_path={shlex.quote(str(last.with_name(f'{others[0]}.ckpt')))}" if others else ""
+    return f"to start again, type {again}" + (f", or, from its {others[0]} checkpoint, {from_best}" if others else "")
 
 
 def _changed_keys(before: DictConfig, after: DictConfig) -> Iterator[tuple[str, tuple[Any, Any]]]:

@@ -158,7 +158,11 @@ def _typed_overrides(words: Sequence[str]) -> list[str]:
 
 
 def saved_variable() -> dict[str, Any]:
-    return dict(json.loads(os.environ.get(SAVED_VARIABLE) or "{}"))
+    content = os.environ.get(SAVED_VARIABLE) or "{}"
+    try:
+        return dict(json.loads(content))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{SAVED_VARIABLE}={content!r} in the environment: type unset {SAVED_VARIABLE}") from error
 
 
 def key_of(words: Sequence[str]) -> set[str]:

@@ -23,7 +23,18 @@ def write_json(path: Path, content: Any) -> None:
 
 
 @contextmanager
-def atomic_file(path: Path, suffix: str = ".part") -> Iterator[Path]:
+def naming(path: Path) -> Iterator[None]:
+    """Have the file system's refusals in the block name the file: `write` knows none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
+def atomic_file(path: Path, suffix: str = ".part", *, make_folder: bool = True) -> Iterator[Path]:
     """Yield a new path next to `path`. Its file replaces `path` if the block succeeds, and is removed otherwise.
 
     A reader never sees half of a file. A link at `path`, in a stranger's folder say, is replaced and not followed.
@@ -31,12 +42,14 @@ def atomic_file(path: Path, suffix: str = ".part") -> Iterator[Path]:
     Raises:
         OSError: the folder or the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if make_folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}{suffix}")
     part.unlink(missing_ok=True)
     try:
-        yield part
-        part.replace(path)
+        with naming(path):
+            yield part
+            part.replace(path)
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)

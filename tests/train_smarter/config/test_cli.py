@@ -12,6 +12,7 @@ from hydra import initialize_config_dir
 
 from train_smarter import paths
 from train_smarter.config.cli import absolutize
+from train_smarter.config.cli import command as run_command
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Answered = Callable[..., "Answer"]
@@ -181,3 +182,16 @@ def test_every_handler_of_a_job_logging_has_a_class(choice: str) -> None:
         cfg = hydra_compose("train", [f"hydra/job_logging={choice}"], return_hydra_config=True)
     handlers = cfg.hydra.job_logging.get("handlers", {})
     assert [name for name, one in handlers.items() if "class" not in one] == []
+
+
+def test_ctrl_c_that_becomes_another_error_is_still_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: Any) -> list[str]:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            None.flags  # type: ignore[attr-defined]  # noqa: B018 (as in OmegaConf: a node that is only half made)
+
+    monkeypatch.setattr(sys, "argv", ["train"])
+    with pytest.raises(SystemExit) as caught:
+        run_command("train", lambda _: None, interrupted)
+    assert caught.value.code == 130
