@@ -12,6 +12,7 @@ import argparse
 import os
 import random
 import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -96,6 +97,7 @@ class Answer:
     code: int
     told: str
     seconds: float
+    cpu: float  # seconds, which other programs of the machine change less
 
     def faults(self, hint: str) -> list[str]:
         wrong = [] if self.code == 2 else [f"exit {self.code}"]
@@ -140,7 +142,8 @@ def run_bad(sections: Sequence[str]) -> int:
             told = answer(line.command, places)
             done.append((line, told, told.faults(hint)))
             if faults := done[-1][2]:
-                print(f"{', '.join(faults)} ({told.seconds:.1f} s): {line.command}\n{shorten(told.told)}", flush=True)
+                cost = f"{told.seconds:.1f} s, CPU {told.cpu:.1f} s"
+                print(f"{', '.join(faults)} ({cost}): {line.command}\n{shorten(told.told)}", flush=True)
     print(summary(done))
     return sum(bool(faults) for _, _, faults in done)
 
@@ -155,7 +158,7 @@ def answer(command: str, places: dict[str, Path]) -> Answer:
     keys = {*typed, *(".".join(key.split(".")[:2]) for key in typed)}
     small = [word for word in SMALL if verb == "train" and word.partition("=")[0] not in keys]
     logs = [] if "paths.logs" in keys or (verb == "report" and "-m" in words) else [f"paths.logs={places['logs']}"]
-    began = time.perf_counter()
+    began, before = time.perf_counter(), _cpu()
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", f"train_smarter.commands.{verb}", *small, *logs, *words],
@@ -165,7 +168,13 @@ def answer(command: str, places: dict[str, Path]) -> Answer:
         code, told = done.returncode, done.stderr
     except subprocess.TimeoutExpired as error:
         code, told = 124, (error.stderr or b"").decode()
-    return Answer(code, told, time.perf_counter() - began)
+    return Answer(code, told, time.perf_counter() - began, _cpu() - before)
+
+
+def _cpu() -> float:
+    """Processor seconds of the commands so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def shorten(told: str) -> str:
@@ -187,9 +196,12 @@ def summary(done: Sequence[tuple[Line, Answer, list[str]]]) -> str:
                 f"{sum('traceback' not in faults for _, _, faults in of)}",
                 f"{sum('no hint' not in faults for _, _, faults in of)}",
                 f"{median(told.seconds for _, told, _ in of):.1f}",
+                f"{median(told.cpu for _, told, _ in of):.1f}",
             ]
         )
-    return table(["section", "lines", "new", "exit 2", "no traceback", "hint", "seconds, median"], rows)
+    return table(
+        ["section", "lines", "new", "exit 2", "no traceback", "hint", "seconds, median", "CPU seconds, median"], rows
+    )
 
 
 # ---- valid lines
