@@ -239,7 +239,6 @@ def _is_too_large(value: Any) -> bool:
 
 
 def _refusal(key: str, value: Any, accepted: str) -> str:
-    shown = repr(value) if isinstance(value, str) else str(value)
     if any(map(_is_too_large, _values(value))):
         accepted = "a smaller number, below 2**63"
-    return f"{key}={shown}: give {accepted}{' each' if isinstance(value, ListConfig) else ''}"
+    return f"{key}={value!r}: give {accepted}{' each' if isinstance(value, ListConfig) else ''}"
