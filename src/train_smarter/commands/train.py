@@ -21,7 +21,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from train_smarter import paths
 from train_smarter.config.check import check
 from train_smarter.config.cli import COMMAND_LINE, command
-from train_smarter.errors import UserError, first_paragraph
 from train_smarter.history import arguments, saved_config
 from train_smarter.history.resume import ResumeState, load_resume_state, prepare, schedule_needs_length
 from train_smarter.run import files, lock, record, run_dir
@@ -69,9 +68,7 @@ def run_train(
         return _train_in(folder, cfg, command, on_end)
 
 
-def _train_in(
-    folder: Path, cfg: DictConfig, command: str, on_end: Callable[[Components, Results], None] | None
-) -> Any:
+def _train_in(folder: Path, cfg: DictConfig, command: str, on_end: Callable[[Components, Results], None] | None) -> Any:
     cfg, back = _resolve_config(cfg, folder)
     if back is not None and back.done:
         return _report_already_done(cfg, folder)
@@ -181,16 +178,12 @@ def fit(
         ckpt_path: a checkpoint to resume from, or to evaluate.
     """
     import torch
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from train_smarter.commands.evaluate import evaluate
 
     trainer = run.trainer
     if train:
-        try:
-            trainer.fit(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True)
-        except MisconfigurationException as error:  # Lightning's word for a user's mistake
-            raise UserError(f"{type(run.model).__name__}: {first_paragraph(error)}") from error
+        trainer.fit(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True)
         ckpt_path = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
         if ckpt_path is None and test:
             log.info("no checkpoint was saved: the weights of the last step are evaluated")
