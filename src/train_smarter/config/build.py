@@ -18,6 +18,7 @@ import train_smarter.config.resolvers  # noqa: F401 (a config is resolved here)
 from train_smarter import paths
 from train_smarter.data.base import Data
 from train_smarter.errors import UserError, first_paragraph, root_cause
+from train_smarter.fit.gradient_mean import GradientMean
 from train_smarter.fit.module import Model
 from train_smarter.speed.step import NoOpProfiler, accelerate
 from train_smarter.trust.build_object import build_object
@@ -69,6 +70,8 @@ def build(cfg: DictConfig, *extra: Callback) -> Components:
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     run = Components(data, model, build_trainer(cfg, loggers, callbacks, own_data=isinstance(data, Data)))
     _check_manual_optimization(run)
+    if model.automatic_optimization and not isinstance(model, Model):
+        GradientMean().attach(model)
     if cfg.get("speed", True):
         accelerate(run.trainer, run.model)
     return run

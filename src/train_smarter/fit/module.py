@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map
 from train_smarter.data.base import Data
 from train_smarter.data.examples import Batch, split_rows
 from train_smarter.errors import UserError
+from train_smarter.fit.gradient_mean import GradientMean
 from train_smarter.fit.lr_schedule import LRSchedule
 from train_smarter.task.base import Task, make_task
 from train_smarter.task.split_metric import SplitMetric
@@ -62,6 +63,7 @@ class Model(LightningModule):
         self.hparams["task"] = self.task.config()
         self.optimizer, self.scheduler = optimizer, scheduler
         self.pretrained, self.freeze_backbone, self.compile_mode = pretrained, freeze, compile
+        self.gradient_mean = GradientMean()
         # Plain dicts: a running count is neither a part of the network nor of its checkpoint.
         self.epoch_metrics: dict[str, SplitMetric] = {}  # by split, of the epoch under way
         self.test_metrics: dict[str, SplitMetric] = {}  # by split, of the latest test run
@@ -83,7 +85,10 @@ class Model(LightningModule):
         targets, outputs = task.targets(batch), self(batch[0])
         loss = task.loss(outputs, targets)
         detached = outputs.detach() if isinstance(outputs, Tensor) else tree_map(_detach, outputs)
-        metric.append(loss, task.weight(targets), task.metric_inputs(detached, targets))
+        weight = task.weight(targets)
+        metric.append(loss, weight, task.metric_inputs(detached, targets))
+        if self.training:
+            self.gradient_mean.weight = weight
         return loss, outputs
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
@@ -153,6 +158,8 @@ class Model(LightningModule):
             self._fit_task(data, learn=stage == "fit")
         elif data is not None and stage == "fit" and type(self.task).fit is not Task.fit:
             self.task.fit(self.task.targets(batch) for batch in data.train_dataloader())
+        if stage == "fit" and self.automatic_optimization:
+            self.gradient_mean.attach(self)
         if stage == "fit" and self.pretrained:
             self._load_pretrained(self.pretrained)
         if stage == "fit" and self.freeze_backbone:  # here, before DDP looks which parameters get gradients
