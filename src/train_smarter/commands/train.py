@@ -120,6 +120,7 @@ def _prepare_run(
 
     from train_smarter.callbacks.epoch_logger import EpochLogger
     from train_smarter.callbacks.monitor_check import MonitorCheck
+    from train_smarter.callbacks.monitor_timing import MonitorTiming
     from train_smarter.config.build import build
     from train_smarter.data.base import Data
 
@@ -127,7 +128,7 @@ def _prepare_run(
     seed_everything(cfg.seed, verbose=False)
     epoch_logger, trial = EpochLogger(folder, training_done=training_done), _trial_callbacks(cfg)
     unchecked = [] if cfg.get("task") else [MonitorCheck(cfg.monitor)]
-    run = build(cfg, epoch_logger, *trial, *unchecked)
+    run = build(cfg, epoch_logger, MonitorTiming(), *trial, *unchecked)
     if isinstance(run.data, Data):
         run.data.reuse_across_jobs = _is_multirun()  # read once for all jobs of this process
     return run, epoch_logger, trial
@@ -247,7 +248,8 @@ def _tracked_run(cfg: DictConfig, folder: Path) -> Iterator[TrackedRun]:
     except BaseException as error:
         notes.end("failed", error)
         raise
-    notes.end("pruned" if run.results is not None and run.results.pruned is not None else "done")
+    pruned = run.results is not None and run.results.pruned is not None
+    notes.end("pruned" if pruned else "done", results=run.results)
 
 
 def _is_multirun() -> bool:

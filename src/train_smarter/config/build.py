@@ -38,6 +38,7 @@ for note in (
     ".*Checkpoint directory .* exists and is not empty.*",  # a run goes on in its own
     ".*your dataloader is not resumable.*",  # data/loader.py skips the batches that are done
     ".*could not find the monitored key.*",  # no validation yet: `train` tells that no checkpoint was kept
+    ".*ReduceLROnPlateau conditioned on metric.*",  # the same for a plateau schedule: it waits for the metric
     ".*isinstance.treespec, LeafSpec.*is deprecated.*",
     ".*`srun` command is available.*",  # a login node of a cluster: the run is one process all the same
 ):

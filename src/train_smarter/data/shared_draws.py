@@ -4,7 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+FACTORIES: tuple[Callable[..., Tensor], ...] = (torch.rand, torch.randn, torch.randint)
 
 
 class SharedDraws(TorchFunctionMode):
@@ -30,7 +33,7 @@ class SharedDraws(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         named = dict(kwargs or {})
-        if func not in (torch.rand, torch.randn, torch.randint) or named.get("generator") is not self.generator:
+        if func not in FACTORIES or named.get("generator") is not self.generator:
             return func(*args, **named)
         bounds, size = _split_size(func, args, named)
         named["generator"] = self.shared

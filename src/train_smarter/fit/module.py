@@ -64,6 +64,7 @@ class Model(LightningModule):
         self.optimizer, self.scheduler = optimizer, scheduler
         self.pretrained, self.freeze_backbone, self.compile_mode = pretrained, freeze, compile
         self.gradient_mean = GradientMean()
+        self._measured: set[str] = set()  # splits whose metrics a plateau schedule has not seen yet
         # Plain dicts: a running count is neither a part of the network nor of its checkpoint.
         self.epoch_metrics: dict[str, SplitMetric] = {}  # by split, of the epoch under way
         self.test_metrics: dict[str, SplitMetric] = {}  # by split, of the latest test run
@@ -106,6 +107,7 @@ class Model(LightningModule):
         return self._step(batch, list(self.test_metrics.values())[dataloader_idx])[1]
 
     def on_train_start(self) -> None:
+        self._measured.clear()  # of the sanity check
         self.epoch_metrics["train"] = self._new_metric()  # a run that goes on within an epoch skips that epoch's start
         if self.freeze_backbone:
             for module in self._backbone():
@@ -144,6 +146,7 @@ class Model(LightningModule):
                 f"{type(self.task).__name__} computes {', '.join(scores)}, but task.metrics declares "
                 f"{', '.join(self.task.metrics) or 'none'}: name the same in conf/task"
             )
+        self._measured.add(split)
         for name, value in scores.items():
             # The metric has summed over all processes: each holds the same value. A test run that goes through train
             # and val as well returns their clean scores, and leaves the curves of the training alone.
@@ -204,6 +207,13 @@ class Model(LightningModule):
             raise UserError("this model was loaded to be evaluated; give it an `optimizer` to train it")
         optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
         return optimizer if self.scheduler is None else self.scheduler.build(optimizer, self.trainer)
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Show a plateau schedule each value of its metric once: epochs may have none, or that of an earlier one."""
+        split = str(self.scheduler.monitor).partition("/")[0] if self.scheduler is not None else ""
+        if split not in ("train", "val") or split in self._measured:
+            super().lr_scheduler_step(scheduler, metric)
+        self._measured.discard(split)
 
 
 def _detach(value: Any) -> Any:
