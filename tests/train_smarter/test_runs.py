@@ -81,6 +81,24 @@ def test_two_processes_share_one_folder_one_log_and_one_result(command: Command,
 
 
 @pytest.mark.slow
+def test_two_processes_train_to_the_weights_of_one(command: Command, typed: Typed, tmp_path: Path) -> None:
+    """Augmented, with class weights, and steps of 55 examples at the ends of epochs: 28 and 27."""
+    weights = "task.class_weights=[1,2,3,4,5,6,7,8,9,10]"
+    same = ["model=cnn", "model.dropout=0", "data.augment.rotation.degrees=10", "trainer.max_steps=20", weights]
+    quiet = ["callbacks.diagnosis=null", "callbacks.histograms=null", "test=false"]
+    done = command("train", "trainer=ddp_sim", *same, *quiet, "data.batch_size=32", timeout=300)
+    assert done.returncode == 0, done.stderr
+    two = only_run(tmp_path)
+    code, told = typed("trainer=cpu", *same, *quiet, "data.batch_size=64")
+    assert code == 0, told
+    (one,) = (folder for folder in (tmp_path / "train" / "runs").iterdir() if folder != two)
+    states = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for run in (one, two)]
+    for name, expected in states[0].items():
+        distance = float((states[1][name] - expected).norm() / expected.norm())
+        assert distance < 1e-5, f"{name}: {distance:.1e}"
+
+
+@pytest.mark.slow
 def test_two_processes_resume_a_finished_run_for_more_epochs(command: Command, tmp_path: Path) -> None:
     same = ["model=mlp", "data.batch_size=256", "callbacks.diagnosis=null", "callbacks.prediction_samples=null"]
     done = command("train", "trainer=ddp_sim", *same, "trainer.max_epochs=1", timeout=300)

@@ -12,6 +12,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from train_smarter.callbacks.monitor_timing import validation_names
 from train_smarter.data.base import Data
 from train_smarter.fit.module import Model
 from train_smarter.metric_names import epoch_values, monitor_names
@@ -161,7 +162,7 @@ class EpochLogger(Callback):
             logged = {name: value for name, value in logged.items() if "/" in name and not name.endswith("_step")}
             stale = {name for name in logged if name.startswith("val/")}
         else:
-            logged, stale = epoch_values(logged), _validation_names(trainer)
+            logged, stale = epoch_values(logged), validation_names(trainer)
         fresh = {name: float(value) for name, value in logged.items() if self._validated or name not in stale}
         return self._earlier_epochs | fresh
 
@@ -173,10 +174,3 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple | set):
         return type(value) in (list, tuple, set) and all(map(_is_plain, value))
     return value is None or type(value) in (bool, int, float, complex, str, bytes, Tensor, torch.dtype, torch.device)
-
-
-def _validation_names(trainer: Trainer) -> set[str]:
-    """Names of the metrics that the validations of this process have logged."""
-    results = trainer.fit_loop.epoch_loop.val_loop._results
-    names = {result.meta.name for result in results.values()}
-    return {name for name in trainer.callback_metrics if name.partition("/dataloader_idx_")[0] in names}

@@ -138,6 +138,7 @@ def _prepare_run(
 
     from train_smarter.callbacks.epoch_logger import EpochLogger
     from train_smarter.callbacks.monitor_check import MonitorCheck
+    from train_smarter.callbacks.monitor_timing import MonitorTiming
     from train_smarter.config.build import build
     from train_smarter.data.base import Data
 
@@ -145,7 +146,7 @@ def _prepare_run(
     seed_everything(cfg.seed, verbose=False)
     epoch_logger, trial = EpochLogger(folder, training_done=training_done), _trial_callbacks(cfg)
     unchecked = [] if cfg.get("task") else [MonitorCheck(cfg.monitor)]
-    run = build(cfg, epoch_logger, *trial, *unchecked)
+    run = build(cfg, epoch_logger, MonitorTiming(), *trial, *unchecked)
     if run.trainer.world_size == 1 and run_dir.global_rank() != 0:
         raise run_dir.stray_rank()
     if isinstance(run.data, Data):
@@ -263,7 +264,8 @@ def _tracked_run(cfg: DictConfig, folder: Path, command: str) -> Iterator[Tracke
     except BaseException as error:
         notes.end("failed", error)
         raise
-    notes.end("pruned" if run.results is not None and run.results.pruned is not None else "done")
+    pruned = run.results is not None and run.results.pruned is not None
+    notes.end("pruned" if pruned else "done", results=run.results)
 
 
 def _is_multirun() -> bool:

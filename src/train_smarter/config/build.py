@@ -16,6 +16,7 @@ import train_smarter.config.resolvers  # noqa: F401 (a config is resolved here)
 from train_smarter.data.base import Data
 from train_smarter.errors import UserError
 from train_smarter.failures import explain_construction
+from train_smarter.fit.gradient_mean import GradientMean
 from train_smarter.fit.module import Model
 from train_smarter.run.checkpoint_file import write_atomically
 from train_smarter.speed.step import NoOpProfiler, accelerate
@@ -36,6 +37,7 @@ for note in (
     ".*Checkpoint directory .* exists and is not empty.*",  # a run goes on in its own
     ".*your dataloader is not resumable.*",  # data/loader.py skips the batches that are done
     ".*could not find the monitored key.*",  # no validation yet: `train` tells that no checkpoint was kept
+    ".*ReduceLROnPlateau conditioned on metric.*",  # the same for a plateau schedule: it waits for the metric
     ".*isinstance.treespec, LeafSpec.*is deprecated.*",
     ".*`srun` command is available.*",  # a login node of a cluster: the run is one process all the same
 ):
@@ -68,6 +70,8 @@ def build(cfg: DictConfig, *extra: Callback) -> Components:
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     run = Components(data, model, build_trainer(cfg, loggers, callbacks, own_data=isinstance(data, Data)))
     _check_manual_optimization(run)
+    if model.automatic_optimization and not isinstance(model, Model):
+        GradientMean().attach(model)
     if cfg.get("speed", True):
         accelerate(run.trainer, run.model)
     return run

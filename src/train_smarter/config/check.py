@@ -41,6 +41,7 @@ def check(cfg: DictConfig) -> None:
         *check_processes(cfg),
         *(list(_check_monitor(cfg)) or _check_objective(cfg)),
         *_check_run(cfg),
+        *_check_plateau(cfg),
         *_check_packages(cfg),
     ]
     if problems:
@@ -217,6 +218,22 @@ def _check_unused_groups(cfg: DictConfig) -> Iterator[str]:
                 f"{unused[0]} has no effect: model={name} makes its own {group}; to pass it this one, add "
                 f"`{group}: ${{{group}}}` to conf/model/{name}.yaml"
             )
+
+
+def _check_plateau(cfg: DictConfig) -> Iterator[str]:
+    """A plateau schedule that would look at its metric between two measurements, or for a metric that has none."""
+    monitor = OmegaConf.select(cfg, "scheduler.monitor")
+    if monitor is None:
+        return
+    if cfg.scheduler.get("interval") == "step":
+        yield "scheduler=plateau looks at a metric of an epoch, not of a step: type scheduler.interval=epoch"
+    unmeasured = str(monitor).startswith("val/") and OmegaConf.select(cfg, "trainer.limit_val_batches") == 0
+    if unmeasured and monitor != cfg.get("monitor"):  # that one is named already
+        train = str(monitor).replace("val/", "train/", 1)
+        yield (
+            f"scheduler.monitor={monitor} is not measured with trainer.limit_val_batches=0: type "
+            f"scheduler.monitor={train}"
+        )
 
 
 def _is_multiprocess(trainer: DictConfig) -> bool:

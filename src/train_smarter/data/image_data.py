@@ -13,7 +13,8 @@ from train_smarter.data.base import Data
 from train_smarter.data.class_folders import expand_input
 from train_smarter.data.examples import Batch, Examples, RawInput, SplitName, Tree, map_tensors
 from train_smarter.data.image_io import MODES, decode
-from train_smarter.data.loader import derive_seed
+from train_smarter.data.loader import Loader, derive_seed
+from train_smarter.data.shared_draws import SharedDraws
 from train_smarter.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -115,11 +116,20 @@ class ImageData(Data):
     def augment_batch(self, images: Tensor, targets: Tree) -> tuple[Tensor, Tree]:
         """Images (B, C, H, W), uint8 -> the same, changed, as bytes or as floats in 0..1; masks move along.
 
-        The numbers depend on seed, batch and process alone.
+        The numbers depend on the seed, the batch and an example's place in it, and not on the number of processes.
         """
-        assert self.trainer is not None, "the batch's number comes from the trainer"
-        seed = derive_seed(self.seed, self.trainer.fit_loop.total_batch_idx + 1, self.trainer.global_rank)
-        generator = torch.Generator(images.device).manual_seed(seed)
+        trainer = self.trainer
+        assert trainer is not None, "the batch's number comes from the trainer"
+        rank, number = trainer.global_rank, trainer.fit_loop.total_batch_idx + 1
+        generator = torch.Generator(images.device).manual_seed(derive_seed(self.seed, number, rank))
+        if trainer.world_size == 1 or not isinstance(loader := trainer.train_dataloader, Loader):
+            return self._apply_augmentations(images, targets, generator)
+        total = loader.sampler.total_size(trainer.fit_loop.epoch_loop.batch_idx + 1)
+        seed, world = derive_seed(self.seed, number, 0), trainer.world_size
+        with SharedDraws(generator, seed=seed, rows=len(images), total=total, rank=rank, world=world):
+            return self._apply_augmentations(images, targets, generator)
+
+    def _apply_augmentations(self, images: Tensor, targets: Tree, generator: torch.Generator) -> tuple[Tensor, Tree]:
         moves: list[CoordinateMap] = []
         for augmentation in self.augment.values():
             if isinstance(augmentation, GeometricAugmentation):

@@ -50,6 +50,11 @@ class ShardedBatchSampler(SequentialSampler):
         training = self.shuffle_seed is not None
         return count + (rest > 0 and not (training and count and rest < 2 * self.world))
 
+    def total_size(self, number: int) -> int:
+        """How many examples all processes together have in a batch, counted from 0."""
+        whole = self.batch_size * self.world
+        return min(whole, self.length - number * whole)
+
     def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]
         return self.iter_on(torch.device("cpu"))
 

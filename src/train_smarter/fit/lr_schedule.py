@@ -1,10 +1,12 @@
 """How the learning rate changes over a run."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
 from lightning import Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LinearLR, LRScheduler, ReduceLROnPlateau, SequentialLR
 
@@ -47,8 +49,10 @@ class LRSchedule:
                 )
             rise = LinearLR(optimizer, start_factor=0.01, total_iters=self.warmup)
             scheduler = SequentialLR(optimizer, [rise, scheduler], milestones=[self.warmup])
-        config = {"scheduler": scheduler, "interval": self.interval}
-        return {"optimizer": optimizer, "lr_scheduler": config | ({"monitor": self.monitor} if self.monitor else {})}
+        config: dict[str, Any] = {"scheduler": scheduler, "interval": self.interval}
+        if self.monitor:  # an epoch may end before the first validation
+            config |= {"monitor": self.monitor, "strict": False}
+        return {"optimizer": optimizer, "lr_scheduler": config}
 
     def _fill_total(self, total: Callable[[], int]) -> Callable[[Optimizer], LRScheduler]:
         keywords = getattr(self.torch_scheduler, "keywords", {})
@@ -56,9 +60,20 @@ class LRSchedule:
 
     def _total_steps(self, trainer: Trainer) -> Callable[[], int]:
         def total() -> int:
-            count = trainer.max_epochs if self.interval == "epoch" else trainer.estimated_stepping_batches
+            count = trainer.max_epochs if self.interval == "epoch" else _count_steps(trainer)
             if count is None or not 0 < count < float("inf"):
                 raise UserError("this scheduler needs an end to plan for: set trainer.max_epochs or trainer.max_steps")
             return max(1, int(count) - self.warmup)
 
         return total
+
+
+def _count_steps(trainer: Trainer) -> float:
+    """Optimizer steps of the run; Lightning's estimate takes the accumulation of its start for all epochs."""
+    estimate = trainer.estimated_stepping_batches
+    scheduled = [each for each in trainer.callbacks if isinstance(each, GradientAccumulationScheduler)]  # type: ignore[attr-defined]
+    if not scheduled or trainer.max_epochs in (None, -1):
+        return estimate
+    together = map(scheduled[0].get_accumulate_grad_batches, range(int(trainer.max_epochs or 0)))
+    steps = sum(math.ceil(trainer.num_training_batches / each) for each in together)
+    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)

@@ -17,6 +17,7 @@ from train_smarter.data.base import Data
 from train_smarter.data.examples import Batch, split_rows
 from train_smarter.errors import UserError
 from train_smarter.failures import explain_construction
+from train_smarter.fit.gradient_mean import GradientMean
 from train_smarter.fit.lr_schedule import LRSchedule
 from train_smarter.run.checksums import check_checkpoint
 from train_smarter.task.base import Task, make_task
@@ -65,6 +66,8 @@ class Model(LightningModule):
         self.hparams["task"] = self.task.config()
         self.optimizer, self.scheduler = optimizer, scheduler
         self.pretrained, self.freeze_backbone, self.compile_mode = pretrained, freeze, compile
+        self.gradient_mean = GradientMean()
+        self._measured: set[str] = set()  # splits whose metrics a plateau schedule has not seen yet
         # Plain dicts: a running count is neither a part of the network nor of its checkpoint.
         self.epoch_metrics: dict[str, SplitMetric] = {}  # by split, of the epoch under way
         self.test_metrics: dict[str, SplitMetric] = {}  # by split, of the latest test run
@@ -86,7 +89,10 @@ class Model(LightningModule):
         targets, outputs = task.targets(batch), self(batch[0])
         loss = task.loss(outputs, targets)
         detached = outputs.detach() if isinstance(outputs, Tensor) else tree_map(_detach, outputs)
-        metric.append(loss, task.weight(targets), task.metric_inputs(detached, targets))
+        weight = task.weight(targets)
+        metric.append(loss, weight, task.metric_inputs(detached, targets))
+        if self.training:
+            self.gradient_mean.weight = weight
         return loss, outputs
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
@@ -104,6 +110,7 @@ class Model(LightningModule):
         return self._step(batch, list(self.test_metrics.values())[dataloader_idx])[1]
 
     def on_train_start(self) -> None:
+        self._measured.clear()  # of the sanity check
         self.epoch_metrics["train"] = self._new_metric()  # a run that goes on within an epoch skips that epoch's start
         if self.freeze_backbone:
             for module in self._backbone():
@@ -142,6 +149,7 @@ class Model(LightningModule):
                 f"{type(self.task).__name__} computes {', '.join(scores)}, but task.metrics declares "
                 f"{', '.join(self.task.metrics) or 'none'}: name the same in conf/task"
             )
+        self._measured.add(split)
         for name, value in scores.items():
             # The metric has summed over all processes: each holds the same value. A test run that goes through train
             # and val as well returns their clean scores, and leaves the curves of the training alone.
@@ -156,6 +164,8 @@ class Model(LightningModule):
             self._fit_task(data, learn=stage == "fit")
         elif data is not None and stage == "fit" and type(self.task).fit is not Task.fit:
             self.task.fit(self.task.targets(batch) for batch in data.train_dataloader())
+        if stage == "fit" and self.automatic_optimization:
+            self.gradient_mean.attach(self)
         if stage == "fit" and self.pretrained:
             self._load_pretrained(self.pretrained)
         if stage == "fit" and self.freeze_backbone:  # here, before DDP looks which parameters get gradients
@@ -206,6 +216,13 @@ class Model(LightningModule):
             made = getattr(self.optimizer, "func", self.optimizer)  # of a partial
             raise explain_construction(error, "optimizer", getattr(made, "__qualname__", made)) from error
         return optimizer if self.scheduler is None else self.scheduler.build(optimizer, self.trainer)
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Show a plateau schedule each value of its metric once: epochs may have none, or that of an earlier one."""
+        split = str(self.scheduler.monitor).partition("/")[0] if self.scheduler is not None else ""
+        if split not in ("train", "val") or split in self._measured:
+            super().lr_scheduler_step(scheduler, metric)
+        self._measured.discard(split)
 
 
 def _detach(value: Any) -> Any:

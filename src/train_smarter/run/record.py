@@ -18,7 +18,7 @@ from train_smarter.errors import UserError
 from train_smarter.metric_names import task_metrics
 from train_smarter.run.environment import commit, hardware, versions
 from train_smarter.run.files import read_json, write_json
-from train_smarter.run.results import best_of_epochs
+from train_smarter.run.results import Results, best_of_epochs
 
 HEARTBEAT = 60  # seconds
 FINAL_STATUSES = ("done", "pruned", "failed", "interrupted")
@@ -68,11 +68,14 @@ class Record:
             with suppress(OSError):
                 os.utime(self.path)
 
-    def end(self, status: str, error: BaseException | None = None) -> None:
-        """status: one of `FINAL_STATUSES`; error: what it failed with."""
+    def end(self, status: str, error: BaseException | None = None, *, results: Results | None = None) -> None:
+        """status: one of `FINAL_STATUSES`; error: what it failed with; results: of a run that came to its end."""
         self._stopped.set()
         checkpoints = sorted((self.folder / "checkpoints").glob("*.ckpt"))
-        self.content |= best_of_epochs(self.folder, self.content["monitor"], self.content["mode"])
+        if results is None:
+            self.content |= best_of_epochs(self.folder, self.content["monitor"], self.content["mode"])
+        else:  # of several validations in an epoch, metrics.csv has the last one alone
+            self.content |= {"best_value": results.best_value, "best_epoch": results.best_epoch}
         self.content |= {
             "status": status,
             "end": now(),

@@ -10,7 +10,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import execution_whitelist, instantiate
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 
+from train_smarter.callbacks.monitor_timing import is_training_metric
+from train_smarter.fit.module import Model
 from train_smarter.run.trial import TrialRef
 from train_smarter.search.storage import load_trial
 
@@ -23,6 +26,8 @@ log = logging.getLogger(__name__)
 
 class Pruning(Callback):
     """Reports each validation to the study, and stops the run where the study's pruner says so.
+
+    A training metric is reported when its epoch is over: in a validation, it is that of the epoch before.
 
     Args:
         trial_ref: which trial the run is.
@@ -44,13 +49,24 @@ class Pruning(Callback):
         return load_trial(self.trial_ref, pruner)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        from optuna.exceptions import UpdateFinishedTrialError
-
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
+        raise_on_nan(trainer, self.validations + 1)
+        if not is_training_metric(trainer, self.monitor):
+            self._report(trainer, trainer.callback_metrics.get(self.monitor))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not is_training_metric(trainer, self.monitor):
+            return
+        if isinstance(pl_module, Model):  # it logs them after this hook
+            self._report(trainer, pl_module.epoch_metrics["train"].scores()[self.monitor.removeprefix("train/")])
+        else:
+            self._report(trainer, trainer.callback_metrics.get(self.monitor))
+
+    def _report(self, trainer: Trainer, value: float | Tensor | None) -> None:
+        from optuna.exceptions import UpdateFinishedTrialError
+
         self.validations += 1
-        raise_on_nan(trainer, self.validations)
-        value = trainer.callback_metrics.get(self.monitor)
         hopeless = trainer.is_global_zero and value is not None and self._should_prune(float(value))
         if trainer.world_size > 1:
             hopeless = trainer.strategy.broadcast(hopeless)

@@ -42,12 +42,21 @@ class Classification(Task):
         self.register_buffer("class_weights", weights, persistent=False)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        if self.num_outputs != 1:
-            return F.cross_entropy(outputs, targets, self.class_weights, label_smoothing=self.label_smoothing)
+        if self.num_outputs == 1:
+            loss = self._binary_loss(outputs, targets)
+        elif self.class_weights is None:
+            return F.cross_entropy(outputs, targets, label_smoothing=self.label_smoothing)
+        else:
+            smoothing = self.label_smoothing
+            loss = F.cross_entropy(outputs, targets, self.class_weights, label_smoothing=smoothing, reduction="sum")
+        weight = self.weight(targets)
+        return loss / (weight if isinstance(weight, int) else weight.clamp(min=1e-12))  # weight 0: 0, no NaN
+
+    def _binary_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The sum over the batch."""
         smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2  # (B,)
         weight = None if self.class_weights is None else self.class_weights[targets]
-        loss = F.binary_cross_entropy_with_logits(outputs[:, 0], smooth.to(outputs.dtype), weight, reduction="sum")
-        return loss / (len(targets) if weight is None else weight.sum())
+        return F.binary_cross_entropy_with_logits(outputs[:, 0], smooth.to(outputs.dtype), weight, reduction="sum")
 
     def weight(self, targets: Tensor) -> int | Tensor:
         return len(targets) if self.class_weights is None else self.class_weights[targets].sum()

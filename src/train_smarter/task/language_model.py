@@ -44,10 +44,11 @@ class LanguageModel(Task):
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         total = F.cross_entropy(outputs, targets.long(), ignore_index=self.ignore_index, reduction="sum")
-        return total / self.weight(targets)
+        weight = self.weight(targets)
+        return total / (weight if isinstance(weight, int) else weight.clamp(min=1))  # 1: a batch of padding alone
 
     def weight(self, targets: Tensor) -> int | Tensor:
-        return targets.numel() if self.ignore_index < 0 else (targets != self.ignore_index).sum().clamp(min=1)
+        return targets.numel() if self.ignore_index < 0 else (targets != self.ignore_index).sum()
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         return {"next": outputs[:, :, -1].argmax(1), "probabilities": outputs[:, :, -1].softmax(1)}  # (B,), (B, V)

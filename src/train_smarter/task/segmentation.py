@@ -50,16 +50,16 @@ class Segmentation(Task):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         masks = targets.long()
         loss = F.cross_entropy(outputs, masks, self.class_weights, ignore_index=self.ignore_index, reduction="sum")
-        loss = loss / self._pixel_weight(masks)
+        loss = loss / self.weight(masks).clamp(min=1e-12)  # nothing to divide by: a batch of ignored pixels alone
         if self.dice_weight:
             loss = (1 - self.dice_weight) * loss + self.dice_weight * self._dice_loss(outputs, masks)
         return loss
 
-    def _pixel_weight(self, masks: Tensor) -> Tensor:
-        known = masks != self.ignore_index
+    def weight(self, targets: Tensor) -> Tensor:
+        known = targets != self.ignore_index
         if self.class_weights is None:
-            return known.sum().clamp(min=1)
-        return self.class_weights[masks[known]].sum().clamp(min=1e-12)
+            return known.sum()
+        return self.class_weights[targets[known].long()].sum()
 
     def _dice_loss(self, outputs: Tensor, masks: Tensor) -> Tensor:
         """1 - Dice of soft predictions, mean over the classes that occur."""
@@ -69,9 +69,6 @@ class Segmentation(Task):
         overlap, sizes = (soft * true).sum((0, 2, 3)), (soft + true).sum((0, 2, 3))  # (K,)
         occurs = true.sum((0, 2, 3)) > 0
         return (1 - (2 * overlap / sizes.clamp(min=1e-12)))[occurs].mean() if occurs.any() else outputs.sum() * 0
-
-    def weight(self, targets: Tensor) -> int | Tensor:
-        return self._pixel_weight(targets.long())
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         return {"mask": outputs.argmax(1), "probabilities": outputs.softmax(1)}  # (B, H, W), (B, K, H, W)

@@ -48,6 +48,23 @@ def test_a_mistake_is_answered_with_what_was_given_and_what_is_accepted(
     assert "\n" not in str(answer.value)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("scheduler.interval=step", "a metric of an epoch, not of a step: type scheduler.interval=epoch"),
+        (
+            "monitor=train/loss scheduler.monitor=val/loss trainer.limit_val_batches=0",
+            "scheduler.monitor=val/loss is not measured with trainer.limit_val_batches=0: type "
+            "scheduler.monitor=train/loss",
+        ),
+    ],
+)
+def test_a_plateau_schedule_without_values_to_look_at_is_refused(compose: Compose, words: str, told: str) -> None:
+    with pytest.raises(UserError) as answer:
+        check(compose("scheduler=plateau", *words.split()))
+    assert told in str(answer.value)
+
+
 def test_the_default_has_no_problem(compose: Compose) -> None:
     check(compose())
 

@@ -5,6 +5,7 @@ from typing import Any
 import lightning
 import pytest
 import torch
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
@@ -21,7 +22,7 @@ PLATEAU: Any = partial(ReduceLROnPlateau, mode="max", factor=0.1, patience=3)
 
 def trainer(*, epochs: int | None = 10, steps: float = 1000) -> Any:
     """What a schedule asks of a trainer: its planned epochs and optimizer steps."""
-    return SimpleNamespace(max_epochs=epochs, estimated_stepping_batches=steps)
+    return SimpleNamespace(max_epochs=epochs, estimated_stepping_batches=steps, callbacks=[])
 
 
 def sgd() -> Optimizer:
@@ -175,6 +176,14 @@ def test_in_a_training_of_two_epochs_the_cosine_ends_with_the_last_step() -> Non
 def test_accumulated_batches_are_one_step_of_the_schedule() -> None:
     found = watched(LRSchedule(torch_scheduler=COSINE, interval="step"), max_epochs=2, accumulate_grad_batches=2)
     expected = [1, 1, 0.853553, 0.853553, 0.5, 0.5, 0.146447, 0.146447]  # 4 steps of two batches each
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_scheduled_accumulation_is_planned_for() -> None:
+    callbacks = [GradientAccumulationScheduler({1: 3})]
+    found = watched(LRSchedule(torch_scheduler=COSINE, interval="step"), max_epochs=2, callbacks=callbacks)
+    # 4 steps, then 2 of three batches and of one: (1 + cos(pi k / 6)) / 2 for k = 0 to 5
+    expected = [1, 0.933013, 0.75, 0.5, 0.25, 0.25, 0.25, 0.066987]
     assert found == pytest.approx(expected, abs=1e-6)
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from lightning.pytorch.loggers.logger import Logger
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
-from torch.optim.lr_scheduler import StepLR
+from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from sample_project.model.cnn import CNN
@@ -244,6 +244,31 @@ def test_a_schedule_moves_the_learning_rate() -> None:
     )
     trainer = fit(model, max_epochs=3)
     assert trainer.optimizers[0].param_groups[0]["lr"] == 0.125  # 1 x 0.5 x 0.5 x 0.5
+
+
+@pytest.mark.filterwarnings("ignore:.*ReduceLROnPlateau conditioned on metric.*")
+@pytest.mark.parametrize(
+    ("monitor", "options", "rates"),
+    [
+        ("val/loss", {"check_val_every_n_epoch": 2}, [1, 1, 1, 1, 0.5, 0.5]),  # measured after 2, 4 and 6 epochs
+        ("train/loss", {"check_val_every_n_epoch": 2}, [1, 1, 0.5, 0.25, 0.125, 0.0625]),
+        ("val/loss", {"check_val_every_n_epoch": None, "val_check_interval": 10}, [1, 1, 1, 1, 1, 0.5]),  # of 24 steps
+    ],
+)
+def test_a_plateau_schedule_sees_each_value_of_its_metric_once(
+    monitor: str, options: dict[str, Any], rates: list[float]
+) -> None:
+    """No value is an improvement: the threshold is out of reach."""
+    found: list[float] = []
+
+    class Rates(lightning.Callback):
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
+            found.append(trainer.optimizers[0].param_groups[0]["lr"] / 1e-3)
+
+    plateau: Any = partial(ReduceLROnPlateau, factor=0.5, patience=0, threshold=1.0, threshold_mode="abs")
+    model = mlp(optimizer=partial(SGD, lr=1e-3), scheduler=LRSchedule(torch_scheduler=plateau, monitor=monitor))
+    fit(model, max_epochs=6, callbacks=[Rates()], **options)
+    assert found == pytest.approx(rates)
 
 
 def test_gradients_are_clipped_by_value_where_that_is_asked_for() -> None:

@@ -11,9 +11,11 @@ from lightning.pytorch.trainer.states import TrainerFn
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, ThresholdPruner
 from optuna.trial import FrozenTrial, TrialState
 
+from train_smarter.fit.module import Model
 from train_smarter.run.trial import TrialRef
 from train_smarter.search.pruning import Pruning
 from train_smarter.search.storage import load_trial, open_storage
+from train_smarter.task.classification import Classification
 
 MONITOR = "val/accuracy"
 BELOW_HALF: BasePruner = ThresholdPruner(lower=0.5)  # a trial that reports less is stopped
@@ -53,8 +55,12 @@ def callback(ticket: TrialRef, pruner: BasePruner = BELOW_HALF) -> Pruning:
 
 
 def fitting(**state: Any) -> Any:
-    """What of a trainer is looked at; training for ten epochs in one process."""
-    usual = {
+    """What of a trainer is looked at; training for ten epochs in one process, with one metric of validation."""
+    logged = SimpleNamespace(meta=SimpleNamespace(name=MONITOR))
+    loop = SimpleNamespace(val_loop=SimpleNamespace(_results={MONITOR: logged}))
+    usual: dict[str, Any] = {
+        "lightning_module": None,
+        "fit_loop": SimpleNamespace(epoch_loop=loop),
         "callback_metrics": {},
         "state": SimpleNamespace(fn=TrainerFn.FITTING),
         "sanity_checking": False,
@@ -81,6 +87,20 @@ def validated(pruning: Pruning, trainer: Any, *values: float, name: str = MONITO
 def test_each_validation_is_reported_under_its_number_from_1_on(ticket: TrialRef) -> None:
     assert validated(callback(ticket, NopPruner()), fitting(), 0.25, 0.75, 0.5) == 3
     assert stored(ticket).intermediate_values == {1: 0.25, 2: 0.75, 3: 0.5}
+
+
+@pytest.mark.parametrize("module", [None, Model(task=Classification(num_classes=2))])
+def test_a_training_metric_is_reported_when_its_epoch_is_over(ticket: TrialRef, module: Any) -> None:
+    """With and without a task."""
+    pruning = callback(ticket, NopPruner())
+    pruning.monitor = "train/accuracy"
+    if module is not None:
+        module.epoch_metrics["train"] = SimpleNamespace(scores=lambda: {"accuracy": 0.75})
+    trainer = fitting(lightning_module=module, callback_metrics={"train/accuracy": torch.tensor(0.5)})
+    if module is not None:  # that of the epoch before, as yet
+        pruning.on_validation_end(trainer, module)
+    pruning.on_train_epoch_end(trainer, module)
+    assert stored(ticket).intermediate_values == {1: 0.5 if module is None else 0.75}
 
 
 def test_a_run_is_stopped_where_the_studys_pruner_says_so_and_it_is_noted(ticket: TrialRef) -> None:

@@ -4,8 +4,12 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError
 
+from train_smarter.task.base import Task
+from train_smarter.task.classification import Classification
 from train_smarter.task.confusion import Confusion
+from train_smarter.task.language_model import LanguageModel
 from train_smarter.task.multilabel import MultilabelMetrics
+from train_smarter.task.segmentation import Segmentation
 from train_smarter.task.split_metric import BUFFER_SIZE, SplitMetric
 
 
@@ -137,3 +141,22 @@ def test_reading_the_state_counts_nothing() -> None:
     state = metric.buffered_state()
     assert len(metric.buffer) == len(state["buffer"]) == 1
     assert state["states"]["/loss_sum"] == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "shape", "targets"),
+    [
+        (Classification(num_classes=3, class_weights=[0, 1, 5]), (3,), torch.tensor([0, 0, 1, 2])),
+        (Classification(num_classes=2, class_weights=[0, 5]), (1,), torch.tensor([0, 0, 1, 0])),
+        (LanguageModel(vocab_size=4, ignore_index=0), (4, 2), torch.tensor([[0, 0], [0, 0], [1, 0], [3, 2]])),
+        (Segmentation(num_classes=2), (2, 1, 1), torch.tensor([255, 255, 1, 0]).view(4, 1, 1)),
+        (Segmentation(num_classes=2, class_weights=[1, 5]), (2, 1, 1), torch.tensor([255, 255, 1, 0]).view(4, 1, 1)),
+    ],
+)
+def test_a_batch_in_which_nothing_counts_changes_no_loss(task: Task, shape: tuple[int, ...], targets: Tensor) -> None:
+    outputs = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
+    parts, whole = task.new_metric(), task.new_metric()
+    for given, true in zip(outputs.split(2), targets.split(2), strict=True):
+        parts.append(task.loss(given, true), task.weight(true), task.metric_inputs(given, true))
+    whole.append(task.loss(outputs, targets), task.weight(targets), task.metric_inputs(outputs, targets))
+    assert parts.scores()["loss"] == pytest.approx(whole.scores()["loss"], rel=1e-6)
