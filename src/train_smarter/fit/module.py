@@ -16,7 +16,8 @@ from train_smarter.data.base import Data
 from train_smarter.data.examples import Batch, split_rows
 from train_smarter.errors import UserError
 from train_smarter.fit.lr_schedule import LRSchedule
-from train_smarter.task.base import Task, make_task
+from train_smarter.fit.pretrained import load_pretrained
+from train_smarter.task.base import Task, check_outputs, make_task
 from train_smarter.task.split_metric import SplitMetric
 
 ROWS_AT_ONCE = 4096  # targets that a task learns from at a time
@@ -34,7 +35,8 @@ class Model(LightningModule):
         task: a task, or its plain config, {"_target_": ..., ...}.
         optimizer: parameters -> optimizer; needed to train, not to evaluate.
         scheduler: the learning rate's schedule, or None for a constant one.
-        pretrained: a checkpoint to start from; weights are taken where name and shape agree.
+        pretrained: a checkpoint to start from; weights are taken where name and shape agree, and of
+            classes where their names do; inputs are converted as it knows them.
         freeze: train the head (the last layer with parameters) only.
         compile: a mode of torch.compile for the forward pass in training ("default", "reduce-overhead" with CUDA
             graphs, "max-autotune"), or None; checkpoints are the same.
@@ -154,7 +156,7 @@ class Model(LightningModule):
         elif data is not None and stage == "fit" and type(self.task).fit is not Task.fit:
             self.task.fit(self.task.targets(batch) for batch in data.train_dataloader())
         if stage == "fit" and self.pretrained:
-            self._load_pretrained(self.pretrained)
+            self.print(load_pretrained(self, data, self.pretrained))
         if stage == "fit" and self.freeze_backbone:  # here, before DDP looks which parameters get gradients
             for module in self._backbone():
                 for parameter in module.parameters(recurse=False):
@@ -174,19 +176,8 @@ class Model(LightningModule):
             if learn and split == "train":
                 self.task.fit(split_rows(targets, ROWS_AT_ONCE))
 
-    def _load_pretrained(self, path: str) -> None:
-        """Takes the weights of a checkpoint where name and shape agree (a head for other classes starts afresh)."""
-        try:
-            given = dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
-        except Exception as error:  # what torch raises depends on how the file is broken
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f"model.pretrained={path} is no checkpoint that can be read: {first}") from error
-        own = self.state_dict()
-        fitting = {k: v for k, v in given.items() if k in own and own[k].shape == getattr(v, "shape", None)}
-        if not fitting:
-            raise UserError(f"model.pretrained={path} holds no weight that fits {type(self).__name__}")
-        self.load_state_dict(fitting, strict=False)
-        self.print(f"{len(fitting)} of {len(own)} weights start from {path}")
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_outputs(self.task, checkpoint)
 
     def _backbone(self) -> list[nn.Module]:
         """All modules with parameters of their own, but the last one: the head."""
