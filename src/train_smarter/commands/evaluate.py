@@ -50,8 +50,9 @@ def run_evaluate(cfg: DictConfig) -> None:
     if isinstance(run.model, Model):
         step, path = load_weights(run.data, run.model, folder, checkpoint), None
     else:  # Lightning loads it, after the module's own `setup`, which may make layers
-        load_preprocess(run.data, folder)
-        step, path = int(load_checkpoint(checkpoint).get("global_step", 0)), str(checkpoint)
+        content = load_checkpoint(checkpoint)
+        load_preprocess(run.data, folder, content, checkpoint)
+        step, path = int(content.get("global_step", 0)), str(checkpoint)
     metrics, details = evaluate(run, cfg.splits, ckpt_path=path)
     if run.trainer.is_global_zero:
         target = folder / "evaluate" / "results.json"

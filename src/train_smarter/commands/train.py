@@ -183,6 +183,7 @@ def fit(
     from train_smarter.commands.evaluate import evaluate
 
     trainer = run.trainer
+    _adopt_preprocess(run, ckpt_path)
     if train:
         trainer.fit(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True)
         ckpt_path = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
@@ -203,6 +204,20 @@ def fit(
     if test:
         results.metrics, results.details = evaluate(run, ("train", "val", "test"), ckpt_path=ckpt_path)
     return results
+
+
+def _adopt_preprocess(run: Components, ckpt_path: str | None) -> None:
+    """Let the data, which are not read yet, convert inputs as the weights know them that the run starts from."""
+    from train_smarter.fit.module import Model
+    from train_smarter.fit.pretrained import adopt_inputs, read_pretrained
+    from train_smarter.history.restore import load_checkpoint, load_preprocess
+
+    if ckpt_path is not None:
+        load_preprocess(run.data, None, load_checkpoint(Path(ckpt_path)), Path(ckpt_path))
+        if isinstance(run.model, Model):
+            run.model.pretrained = None  # the checkpoint has all weights
+    elif path := getattr(run.model, "pretrained", None):
+        adopt_inputs(run.data, path, read_pretrained(path))
 
 
 def _write_results(run: Components, results: Results, folder: Path, hparams: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ A data set's own file only reads (`read`). An example is read once and kept in m
 fit; a batch is one indexed copy. Order and random numbers of an epoch depend on (seed, epoch) alone.
 """
 
+import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -112,6 +113,12 @@ class Data(LightningDataModule):
         """Takes over what a past run's `preprocess` returned, before `setup`; what is read then has to fit it."""
         self.names = list(preprocess["names"])
 
+    def adopt_inputs(self, preprocess: dict[str, Any]) -> None:
+        """Treat inputs as a checkpoint to start from knows them, by what its run's `preprocess` returned.
+
+        The names may differ: a head for other classes starts afresh.
+        """
+
     # ---- a user's own input, treated like the examples
 
     def iter_inputs(self, given: str) -> Iterator[Any]:
@@ -136,6 +143,17 @@ class Data(LightningDataModule):
         return self.encode({"test": Examples(read)})["test"].inputs, None
 
     # ---- Lightning's hooks
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the weights of a checkpoint mean travels with them, as plain values: `weights_only` reads no others."""
+        return {"preprocess": json.loads(json.dumps(self.preprocess()))}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Hold the data that are set up against those of the checkpoint; Lightning calls this."""
+        if preprocess := state_dict.get("preprocess"):
+            read, self.names = self.names, list(preprocess["names"])
+            self.set_names(read)
+            self.adopt_inputs(preprocess)
 
     def prepare_data(self) -> None:
         if self.may_download:

@@ -77,10 +77,16 @@ class ImageData(Data):
         super().load_preprocess(preprocess)
         if (channels := len(preprocess["mean"])) != self.shape[0]:
             raise UserError(f"the run was trained on images of {channels} channels, and these have {self.shape[0]}")
+        self.adopt_inputs(preprocess)
+
+    def adopt_inputs(self, preprocess: dict[str, Any]) -> None:
+        if len(preprocess["mean"]) != self.shape[0]:
+            return  # the first layer does not fit, and starts afresh
         mean, std = (self._per_channel(preprocess[name]) for name in ("mean", "std"))
         if (mean, std) != (self.mean, self.std):
             log.warning(
-                "the run's normalisation is taken, mean %s and std %s, not %s and %s", mean, std, self.mean, self.std
+                "the checkpoint's normalization is used: mean %s, std %s instead of mean %s, std %s",
+                *(mean, std, self.mean, self.std),
             )
         self.mean, self.std = mean, std
         self._constants.clear()

@@ -50,6 +50,7 @@ class TableData(Data):
         self.shape, self.standardize = tuple(shape), standardize
         self.mean: list[float] | None = None if standardize else [0.0] * shape[0]
         self.std: list[float] = [1.0] * shape[0]
+        self._known_columns: list[str] = []  # of a checkpoint
         self._constants: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     # ---- what a run records
@@ -61,13 +62,32 @@ class TableData(Data):
         super().load_preprocess(preprocess)
         if (known := len(preprocess["mean"])) != self.shape[0]:
             raise UserError(f"the run was trained on {known} columns, but data.shape={list(self.shape)}")
-        self.columns, self.mean, self.std = (preprocess[name] for name in ("columns", "mean", "std"))
+        self.columns = preprocess["columns"]
+        self.adopt_inputs(preprocess)
+
+    def adopt_inputs(self, preprocess: dict[str, Any]) -> None:
+        """Mean and standard deviation of each column, where there are as many."""
+        if len(preprocess["mean"]) != self.shape[0]:
+            return  # the first layer does not fit, and starts afresh
+        self._known_columns = list(preprocess["columns"])
+        self._check_columns()
+        self.mean, self.std = preprocess["mean"], preprocess["std"]  # 0 and 1 where it had standardize=False
+        self.standardize = True
         self._constants.clear()
+
+    def _check_columns(self) -> None:
+        """Compare the columns that were read with those of a checkpoint, where both have names."""
+        if self._known_columns and self.columns and self._known_columns != list(self.columns):
+            raise UserError(
+                f"the checkpoint was trained on the columns {', '.join(self._known_columns)}, but "
+                f"{type(self).__name__} has {', '.join(self.columns)}: give the same columns in the same order"
+            )
 
     # ---- from numbers to what the model sees
 
     def encode(self, splits: dict[SplitName, Examples]) -> dict[SplitName, Examples]:
         """Check the numbers, and learn mean and standard deviation from `train`."""
+        self._check_columns()
         for name, examples in splits.items():
             self._check_rows(examples.inputs, name)
         if self.mean is None:

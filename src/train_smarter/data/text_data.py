@@ -21,7 +21,7 @@ from torch import Tensor
 from train_smarter.data.base import Data, data_dir
 from train_smarter.data.examples import SPLITS, Batch, Examples, RawDataset, RawInput, SplitName
 from train_smarter.data.text_files import TextLine, read_texts
-from train_smarter.data.tokenizer import build_tokenizer, load_tokenizer, train_vocab
+from train_smarter.data.tokenizer import build_tokenizer, load_tokenizer, set_length, train_vocab
 from train_smarter.errors import UserError
 from train_smarter.run.files import atomic_file
 
@@ -157,8 +157,30 @@ class TextData(Data):
             preprocess["truncation_side"],
             preprocess["tokenizer"],
         )
+        self._check_vocab_size()
+
+    def adopt_inputs(self, preprocess: dict[str, Any]) -> None:
+        """The vocabulary, so that each id is the word that the weights know; length and cut stay those of these data.
+
+        Raises:
+            UserError: the texts are encoded already, by another vocabulary.
+        """
+        tokenizer = Tokenizer.from_str(preprocess["tokenizer"])
+        set_length(tokenizer, max_length=self.max_length, truncation_side=self.truncation_side)
+        if self.examples and tokenizer.get_vocab() != self.tokenizer.get_vocab():
+            raise UserError(
+                f"the checkpoint has another vocabulary than {type(self).__name__}, whose texts are encoded already: "
+                "call data.adopt_inputs(preprocess) before setup"
+            )
+        self.tokenizer_json = tokenizer.to_str()
+        self._check_vocab_size()
+
+    def _check_vocab_size(self) -> None:
         if (known := self.tokenizer.get_vocab_size()) > self.vocab_size:
-            raise UserError(f"data.vocab_size={self.vocab_size}, but the recorded tokenizer knows {known} ids")
+            raise UserError(
+                f"data.vocab_size={self.vocab_size}, but the recorded tokenizer knows {known} ids: give the run's own "
+                f"data.vocab_size, at least {known}"
+            )
 
     # ---- Lightning's hooks
 

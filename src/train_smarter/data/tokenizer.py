@@ -30,9 +30,14 @@ def build_tokenizer(*, max_length: int, truncation_side: str) -> Tokenizer:
     # Letters and digits, apostrophes within a word ("don't"); everything between is left out.
     word = r"[\p{L}\p{N}][\p{L}\p{N}\p{M}]*"
     tokenizer.pre_tokenizer = Split(Regex(f"{word}('{word})*"), behavior="removed", invert=True)
+    set_length(tokenizer, max_length=max_length, truncation_side=truncation_side)
+    return tokenizer
+
+
+def set_length(tokenizer: Tokenizer, *, max_length: int, truncation_side: str) -> None:
+    """Cut and pad every text to `max_length` words."""
     tokenizer.enable_truncation(max_length, direction=truncation_side)
     tokenizer.enable_padding(length=max_length, pad_id=0, pad_token=PADDING, direction="right")
-    return tokenizer
 
 
 def train_vocab(tokenizer: Tokenizer, texts: Sequence[str], *, vocab_size: int) -> None:

@@ -4,7 +4,6 @@ Shape letters, everywhere in this project: B batch, C channels, H W image, T tok
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,8 +18,8 @@ from train_smarter.errors import UserError
 from train_smarter.failures import explain_construction
 from train_smarter.fit.gradient_mean import GradientMean
 from train_smarter.fit.lr_schedule import LRSchedule
-from train_smarter.run.checksums import check_checkpoint
-from train_smarter.task.base import Task, make_task
+from train_smarter.fit.pretrained import load_pretrained
+from train_smarter.task.base import Task, check_outputs, make_task
 from train_smarter.task.split_metric import SplitMetric
 
 ROWS_AT_ONCE = 4096  # targets that a task learns from at a time
@@ -38,7 +37,8 @@ class Model(LightningModule):
         task: a task, or its plain config, {"_target_": ..., ...}.
         optimizer: parameters -> optimizer; needed to train, not to evaluate.
         scheduler: the learning rate's schedule, or None for a constant one.
-        pretrained: a checkpoint to start from; weights are taken where name and shape agree.
+        pretrained: a checkpoint to start from; weights are taken where name and shape agree, and of
+            classes where their names do; inputs are converted as it knows them.
         freeze: train the head (the last layer with parameters) only.
         compile: a mode of torch.compile for the forward pass in training ("default", "reduce-overhead" with CUDA
             graphs, "max-autotune"), or None; checkpoints are the same.
@@ -167,7 +167,7 @@ class Model(LightningModule):
         if stage == "fit" and self.automatic_optimization:
             self.gradient_mean.attach(self)
         if stage == "fit" and self.pretrained:
-            self._load_pretrained(self.pretrained)
+            self.print(load_pretrained(self, data, self.pretrained))
         if stage == "fit" and self.freeze_backbone:  # here, before DDP looks which parameters get gradients
             for module in self._backbone():
                 for parameter in module.parameters(recurse=False):
@@ -187,20 +187,8 @@ class Model(LightningModule):
             if learn and split == "train":
                 self.task.fit(split_rows(targets, ROWS_AT_ONCE))
 
-    def _load_pretrained(self, path: str) -> None:
-        """Takes the weights of a checkpoint where name and shape agree (a head for other classes starts afresh)."""
-        check_checkpoint(Path(path), key="model.pretrained")
-        try:
-            given = dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
-        except Exception as error:  # what torch raises depends on how the file is broken
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f"model.pretrained={path} is no checkpoint that can be read: {first}") from error
-        own = self.state_dict()
-        fitting = {k: v for k, v in given.items() if k in own and own[k].shape == getattr(v, "shape", None)}
-        if not fitting:
-            raise UserError(f"model.pretrained={path} holds no weight that fits {type(self).__name__}")
-        self.load_state_dict(fitting, strict=False)
-        self.print(f"{len(fitting)} of {len(own)} weights start from {path}")
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_outputs(self.task, checkpoint)
 
     def _backbone(self) -> list[nn.Module]:
         """All modules with parameters of their own, but the last one: the head."""

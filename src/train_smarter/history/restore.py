@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from lightning import LightningDataModule, LightningModule
 
 from train_smarter.data.base import Data
+from train_smarter.data.preprocess import saved_preprocess
 from train_smarter.errors import UserError, first_paragraph
 from train_smarter.run.checksums import check_checkpoint
 from train_smarter.run.files import read_json
@@ -23,8 +25,8 @@ def load_weights(data: LightningDataModule, model: LightningModule, folder: Path
     Raises:
         UserError: the checkpoint is damaged, holds more than numbers, or does not fit the model.
     """
-    load_preprocess(data, folder)
     content = load_checkpoint(checkpoint)
+    load_preprocess(data, folder, content, checkpoint)
     try:
         model.on_load_checkpoint(content)
         model.load_state_dict(content["state_dict"], strict=model.strict_loading)
@@ -34,14 +36,30 @@ def load_weights(data: LightningDataModule, model: LightningModule, folder: Path
     return int(content.get("global_step", 0))
 
 
-def load_preprocess(data: LightningDataModule, folder: Path) -> None:
-    """The preprocessing alone; a LightningDataModule that is no `Data` keeps none."""
+def load_preprocess(
+    data: LightningDataModule, folder: Path | None, content: Mapping[str, Any], checkpoint: Path
+) -> None:
+    """The preprocessing alone, before `setup`; a LightningDataModule that is no `Data` keeps none.
+
+    Args:
+        folder: of the run, for a checkpoint that has no preprocessing; None: the data are then left as they are.
+        content: of the checkpoint.
+    """
     if not isinstance(data, Data):
         return
+    preprocess = saved_preprocess(content, checkpoint)
+    if preprocess is None and folder is not None:
+        preprocess = read_json(folder / "preprocess.json")
+    if preprocess is None:
+        return
     try:
-        data.load_preprocess(read_json(folder / "preprocess.json"))
+        data.load_preprocess(preprocess)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / 'preprocess.json'} does not fit {type(data).__name__}: {error!r}") from error
+        raise UserError(
+            f"{checkpoint}: its preprocessing, or preprocess.json, does not fit {type(data).__name__}: {error!r}"
+        ) from error
+    except UserError as error:
+        raise UserError(f"{checkpoint}: {error}") from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

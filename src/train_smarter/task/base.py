@@ -39,6 +39,7 @@ class Task(nn.Module, HyperparametersMixin):
     """
 
     METRICS: ClassVar[Mapping[str, str]] = {}  # all that the task can compute, with their direction
+    OUTPUT_ARGS: ClassVar[Sequence[str]] = ()  # arguments that change what the outputs of a network mean
     num_outputs: int | None = None
 
     def __init__(
@@ -177,6 +178,22 @@ def make_task(task: Task | Mapping[str, Any]) -> Task:
     built = build_object(dict(task), "task")
     assert isinstance(built, Task)
     return built
+
+
+def check_outputs(task: Task, checkpoint: Mapping[str, Any]) -> None:
+    """Compare the arguments that the meaning of the outputs depends on with those that a checkpoint was trained with.
+
+    Raises:
+        UserError: they differ.
+    """
+    recorded = (checkpoint.get("hyper_parameters") or {}).get("task") or {}
+    for name in task.OUTPUT_ARGS:
+        own, then = task.hparams[name], recorded.get(name, task.hparams[name])
+        if own != then:
+            raise UserError(
+                f"task.{name}={str(own).lower()}, but the checkpoint was trained with {str(then).lower()}, and its "
+                f"outputs mean something else: type task.{name}={str(then).lower()}"
+            )
 
 
 def number_columns(key: str, values: Tensor, names: Sequence[str]) -> Columns:

@@ -26,6 +26,7 @@ class Regression(Task):
         scale_targets: False: outputs and loss are in the unit of the targets.
     """
 
+    OUTPUT_ARGS = ("scale_targets",)
     METRICS: ClassVar[Mapping[str, str]] = {"rmse": "min", "mae": "min", "r2": "max"}
     mean: Tensor
     std: Tensor

@@ -1,0 +1,35 @@
+"""What the weights of a checkpoint mean: the preprocessing of the data that they were trained on."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from train_smarter.run.files import read_json
+
+log = logging.getLogger(__name__)
+
+
+def saved_preprocess(content: Mapping[str, Any], checkpoint: Path) -> dict[str, Any] | None:
+    """What `Data.preprocess` returned in the run that saved a checkpoint.
+
+    The checkpoint holds it itself. Those of older runs do not: for them, the run's folder around the file does.
+
+    Args:
+        content: of the checkpoint.
+        checkpoint: its file.
+
+    Returns:
+        None, with a warning, if neither has it.
+    """
+    for part in content.values():  # under the class of its data, where Lightning puts the state of a datamodule
+        if isinstance(part, dict) and isinstance(part.get("preprocess"), dict):
+            return part["preprocess"]
+    file = checkpoint.resolve().parent.parent / "preprocess.json"
+    if checkpoint.resolve().parent.name == "checkpoints" and file.is_file():
+        return dict(read_json(file))
+    log.warning(
+        "%s does not hold the preprocessing of its run: classes, vocabulary and normalization could not be compared",
+        checkpoint,
+    )
+    return None
