@@ -19,9 +19,7 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from train_smarter import paths
 from train_smarter.commands.train import run_train
@@ -86,8 +84,8 @@ def train(overrides: Sequence[str] = ()) -> TrainedRun:
         words = [cli.absolutize(word) for word in arguments.argv_for_train(typed, paths.LOGS)]
         hydra = Hydra.create_main_hydra2("train", create_config_search_path(str(paths.CONF)))
         hydra.run("train", task, words, with_log_configuration=False)
-    if failed:
-        raise failed[0]
+        if failed:
+            raise failed[0]
     if not ended:
         raise UserError(f"{folders[0].name} is done: load it with train_smarter.load({str(folders[0])!r})")
     run, results = ended[0]
@@ -184,11 +182,13 @@ def _check_words(overrides: Sequence[str]) -> list[str]:
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """Raises a problem of the words as a UserError, with the message of the command."""
+    """Raises what is no fault in code as a UserError, with the message of the command."""
     try:
         yield
-    except (CompactHydraException, OmegaConfBaseException) as error:
-        raise UserError(cli.message_of(error)) from error
+    except Exception as error:
+        if isinstance(error, UserError) or (mistake := cli.explain(error)) is None:
+            raise
+        raise mistake from error
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import shutil
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,44 +62,52 @@ def run_train(
     """
     exit_with_parent()
     folder = Path(cfg.paths.run)
-    with lock.locked(folder) if run_dir.global_rank() == 0 else nullcontext():
-        if _is_multirun() and run_dir.global_rank() == 0:
-            run_dir.claim(folder, fresh=not cfg.resume)
-        return _train_in(folder, cfg, command, on_end)
+    with _own_folder(cfg, folder):
+        cfg, back = _resolve_config(cfg, folder)
+        if back is not None and back.done:
+            return _report_already_done(cfg, folder)
+        check(cfg)
+        training_done = back is not None and back.training_done
+        with handle_signals(), _tracked_run(cfg, folder, command) as tracked:
+            if back is not None:
+                log.info("resuming after %d epochs, %d steps", back.epoch, back.step)
+                cfg = prepare(back, folder)
+            elif cfg.rerun and run_dir.global_rank() == 0 and (folder / ".hydra").is_dir():
+                OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")  # Hydra has saved what conf/ says today
+            run, epoch_logger, trial = _prepare_run(cfg, folder, training_done=training_done)
+            hparams = record.hparams(cfg)
+            for logger in run.trainer.loggers:
+                logger.log_hyperparams(hparams)
+            # A search never looks at the test split: only the best trial is evaluated on it, once.
+            results = fit(
+                run, monitor=cfg.monitor, train=cfg.train, test=cfg.test and not trial, ckpt_path=cfg.ckpt_path
+            )
+            results.seconds, results.train_epoch_seconds_median = epoch_logger.elapsed, epoch_logger.seconds_per_epoch
+            results.pruned = trial[0].pruned if trial else None
+            if run.trainer.is_global_zero:
+                _write_results(run, results, folder, hparams)
+            tracked.results = results
+        if on_end is not None:
+            on_end(run, results)
+        if run_dir.global_rank() != 0:
+            return None
+        if cfg.get("report", True) and cfg.test and run_trial.current_trial() is None:
+            from train_smarter.report import page  # here: it draws
+
+            page.write_at_end(folder)
+        return results.objective(folder, cfg)
 
 
-def _train_in(folder: Path, cfg: DictConfig, command: str, on_end: Callable[[Components, Results], None] | None) -> Any:
-    cfg, back = _resolve_config(cfg, folder)
-    if back is not None and back.done:
-        return _report_already_done(cfg, folder)
-    check(cfg)
-    training_done = back is not None and back.training_done
-    with handle_signals(), _tracked_run(cfg, folder, command) as tracked:
-        if back is not None:
-            log.info("resuming after %d epochs, %d steps", back.epoch, back.step)
-            cfg = prepare(back, folder)
-        elif cfg.rerun and run_dir.global_rank() == 0 and (folder / ".hydra").is_dir():
-            OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")  # Hydra has saved what conf/ says today
-        run, epoch_logger, trial = _prepare_run(cfg, folder, training_done=training_done)
-        hparams = record.hparams(cfg)
-        for logger in run.trainer.loggers:
-            logger.log_hyperparams(hparams)
-        # A search never looks at the test split: only the best trial is evaluated on it, once.
-        results = fit(run, monitor=cfg.monitor, train=cfg.train, test=cfg.test and not trial, ckpt_path=cfg.ckpt_path)
-        results.seconds, results.train_epoch_seconds_median = epoch_logger.elapsed, epoch_logger.seconds_per_epoch
-        results.pruned = trial[0].pruned if trial else None
-        if run.trainer.is_global_zero:
-            _write_results(run, results, folder, hparams)
-        tracked.results = results
-    if on_end is not None:
-        on_end(run, results)
+@contextmanager
+def _own_folder(cfg: DictConfig, folder: Path) -> Iterator[None]:
+    """No other process trains in the run folder until the block ends; rank 0 sees to it."""
     if run_dir.global_rank() != 0:
-        return None
-    if cfg.get("report", True) and cfg.test and run_trial.current_trial() is None:
-        from train_smarter.report import page  # here: it draws
-
-        page.write_at_end(folder)
-    return results.objective(folder, cfg)
+        yield
+        return
+    with lock.locked(folder):
+        if _is_multirun():
+            run_dir.claim(folder, fresh=not cfg.resume)
+        yield
 
 
 def _resolve_config(cfg: DictConfig, folder: Path) -> tuple[DictConfig, ResumeState | None]:

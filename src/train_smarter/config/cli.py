@@ -143,20 +143,24 @@ def _log_traceback(error: Exception) -> None:
 
 def _exit_with(error: Exception) -> NoReturn:
     """Print the message and exit with 2; at a fault in code, the traceback, and exit with 1."""
-    composed = not isinstance(error, HYDRAS_ERRORS) or isinstance(error, InstantiationException)
-    mistake = as_user_error(error) if composed else error
+    mistake = explain(error)
     if os.environ.get("HYDRA_FULL_ERROR") == "1" or (mistake is None and not own_frames(error)):
         sys.excepthook(type(error), error, error.__traceback__)
     if mistake is None and not own_frames(error):
         sys.exit(1)
-    text = own_traceback(error) if mistake is None else message_of(mistake)
+    text = own_traceback(error) if mistake is None else str(mistake)
     print(escape_controls_in_lines(text), file=sys.stderr)  # noqa: T201 (a command's answer)
     sys.exit(1 if mistake is None else 2)
 
 
-def message_of(error: Exception) -> str:
-    if isinstance(error, UserError):
-        return str(error)
+def explain(error: Exception) -> UserError | None:
+    """The one message that answers an error; None: it is a fault in code."""
+    if isinstance(error, HYDRAS_ERRORS) and not isinstance(error, InstantiationException):
+        return UserError(_explain_composition(error))
+    return as_user_error(error)
+
+
+def _explain_composition(error: Exception) -> str:
     first = str(error).splitlines()[0]
     if isinstance(error, OverrideParseException):
         return _explain_parser(error)
