@@ -13,6 +13,24 @@ from rich.tree import Tree
 
 from train_smarter.sanitize import escape_controls, escape_controls_in_lines
 
+CHOSEN = (
+    "experiment",
+    "data",
+    "model",
+    "task",
+    "optimizer",
+    "scheduler",
+    "trainer",
+    "debug",
+)  # groups, as they are read
+
+
+def config_line(cfg: DictConfig, choices: Mapping[str, str]) -> str:
+    """The choice of each group that decides what a run is, and how to see the rest."""
+    shown = {group: choices[group] for group in CHOSEN if choices.get(group, "none") != "none"}
+    words = [f"{name}={value}" for name, value in (shown | {"seed": cfg.seed}).items()]
+    return f"{' '.join(words)}  (print_config=true shows the whole config)"
+
 
 def config_tree(cfg: DictConfig) -> Tree:
     """A branch for each group, plain values first."""

@@ -5,7 +5,7 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from train_smarter.terminal import config_tree, diagnosis_lines, echo, format_table, results_table
+from train_smarter.terminal import config_line, config_tree, diagnosis_lines, echo, format_table, results_table
 
 SCORES = ("loss", "accuracy", "precision", "recall", "f1")
 
@@ -30,6 +30,12 @@ def test_the_config_is_shown_with_its_values_filled_in() -> None:
     cfg.optimizer = {"lr": 0.1}
     assert "outputs: 10" in drawn(config_tree(cfg))
     assert "lr: 0.1" in drawn(config_tree(cfg))
+
+
+def test_the_config_is_one_line_of_the_choices_that_matter() -> None:
+    choices = {"model": "mlp", "data": "digits", "experiment": "none", "paths": "default", "optimizer": "adam"}
+    line = config_line(OmegaConf.create({"seed": 7}), choices)
+    assert line == "data=digits model=mlp optimizer=adam seed=7  (print_config=true shows the whole config)"
 
 
 def test_brackets_in_a_config_are_no_colours() -> None:

@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from train_smarter import paths
-from train_smarter.config.check import check
+from train_smarter.config.check import check, choices
 from train_smarter.config.cli import COMMAND_LINE, command
 from train_smarter.history import arguments, saved_config
 from train_smarter.history.resume import ResumeState, load_resume_state, prepare, schedule_needs_length
@@ -29,7 +29,7 @@ from train_smarter.run import trial as run_trial
 from train_smarter.run.results import Results
 from train_smarter.run.signals import exit_with_parent, handle_signals
 from train_smarter.speed import startup
-from train_smarter.terminal import config_tree, diagnosis_lines, echo, results_tables
+from train_smarter.terminal import config_line, config_tree, diagnosis_lines, echo, results_tables
 
 if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
     from train_smarter.callbacks.epoch_logger import EpochLogger
@@ -270,7 +270,7 @@ def _tracked_run(cfg: DictConfig, folder: Path, command: str) -> Iterator[Tracke
     elif trial:
         _quiet_console()
     else:
-        echo(config_tree(cfg))
+        echo(config_tree(cfg) if cfg.get("print_config") else config_line(cfg, choices()))
     startup.import_quickly(speed=cfg.get("speed", True))
     run = TrackedRun()
     if not first:

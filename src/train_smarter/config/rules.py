@@ -81,6 +81,7 @@ RULES: dict[str, Rule] = {
     "seed": _or_null(SEED_RANGE),
     "data.split_seed": SEED_RANGE,
     "mode": _one_of("min", "max"),
+    "print_config": BOOL,
     "speed": BOOL,
     "report": BOOL,
     "num_threads": _or_null((lambda v: is_int(v) and 1 <= v <= 4096, "a whole number from 1 to 4096")),
