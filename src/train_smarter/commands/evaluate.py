@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ from omegaconf import DictConfig
 from train_smarter import paths
 from train_smarter.config.check import check
 from train_smarter.config.cli import command
-from train_smarter.errors import UserError, first_paragraph
+from train_smarter.errors import UserError
+from train_smarter.failures import hint_for, message_of
 from train_smarter.history import arguments, find, saved_config
 from train_smarter.metric_names import epoch_values
 from train_smarter.run import files
@@ -73,7 +75,8 @@ def evaluate(
     if not (isinstance(run.model, Model) and isinstance(run.data, Data)):
         return _evaluate_foreign(run, splits, ckpt_path)
     run.data.splits = tuple(splits)
-    run.trainer.test(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True, verbose=False)
+    with _naming_checkpoint(run, ckpt_path):
+        run.trainer.test(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True, verbose=False)
     metrics: dict[str, float] = {}
     details: dict[str, dict[str, Any]] = {}
     for split, metric in run.model.test_metrics.items():
@@ -116,6 +119,17 @@ def _why_not_evaluated(run: Components, split: SplitName) -> str:
     return ""
 
 
+@contextmanager
+def _naming_checkpoint(run: Components, ckpt_path: str | None) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if "loading state_dict" not in str(error):
+            raise
+        text = f"{message_of(error)}{hint_for(str(error))}"
+        raise UserError(f"{ckpt_path} does not fit {type(run.model).__name__}: {text}") from error
+
+
 def _run_loop(run: Components, split: SplitName, ckpt_path: str | None) -> dict[str, float]:
     """What is logged in one pass over a split."""
     trainer, loggers = run.trainer, run.trainer.loggers
@@ -123,11 +137,8 @@ def _run_loop(run: Components, split: SplitName, ckpt_path: str | None) -> dict[
         trainer.loggers = []  # or the curves of the training get one point more
     try:
         loop = trainer.validate if split == "val" else trainer.test
-        loop(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True, verbose=False)
-    except RuntimeError as error:
-        if "loading state_dict" not in str(error):
-            raise
-        raise UserError(f"{ckpt_path} does not fit {type(run.model).__name__}: {first_paragraph(error)}") from error
+        with _naming_checkpoint(run, ckpt_path):
+            loop(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True, verbose=False)
     finally:
         trainer.loggers = loggers
     return {name: float(value) for name, value in epoch_values(trainer.callback_metrics).items()}

@@ -14,8 +14,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from train_smarter import paths
-from train_smarter.config.check import NON_NEGATIVE_INT, POSITIVE_INT, check
+from train_smarter.config.check import check
 from train_smarter.config.cli import command
+from train_smarter.config.rules import NON_NEGATIVE_NUMBER, POSITIVE_INT
 from train_smarter.errors import UserError, did_you_mean
 from train_smarter.history import arguments, find, saved_config
 from train_smarter.inference.comparison import compare_export
@@ -101,8 +102,8 @@ def _reject_bad_values(cfg: DictConfig) -> Iterator[str]:
         yield f"format={cfg.format}: give {' or '.join(SUFFIXES)}{did_you_mean(str(cfg.format), [*SUFFIXES])}"
     if not (cfg.examples is None or POSITIVE_INT[0](cfg.examples)):
         yield f"examples={cfg.examples!r}: give {POSITIVE_INT[1]}, or null"
-    if not NON_NEGATIVE_INT[0](cfg.tolerance):
-        yield f"tolerance={cfg.tolerance!r}: give {NON_NEGATIVE_INT[1]}"
+    if not NON_NEGATIVE_NUMBER[0](cfg.tolerance):
+        yield f"tolerance={cfg.tolerance!r}: give {NON_NEGATIVE_NUMBER[1]}"
     missing = [name for name in ONNX if cfg.format == "onnx" and importlib.util.find_spec(name) is None]
     if missing:
         yield (

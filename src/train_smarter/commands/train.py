@@ -21,7 +21,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from train_smarter import paths
 from train_smarter.config.check import check
 from train_smarter.config.cli import COMMAND_LINE, command
-from train_smarter.errors import UserError, first_paragraph
 from train_smarter.history import arguments, saved_config
 from train_smarter.history.resume import ResumeState, load_resume_state, prepare, schedule_needs_length
 from train_smarter.run import files, lock, record, run_dir
@@ -167,16 +166,12 @@ def fit(
         ckpt_path: a checkpoint to resume from, or to evaluate.
     """
     import torch
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from train_smarter.commands.evaluate import evaluate
 
     trainer = run.trainer
     if train:
-        try:
-            trainer.fit(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True)
-        except MisconfigurationException as error:  # Lightning's word for a user's mistake
-            raise UserError(f"{type(run.model).__name__}: {first_paragraph(error)}") from error
+        trainer.fit(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True)
         ckpt_path = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
         if ckpt_path is None and test:
             log.info("no checkpoint was saved: the weights of the last step are evaluated")

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from hydra.errors import InstantiationException
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 import train_smarter.config.resolvers  # noqa: F401 (a config is resolved here)
-from train_smarter import paths
 from train_smarter.data.base import Data
-from train_smarter.errors import UserError, first_paragraph, root_cause
+from train_smarter.errors import UserError
+from train_smarter.failures import explain_construction
 from train_smarter.fit.module import Model
 from train_smarter.run.checkpoint_file import write_atomically
 from train_smarter.speed.step import NoOpProfiler, accelerate
@@ -206,12 +204,4 @@ def _instantiate_node(cfg: DictConfig, key: str, **given: Any) -> Any:
     try:
         return build_object(part, key, plain=plain, **given)
     except Exception as error:
-        cause = root_cause(error)
-        if isinstance(cause, UserError):
-            raise cause from None
-        ours = str(node.get("_target_")).partition(".")[0] in paths.OWN
-        wrong_argument = isinstance(cause, TypeError) and "argument" in str(cause)
-        if ours and not (isinstance(error, InstantiationException) or wrong_argument):
-            raise  # a fault in the project's own code deserves its traceback
-        hint = "; trainer=auto takes what this machine has" if isinstance(cause, MisconfigurationException) else ""
-        raise UserError(f"{key}: {first_paragraph(cause)} (in {node.get('_target_')}){hint}") from error
+        raise explain_construction(error, key, node.get("_target_")) from error

@@ -1,7 +1,8 @@
 """Holds a composed config against what a run accepts: every problem found, in one message, before anything heavy."""
 
 import importlib.util
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,78 +17,12 @@ from omegaconf.errors import (
 )
 
 from train_smarter.config.fit_pairs import check_outputs, explain_misfit
+from train_smarter.config.processes import check_processes
+from train_smarter.config.rules import LIMIT, check_ranges, is_int, is_number
 from train_smarter.errors import UserError, did_you_mean
 from train_smarter.metric_names import RUN_VALUES, guess_mode, mode_of, monitor_names, task_metrics
 from train_smarter.run.run_dir import task_overrides
 from train_smarter.run.trial import current_trial
-
-COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_subset(values: Any, known: list[str]) -> bool:
-    return isinstance(values, ListConfig) and len(values) == len(set(values)) > 0 and set(values) <= set(known)
-
-
-Rule = tuple[Callable[[Any], bool], str]
-POSITIVE_INT: Rule = (lambda v: _is_int(v) and v >= 1, "a whole number of at least 1")
-FRACTION_FROM_0: Rule = (lambda v: _is_number(v) and 0 <= v < 1, "a number from 0 to below 1")
-OPEN_FRACTION: Rule = (lambda v: _is_number(v) and 0 < v < 1, "a number between 0 and 1")
-INT_OR_MINUS_1: Rule = (lambda v: _is_int(v) and v >= -1 and v != 0, "a whole number of at least 1, or -1")
-BOOL: Rule = (lambda v: isinstance(v, bool), "true or false")
-POSITIVE_NUMBER: Rule = (lambda v: _is_number(v) and v > 0, "a number above 0")
-SEED_RANGE: Rule = (lambda v: _is_int(v) and 0 <= v < 2**32, "a whole number from 0 to 4294967295")
-NON_NEGATIVE_INT: Rule = (lambda v: _is_number(v) and v >= 0, "a number of at least 0")
-
-
-def _or_null(rule: Rule) -> Rule:
-    return (lambda v: v is None or rule[0](v), f"{rule[1]}, or null")
-
-
-# Keys that most configs have, and what they accept. A key that is absent is not asked for.
-RULES: dict[str, Rule] = {
-    "seed": _or_null(SEED_RANGE),
-    "data.split_seed": SEED_RANGE,
-    "mode": (lambda v: v in ("min", "max"), "min or max"),
-    "speed": BOOL,
-    "num_threads": _or_null(POSITIVE_INT),
-    "train": BOOL,
-    "test": BOOL,
-    "data.batch_size": POSITIVE_INT,
-    "data.eval_batch_size": POSITIVE_INT,
-    "data.val_fraction": OPEN_FRACTION,
-    "data.test_fraction": OPEN_FRACTION,
-    "data.folds": (lambda v: _is_int(v) and v >= 2, "a whole number of at least 2"),
-    "data.fold": _or_null((lambda v: _is_int(v) and v >= 0, "a whole number from 0 to data.folds - 1")),
-    "data.max_length": POSITIVE_INT,
-    "data.vocab_size": (lambda v: _is_int(v) and v >= 3, "a whole number of at least 3"),
-    "model.dropout": FRACTION_FROM_0,
-    "task.label_smoothing": FRACTION_FROM_0,
-    "model.hidden": POSITIVE_INT,
-    "model.lstm_weight": NON_NEGATIVE_INT,
-    "model.batch_norm": BOOL,
-    "model.compile": _or_null((lambda v: v in COMPILE_MODES, "one of " + ", ".join(COMPILE_MODES))),
-    "data.on_device": _or_null(BOOL),
-    "data.download": BOOL,
-    "optimizer.lr": POSITIVE_NUMBER,
-    "optimizer.weight_decay": NON_NEGATIVE_INT,
-    "scheduler.interval": (lambda v: v in ("step", "epoch"), "step or epoch"),
-    "scheduler.warmup": (lambda v: _is_int(v) and v >= 0, "a whole number of at least 0"),
-    "trainer.max_epochs": _or_null(INT_OR_MINUS_1),
-    "trainer.max_steps": INT_OR_MINUS_1,
-    "trainer.accumulate_grad_batches": POSITIVE_INT,
-    "trainer.gradient_clip_val": _or_null(POSITIVE_NUMBER),
-    "trainer.log_every_n_steps": POSITIVE_INT,
-    "callbacks.early_stopping.patience": POSITIVE_INT,
-    "splits": (lambda v: _is_subset(v, ["train", "val", "test"]), "some of [train,val,test]"),
-}
 
 # Loggers that come with an extra of the same name, and the module that it brings.
 OPTIONAL_LOGGERS = {"wandb": "wandb", "mlflow": "mlflow", "comet": "comet_ml"}
@@ -97,7 +32,13 @@ def check(cfg: DictConfig) -> None:
     """Raises a UserError that lists every problem of a composed config; imports nothing heavy."""
     problems = [*dict.fromkeys(_check_interpolations(cfg))] or [
         *check_outputs(cfg, choices()),
-        *_check_ranges(cfg),
+        *check_ranges(cfg),
+        *_check_fold(cfg),
+        *_check_class_weights(cfg),
+        *_check_precision(cfg),
+        *_check_trainer(cfg),
+        *_check_tags(cfg),
+        *check_processes(cfg),
         *(list(_check_monitor(cfg)) or _check_objective(cfg)),
         *_check_run(cfg),
         *_check_packages(cfg),
@@ -145,15 +86,74 @@ def _check_interpolations(cfg: DictConfig) -> Iterator[str]:
             yield f"{path}: {str(error).splitlines()[0]}"
 
 
-def _check_ranges(cfg: DictConfig) -> Iterator[str]:
-    for key, (accepts, accepted) in RULES.items():
-        *parents, name = key.split(".")
-        parent = OmegaConf.select(cfg, ".".join(parents)) if parents else cfg
-        if isinstance(parent, DictConfig) and name in parent and not accepts(parent[name]):
-            yield f"{key}={parent[name]!r}: give {accepted}"
+def _check_fold(cfg: DictConfig) -> Iterator[str]:
     fold, folds = OmegaConf.select(cfg, "data.fold"), OmegaConf.select(cfg, "data.folds")
-    if _is_int(fold) and _is_int(folds) and fold >= folds:
+    if is_int(fold) and is_int(folds) and fold >= folds:
         yield f"data.fold={fold}: with data.folds={folds}, give 0 to {folds - 1}"
+
+
+def _check_class_weights(cfg: DictConfig) -> Iterator[str]:
+    for key, count, of in (("class_weights", "num_classes", "class"), ("pos_weight", "num_labels", "label")):
+        weights, needed = (OmegaConf.select(cfg, f"task.{name}") for name in (key, count))
+        if weights is None:
+            continue
+        right = isinstance(weights, ListConfig) and all(is_number(one) and 0 <= one < math.inf for one in weights)
+        if not right or not any(weights) or (is_int(needed) and len(weights) != needed):
+            number = needed if is_int(needed) else "a list of"
+            yield f"task.{key}={weights}: give {number} numbers, one a {of}, of at least 0 and some of them above 0"
+
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
+SHORT_PRECISIONS = ("32", "bf16", "16", "64")
+
+
+def _check_precision(cfg: DictConfig) -> Iterator[str]:
+    """Whether losses can be averaged: a sum in 16 bits has 8 or 11 of them. Another LightningModule sums its own."""
+    given = str(OmegaConf.select(cfg, "trainer.precision"))
+    if "run" in cfg or given == "None":
+        return
+    if cfg.get("task") and given not in (*PRECISIONS, *SHORT_PRECISIONS):
+        yield (
+            f"trainer.precision={given}: give one of {', '.join(PRECISIONS)}; with another one, losses and metrics "
+            "would be rounded to 16 bits or fewer"
+        )
+    elif given in ("16-mixed", "16") and cfg.trainer.get("accelerator") == "cpu":
+        yield f"trainer.precision={given} needs a GPU: on a CPU, type trainer.precision=bf16-mixed"
+
+
+def _check_trainer(cfg: DictConfig) -> Iterator[str]:
+    """Settings of the trainer that exclude each other."""
+    trainer = cfg.trainer
+    for unit in ("epochs", "steps"):
+        least, most = trainer.get(f"min_{unit}"), trainer.get(f"max_{unit}")
+        if is_int(least) and is_int(most) and least > most > 0:
+            yield f"trainer.min_{unit}={least} is more than trainer.max_{unit}={most}: raise max_{unit}"
+    for stage in ("train", "test"):
+        if cfg.get(stage, stage == "test") and is_number(limit := trainer.get(f"limit_{stage}_batches")) and limit == 0:
+            yield (f"trainer.limit_{stage}_batches={limit}: give {LIMIT[1]}; or leave that part out, {stage}=false")
+    interval = trainer.get("val_check_interval")
+    if trainer.get("check_val_every_n_epoch", 1) is None and (interval is None or isinstance(interval, float)):
+        yield (
+            "trainer.check_val_every_n_epoch=null counts batches over all epochs: give a whole number of them, "
+            f"trainer.val_check_interval=100, not {interval}"
+        )
+    yield from _check_schedule_end(cfg)
+
+
+def _check_schedule_end(cfg: DictConfig) -> Iterator[str]:
+    planned, interval = (OmegaConf.select(cfg, f"scheduler.{key}") for key in ("torch_scheduler", "interval"))
+    ends = [cfg.trainer.get(key) for key in ("max_epochs", "max_steps") if key == "max_epochs" or interval == "step"]
+    if planned and "auto" in planned.values() and not any(is_int(end) and end > 0 for end in ends):
+        name = choices().get("scheduler", "...")
+        yield f"scheduler={name} has to know how long the run is: set trainer.max_epochs or trainer.max_steps"
+
+
+def _check_tags(cfg: DictConfig) -> Iterator[str]:
+    tags = cfg.get("tags")
+    if not isinstance(tags, ListConfig | None):
+        yield f"tags={tags}: give a list, 'tags=[{tags if isinstance(tags, str) else 'a,b'}]'"
+    elif wrong := [tag for tag in tags or () if not (isinstance(tag, str) or is_int(tag))]:
+        yield f"tags={tags}: {wrong[0]!r} is not a word; put it in quotes, 'tags=[\"1e3\"]'"
 
 
 def _check_monitor(cfg: DictConfig) -> Iterator[str]:
@@ -170,6 +170,9 @@ def _check_monitor(cfg: DictConfig) -> Iterator[str]:
     elif monitor.startswith("val/") and OmegaConf.select(cfg, "trainer.limit_val_batches") == 0:
         train = monitor.replace("val/", "train/", 1)
         yield f"monitor={monitor} is not measured with trainer.limit_val_batches=0: type monitor={train}"
+    for key in ("callbacks.checkpoint.monitor", "callbacks.early_stopping.monitor"):
+        if (own := OmegaConf.select(cfg, key)) not in (None, cfg.get("monitor"), *known):
+            yield f"{key}={own}: give one of {', '.join(known)}{did_you_mean(str(own), known)}"
 
 
 def _is_guessed(cfg: DictConfig, key: str) -> bool:

@@ -1,6 +1,7 @@
 """What every console command shares: it composes its config, acts, and answers a mistake in a line or two."""
 
 import functools
+import logging
 import os
 import re
 import shlex
@@ -14,8 +15,9 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 import hydra
+import hydra._internal.utils
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException, InstantiationException, MissingConfigException
+from hydra.errors import CompactHydraException, InstantiationException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -23,12 +25,16 @@ from omegaconf.errors import OmegaConfBaseException
 import train_smarter.config.resolvers  # noqa: F401 (conf/ uses them)
 from train_smarter import paths
 from train_smarter.errors import UserError, did_you_mean
+from train_smarter.failures import as_user_error, own_frames, own_traceback
 from train_smarter.quoting import quote
 from train_smarter.run.run_dir import remove_if_empty
 from train_smarter.run.streams import protected_streams
+from train_smarter.run.trial import current_trial
 from train_smarter.sanitize import escape_controls_in_lines
 
 COMMAND_LINE = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])  # before a past run's words are put in between
+
+HYDRAS_ERRORS = (CompactHydraException, OmegaConfBaseException)  # of a config that does not compose
 
 # What Hydra may instantiate in its own part of the config; trust/targets.py has the classes of a run.
 HYDRA_ALLOWED_TARGETS = (
@@ -39,6 +45,8 @@ HYDRA_ALLOWED_TARGETS = (
 )
 
 # Values that are files or folders.
+PLACES = r"ckpt_path|run|resume|rerun|compare_to|output|paths\.\w+|data\.dir|model\.pretrained|hydra\.(run|sweep)\.dir"
+PLACES += r"|callbacks\.\w+\.(dirpath|folder)|trainer\.default_root_dir"  # where no address will do
 PATH_KEYS = ("ckpt_path", "data.dir", "model.pretrained", "paths.data", "paths.logs")
 
 
@@ -57,27 +65,22 @@ def command(
 def _command(
     name: str, act: Callable[[DictConfig], Any], rewrite_argv: Callable[[Sequence[str]], Sequence[str]]
 ) -> None:
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the message is ours to print
+    hydra._internal.utils.run_and_report = lambda func: func()  # Hydra would print an error itself
     _escape_printed_controls()
     try:
         _reject_several_projects()
+        _reject_addresses(sys.argv[1:])
         _reject_bad_group_choices(sys.argv[1:])
         sys.argv[1:] = [_absolutize(word) for word in rewrite_argv(sys.argv[1:])]
         hydra.main(config_path=str(paths.CONF), config_name=name, execution_whitelist=HYDRA_ALLOWED_TARGETS)(
-            _exit_on_user_error(act)
+            _exit_on_error(act)
         )()
-    except InstantiationException as error:  # of a sweeper or launcher
-        if not isinstance(error.__cause__, UserError | TypeError):
-            raise
-        _exit_with(error.__cause__)
-    except (UserError, CompactHydraException, OmegaConfBaseException) as error:
-        _exit_with(error)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
         if _is_interrupted(error):
             sys.exit(130)
-        raise
+        _exit_with(error)
 
 
 def _is_interrupted(error: BaseException | None) -> bool:
@@ -103,31 +106,59 @@ def _escape_printed_controls() -> None:
     warnings.formatwarning, sys.excepthook = formatwarning, excepthook
 
 
-def _exit_on_user_error(act: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """Ends a single run's mistake before Hydra adds its own line to it; a sweep is told by the exception."""
+def _exit_on_error(act: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """Ends a single run's error before Hydra adds its own line to it; a sweep receives the exception."""
 
     @functools.wraps(act)
     def answering(cfg: DictConfig) -> Any:
         try:
             return act(cfg)
-        except UserError as error:
-            remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
+        except Exception as error:
+            mistake = as_user_error(error)
+            _log_traceback(error)
+            if mistake is not None:
+                remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+            if HydraConfig.get().mode != RunMode.MULTIRUN:
+                _exit_with(error)
+            if mistake is None or mistake is error or current_trial() is not None:
                 raise
-            _exit_with(error)
+            raise mistake from error
 
     return answering
 
 
+def _log_traceback(error: Exception) -> None:
+    """Write all of it to the log file; a mistake that this program itself found has nothing to add."""
+    if isinstance(error, UserError) and error.__cause__ is None:
+        return
+    record = logging.LogRecord(
+        "train_smarter", logging.ERROR, "", 0, "traceback of the error that ended this", (), None
+    )
+    record.exc_text = "".join(traceback.format_exception(error)).rstrip()
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
+
+
 def _exit_with(error: Exception) -> NoReturn:
-    print(escape_controls_in_lines(_message_of(error)), file=sys.stderr)  # noqa: T201 (a command's answer)
-    sys.exit(2)
+    """Print the message and exit with 2; at a fault in code, the traceback, and exit with 1."""
+    composed = not isinstance(error, HYDRAS_ERRORS) or isinstance(error, InstantiationException)
+    mistake = as_user_error(error) if composed else error
+    if os.environ.get("HYDRA_FULL_ERROR") == "1" or (mistake is None and not own_frames(error)):
+        sys.excepthook(type(error), error, error.__traceback__)
+    if mistake is None and not own_frames(error):
+        sys.exit(1)
+    text = own_traceback(error) if mistake is None else _message_of(mistake)
+    print(escape_controls_in_lines(text), file=sys.stderr)  # noqa: T201 (a command's answer)
+    sys.exit(1 if mistake is None else 2)
 
 
 def _message_of(error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
     first = str(error).splitlines()[0]
+    if isinstance(error, OverrideParseException):
+        return _explain_parser(error)
     if isinstance(error, MissingConfigException) and error.options:
         choices = [option for option in error.options if not option.startswith("_")]
         given = str(error.missing_cfg_file).rpartition("/")[2]
@@ -138,8 +169,37 @@ def _message_of(error: Exception) -> str:
             f"conf/train.yaml names no default {group}: type {group}=NAME, or add one of your own: "
             f"python scripts/scaffold.py add {group} NAME"
         )
+    if first.startswith(("Ambiguous value", "Sweep parameters")):
+        word = first.partition("'")[2].rpartition("'")[0]
+        key, _, value = word.partition("=")
+        sweep = f"for several runs, type -m {shlex.quote(word)}"
+        return f"{word} is several values: {sweep}" + (
+            f"; for a list, {shlex.quote(f'{key}=[{value}]')}" if first.startswith("Ambiguous") else ""
+        )
     cause = str(error.__cause__).splitlines()[:1] if isinstance(error.__cause__, OmegaConfBaseException) else []
     return "\n".join([first, *cause])
+
+
+def _explain_parser(error: OverrideParseException) -> str:
+    """The word that Hydra cannot parse, and the reason; the second line of its message, or the third."""
+    word, lines = str(error.override), str(error).splitlines()
+    reason = " ".join(
+        line.strip() for line in lines[1:] if line.strip(" ^") and not line.startswith(("See ", "Error "))
+    )
+    if "NoneType" in reason and (inner := re.search(r"=choice\(([^()]*)\)", word)):
+        plain = shlex.quote(f"{word.partition('=')[0]}={inner[1]}")
+        return f"{word}: null cannot be a part of choice(...): type {plain if plain[0] == chr(39) else repr(plain)}"
+    return f"{shlex.quote(word)} cannot be parsed: {reason}; put a value with brackets, commas or spaces in quotes"
+
+
+def _reject_addresses(argv: Sequence[str]) -> None:
+    """`paths.logs=s3://...` would become a local folder `s3:`."""
+    for word in argv:
+        key, _, value = word.lstrip("+").partition("=")
+        if re.fullmatch(PLACES, key) and re.match(r"['\"]?\w+://", value):
+            raise UserError(
+                f"{word}: this is an address, not a folder or file of this machine; mount it, and give the folder"
+            )
 
 
 def _absolutize(word: str) -> str:
@@ -159,6 +219,10 @@ def _reject_several_projects() -> None:
         )
 
 
+# Values that Hydra reads as something else than a name, and the names of files of shared parts.
+NO_CHOICE = r"_.*|\{.*|null|true|false|nan|[+-]?(inf|[\d_]+\.?[\d_]*(e[+-]?\d+)?|\.\d+)"
+
+
 def _reject_bad_group_choices(argv: Sequence[str]) -> None:
     """Hydra ends `logger=null` in a bare traceback, and would compose a file of shared parts, `data=_base`."""
     asks = any(argument.startswith("-") for argument in argv)  # then a bare word may be an option's value
@@ -168,7 +232,9 @@ def _reject_bad_group_choices(argv: Sequence[str]) -> None:
                 f"{argument}: give key=value, {argument}=... if that is the key; --help shows what there is"
             )
         group, _, value = argument.lstrip("+~").partition("=")
-        if group and (value == "null" or value.startswith("_")) and (paths.CONF / group).is_dir():
+        if not group and argument[:1] not in "-~":
+            raise UserError(f"{argument}: give key=value")
+        if group and re.fullmatch(NO_CHOICE, value, re.IGNORECASE) and (paths.CONF / group).is_dir():
             choices = sorted(path.stem for path in (paths.CONF / group).glob("[!_]*.yaml"))
             instead = f"{group}=none" if "none" in choices else f"one of {', '.join(choices) or 'default'}"
             raise UserError(f"{argument}: this group has no such choice; type {instead}")

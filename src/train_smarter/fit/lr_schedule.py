@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LinearLR, LRScheduler, ReduceLROnPlateau, SequentialLR
 
 from train_smarter.errors import UserError
+from train_smarter.failures import explain_construction
 
 
 class LRSchedule:
@@ -34,7 +35,11 @@ class LRSchedule:
 
     def build(self, optimizer: Optimizer, trainer: Trainer) -> dict[str, Any]:
         """What `configure_optimizers` returns for an optimizer with this schedule."""
-        scheduler = self._fill_total(self._total_steps(trainer))(optimizer)
+        try:
+            scheduler = self._fill_total(self._total_steps(trainer))(optimizer)
+        except Exception as error:
+            made = getattr(self.torch_scheduler, "func", self.torch_scheduler)  # of a partial
+            raise explain_construction(error, "scheduler", getattr(made, "__qualname__", made)) from error
         if self.warmup:
             if isinstance(scheduler, ReduceLROnPlateau):
                 raise UserError(

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_map
 from train_smarter.data.base import Data
 from train_smarter.data.examples import Batch, split_rows
 from train_smarter.errors import UserError
+from train_smarter.failures import explain_construction
 from train_smarter.fit.lr_schedule import LRSchedule
 from train_smarter.run.checksums import check_checkpoint
 from train_smarter.task.base import Task, make_task
@@ -198,7 +199,12 @@ class Model(LightningModule):
     def configure_optimizers(self) -> Any:
         if self.optimizer is None:
             raise UserError("this model was loaded to be evaluated; give it an `optimizer` to train it")
-        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
+        weights = [p for p in self.parameters() if p.requires_grad]
+        try:
+            optimizer = self.optimizer(weights)
+        except Exception as error:
+            made = getattr(self.optimizer, "func", self.optimizer)  # of a partial
+            raise explain_construction(error, "optimizer", getattr(made, "__qualname__", made)) from error
         return optimizer if self.scheduler is None else self.scheduler.build(optimizer, self.trainer)
 
 

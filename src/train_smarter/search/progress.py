@@ -16,7 +16,7 @@ from train_smarter.quoting import to_cli
 from train_smarter.run import run_dir
 from train_smarter.run.files import read_json
 from train_smarter.run.results import epochs_done, metrics_of, problem_names
-from train_smarter.search.study import SharedStudy
+from train_smarter.search.study import SharedStudy, next_name
 from train_smarter.terminal import echo, format_duration, format_metric
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class SearchProgress:
             "in TensorBoard": f"tensorboard --logdir {shlex.quote(str(self.folder))}",
             "in the browser": f"optuna-dashboard {journal or '<its storage>'}",
             "more trials": f"{go_on}{' with' if self.storage else ''} hydra.sweeper.n_trials={2 * self.n_trials}",
-            "a fresh study": f"the same command with hydra.sweeper.study_name={self.study.name}_2",
+            "a fresh study": f"the same command with {next_name(self.study.name)}",
         }
         if ended < self.study.total:
             more["go on"] = go_on

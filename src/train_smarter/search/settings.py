@@ -1,5 +1,6 @@
 """Settings of the sweeper: what is typed under `hydra.sweeper`."""
 
+import re
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
@@ -24,6 +25,23 @@ def parse_directions(given: Any) -> list[Direction]:
     if wrong := [one for one in several if one not in known]:
         raise UserError(f"hydra.sweeper.direction={wrong[0]}: give minimize or maximize")
     return [known[one] for one in several]
+
+
+def check_name(value: Any) -> str:
+    """A study's name; its follow-up's, name_2, has to be a name on the command line, too."""
+    if isinstance(value, str) and not re.fullmatch(r"[\d_.eE+-]*", value):
+        return value
+    read = "" if isinstance(value, str) else f" ({value!r}, as Hydra reads it)"
+    raise UserError(
+        f"hydra.sweeper.study_name={value}{read}: give a name with letters, for example "
+        f"hydra.sweeper.study_name=study_{value}"
+    )
+
+
+def check_rate(key: str, value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise UserError(f"hydra.sweeper.{key}={value}: give a number from 0 to 1")
+    return value
 
 
 def check_count(key: str, value: Any) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import threading
 import time
@@ -123,9 +124,7 @@ class SharedStudy:
         with self.locked():
             noted = self.optuna.user_attrs.get("search")
             if noted is not None and not (isinstance(noted, dict) and all(isinstance(p, dict) for p in noted.values())):
-                raise UserError(
-                    f"study {self.name} is damaged: begin a new one, hydra.sweeper.study_name={self.name}_2"
-                )
+                raise UserError(f"study {self.name} is damaged: begin a new one, {next_name(self.name)}")
             if noted is None:
                 self.optuna.set_user_attr("files", files)
                 self.optuna.set_user_attr("search", search)
@@ -139,7 +138,7 @@ class SharedStudy:
         if changed:
             raise UserError(
                 f"study {self.name} has {len(self.ended())} trials of another search:{''.join(changed)}\n"
-                f"Type it as it began, or begin a new study: hydra.sweeper.study_name={self.name}_2"
+                f"Type it as it began, or begin a new study: {next_name(self.name)}"
             )
 
     def changed_files(self, files: Mapping[str, int]) -> list[str]:
@@ -296,6 +295,11 @@ class SharedStudy:
         optuna.delete_study(study_name=self.name, storage=open_storage(self.url))
         shutil.rmtree(self.folder, ignore_errors=True)
         open_storage.cache_clear()
+
+
+def next_name(name: str) -> str:
+    """The override that begins a new study, as a shell takes it."""
+    return shlex.quote(f"hydra.sweeper.study_name={name}_2")
 
 
 def fingerprints(*folders: Path) -> dict[str, int]:

@@ -35,7 +35,7 @@ from train_smarter.search import study
 from train_smarter.search.launcher import JobFailedError, JobKilledError, ProcessLauncher, release_memory
 from train_smarter.search.progress import SearchProgress
 from train_smarter.search.sampler import ALLOWED_TARGETS, grid_points, is_grid, make_sampler
-from train_smarter.search.settings import check_count, default_to_processes, parse_directions
+from train_smarter.search.settings import check_count, check_name, check_rate, default_to_processes, parse_directions
 from train_smarter.search.space import SearchSpace, parse_space
 from train_smarter.terminal import echo
 from train_smarter.trust import check_folder, check_trials, is_value_of
@@ -78,10 +78,11 @@ class OptunaSweeper(Sweeper):
         params: DictConfig | None = None,
         custom_search_space: str | None = None,
     ) -> None:
-        self.sampler, self.pruner, self.storage, self.study_name = sampler, pruner, storage, study_name
+        self.sampler, self.pruner, self.storage, self.study_name = sampler, pruner, storage, check_name(study_name)
         self.directions = parse_directions(direction)
         self.n_trials, self.n_jobs = check_count("n_trials", n_trials), check_count("n_jobs", n_jobs)
-        self.max_failures, self.max_failure_rate = check_count("max_failures", max_failures), max_failure_rate
+        self.max_failures = check_count("max_failures", max_failures)
+        self.max_failure_rate = check_rate("max_failure_rate", max_failure_rate)
         self.params: dict[str, Any] = {str(key): value for key, value in (params or {}).items()}
         self.custom_search_space = custom_search_space
         self.failed_in_a_row, self.failures = 0, 0  # here, since this process began
@@ -174,7 +175,7 @@ class OptunaSweeper(Sweeper):
         if unknown := [name for name in there if int(name) >= known]:
             raise UserError(
                 f"{self.folder} holds trials that the study does not know ({', '.join(sorted(unknown, key=int)[:5])}): "
-                f"begin a new one, hydra.sweeper.study_name={self.study_name}_2"
+                f"begin a new one, {study.next_name(self.study_name)}"
             )
         directions = dict(zip(self._objectives(), self.directions, strict=True))
         self.study.verify_or_record(space.describe(directions), self._files())
