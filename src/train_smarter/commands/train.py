@@ -126,7 +126,7 @@ def _resolve_config(cfg: DictConfig, folder: Path) -> tuple[DictConfig, ResumeSt
 
 
 def _report_already_done(cfg: DictConfig, folder: Path) -> Any:
-    results = files.read_json(folder / "results.json")
+    results = run_results.read_results(folder)
     best: float | None = results.get("best_value")
     verb, steps = "rerun" if schedule_needs_length(cfg) else "resume", cfg.trainer.get("max_steps") or -1
     epochs = int(results.get("epochs") or 0)

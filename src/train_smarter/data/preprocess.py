@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from train_smarter.run.files import read_json
+from train_smarter.run.files import read_dict
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def saved_preprocess(content: Mapping[str, Any], checkpoint: Path) -> dict[str, 
             return part["preprocess"]
     file = checkpoint.resolve().parent.parent / "preprocess.json"
     if checkpoint.resolve().parent.name == "checkpoints" and file.is_file():
-        return dict(read_json(file))
+        return read_dict(file)
     log.warning(
         "%s does not hold the preprocessing of its run: classes, vocabulary and normalization could not be compared",
         checkpoint,

@@ -12,8 +12,8 @@ from train_smarter import paths
 from train_smarter.errors import UserError, did_you_mean
 from train_smarter.history.saved_config import load_saved_config
 from train_smarter.run.checksums import damage_of, intact_checkpoints
-from train_smarter.run.files import read_json
-from train_smarter.run.results import ranking_key
+from train_smarter.run.record import read_record
+from train_smarter.run.results import ranking_key, read_results
 from train_smarter.run.run_dir import display_name
 from train_smarter.sanitize import escape_controls
 from train_smarter.trust import check_folder
@@ -74,8 +74,8 @@ def best_job(multirun: Path) -> Path:
     values: dict[Path, float] = {}
     for job in jobs(multirun):
         if (job / "results.json").is_file():
-            results = read_json(job / "results.json")
-            if isinstance(results.get("best_value"), int | float) and not results.get("pruned"):
+            results = read_results(job)
+            if results.get("best_value") is not None and not results.get("pruned"):
                 values[job] = results["best_value"]
     if not values:
         raise UserError(f"{multirun} is a multirun in which no trial is done: give one of its folders")
@@ -89,7 +89,7 @@ def best_job(multirun: Path) -> Path:
 def _start_time(folder: Path) -> tuple[str, str]:
     """Sorts runs by age, however they are named; a multirun began with its first job."""
     try:
-        begun = str(read_json(min(jobs(folder), default=folder) / "record.json")["start"])
+        begun = str(read_record(min(jobs(folder), default=folder))["start"])
     except (UserError, KeyError, TypeError):  # it ended before it had a record
         begun = datetime.fromtimestamp(folder.stat().st_ctime, UTC).isoformat(timespec="seconds")
     return begun, folder.name

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from lightning import LightningDataModule, LightningModule
 
+from train_smarter import paths
 from train_smarter.data.base import Data
 from train_smarter.data.preprocess import saved_preprocess
 from train_smarter.errors import UserError, first_paragraph
 from train_smarter.run.checksums import check_checkpoint
-from train_smarter.run.files import read_json
+from train_smarter.run.files import read_dict
+from train_smarter.run.run_dir import display_name
 
 
 def load_weights(data: LightningDataModule, model: LightningModule, folder: Path, checkpoint: Path) -> int:
@@ -47,19 +49,19 @@ def load_preprocess(
     """
     if not isinstance(data, Data):
         return
-    preprocess = saved_preprocess(content, checkpoint)
-    if preprocess is None and folder is not None:
-        preprocess = read_json(folder / "preprocess.json")
-    if preprocess is None:
-        return
+    preprocess, source = saved_preprocess(content, checkpoint), checkpoint
+    again = "" if folder is None else f"; train it again: train rerun={display_name(folder, paths.LOGS)}"
     try:
-        data.load_preprocess(preprocess)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{checkpoint}: its preprocessing, or preprocess.json, does not fit {type(data).__name__}: {error!r}"
-        ) from error
+        if preprocess is None and folder is not None:
+            source = folder / "preprocess.json"
+            preprocess = read_dict(source)
+        if preprocess is not None:
+            data.load_preprocess(preprocess)
     except UserError as error:
-        raise UserError(f"{checkpoint}: {error}") from error
+        text = str(error).partition("; to do without")[0]
+        raise UserError(f"{text if str(source) in text else f'{source}: {text}'}{again}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{source}: its preprocessing does not fit {type(data).__name__}: {error!r}{again}") from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
