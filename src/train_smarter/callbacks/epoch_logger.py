@@ -13,9 +13,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from train_smarter.data.base import Data
+from train_smarter.errors import UserError
 from train_smarter.fit.module import Model
 from train_smarter.metric_names import epoch_values, monitor_names
-from train_smarter.run.files import append_row, write_json
+from train_smarter.run.files import append_row, read_dict, write_json
 from train_smarter.trust import rebase_names
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class EpochLogger(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
         data, target = trainer.datamodule, self.folder / "preprocess.json"  # type: ignore[attr-defined]
-        if trainer.is_global_zero and isinstance(data, Data) and not target.exists():
+        if trainer.is_global_zero and isinstance(data, Data) and not _is_readable(target):
             write_json(target, data.preprocess())
 
     def on_fit_start(self, trainer: Trainer, *_: Any) -> None:
@@ -164,6 +165,13 @@ class EpochLogger(Callback):
             logged, stale = epoch_values(logged), _validation_names(trainer)
         fresh = {name: float(value) for name, value in logged.items() if self._validated or name not in stale}
         return self._earlier_epochs | fresh
+
+
+def _is_readable(file: Path) -> bool:
+    try:
+        return bool(read_dict(file))
+    except UserError:
+        return False
 
 
 def _is_plain(value: Any) -> bool:

@@ -148,10 +148,7 @@ class ResumeCheckpoint(Callback):
         if is_foreign(trainer):
             own |= self._foreign_state(trainer, over=batch is None)
         self._is_writing = {"batch": batch or 0, "over": batch is None, "processes": all_gather(trainer, own)}
-        part = self.file.with_name("last.ckpt.part")
-        trainer.save_checkpoint(part, weights_only=False)  # with all that training needs
-        if trainer.is_global_zero:
-            part.replace(self.file)  # whole or not at all
+        trainer.save_checkpoint(self.file, weights_only=False)  # with all that training needs
         self._is_writing, self.saved_at = None, time.monotonic()
 
     def _foreign_state(self, trainer: Trainer, *, over: bool) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import shutil
 import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from train_smarter.config.check import check
 from train_smarter.config.cli import COMMAND_LINE, command
 from train_smarter.history import arguments, saved_config
 from train_smarter.history.resume import ResumeState, load_resume_state, prepare, schedule_needs_length
-from train_smarter.run import files, record, run_dir
+from train_smarter.run import files, lock, record, run_dir
 from train_smarter.run import results as run_results
 from train_smarter.run import trial as run_trial
 from train_smarter.run.results import Results
@@ -52,6 +52,13 @@ def run_train(cfg: DictConfig) -> Any:
     """Train what a composed config says; return the value or values of `optimized_metric`."""
     exit_with_parent()
     folder = Path(cfg.paths.run)
+    with lock.locked(folder) if run_dir.global_rank() == 0 else nullcontext():
+        if _is_multirun() and run_dir.global_rank() == 0:
+            run_dir.claim(folder, fresh=not cfg.resume)
+        return _train_in(folder, cfg)
+
+
+def _train_in(folder: Path, cfg: DictConfig) -> Any:
     cfg, back = _resolve_config(cfg, folder)
     if back is not None and back.done:
         return _report_already_done(cfg, folder)
@@ -99,7 +106,7 @@ def _resolve_config(cfg: DictConfig, folder: Path) -> tuple[DictConfig, ResumeSt
 
 
 def _report_already_done(cfg: DictConfig, folder: Path) -> Any:
-    results = files.read_json(folder / "results.json")
+    results = run_results.read_results(folder)
     best: float | None = results.get("best_value")
     verb, steps = "rerun" if schedule_needs_length(cfg) else "resume", cfg.trainer.get("max_steps") or -1
     epochs = int(results.get("epochs") or 0)
@@ -127,6 +134,8 @@ def _prepare_run(
     epoch_logger, trial = EpochLogger(folder, training_done=training_done), _trial_callbacks(cfg)
     unchecked = [] if cfg.get("task") else [MonitorCheck(cfg.monitor)]
     run = build(cfg, epoch_logger, *trial, *unchecked)
+    if run.trainer.world_size == 1 and run_dir.global_rank() != 0:
+        raise run_dir.stray_rank()
     if isinstance(run.data, Data):
         run.data.reuse_across_jobs = _is_multirun()  # read once for all jobs of this process
     return run, epoch_logger, trial

@@ -17,6 +17,7 @@ from train_smarter.data.base import Data
 from train_smarter.errors import UserError
 from train_smarter.failures import explain_construction
 from train_smarter.fit.module import Model
+from train_smarter.run.checkpoint_file import write_atomically
 from train_smarter.speed.step import NoOpProfiler, accelerate
 from train_smarter.trust.build_object import build_object
 
@@ -165,6 +166,7 @@ def build_trainer(
         **profiler,
     )
     assert isinstance(trainer, Trainer)
+    write_atomically(trainer.strategy)
     if trainer.strategy.root_device.type == "cpu" and "bf16" in str(trainer.precision) and not cpu_has_native_bf16():
         log.warning("this CPU only emulates bf16, which is slower than 32 bits: trainer.precision=32-true")
     return trainer

@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -27,6 +28,7 @@ from train_smarter.errors import UserError, did_you_mean
 from train_smarter.failures import as_user_error, own_frames, own_traceback
 from train_smarter.quoting import quote
 from train_smarter.run.run_dir import remove_if_empty
+from train_smarter.run.streams import protected_streams
 from train_smarter.run.trial import current_trial
 from train_smarter.sanitize import escape_controls_in_lines
 
@@ -56,6 +58,13 @@ def command(
     `rewrite_argv` converts the typed arguments into those that Hydra sees. A user's mistake ends here: its message on
     stderr, exit code 2, no traceback.
     """
+    with nullcontext() if name == "predict" else protected_streams():  # predict stops where its reader does
+        _command(name, act, rewrite_argv)
+
+
+def _command(
+    name: str, act: Callable[[DictConfig], Any], rewrite_argv: Callable[[Sequence[str]], Sequence[str]]
+) -> None:
     hydra._internal.utils.run_and_report = lambda func: func()  # Hydra would print an error itself
     _escape_printed_controls()
     try:
@@ -69,7 +78,16 @@ def command(
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
+        if _is_interrupted(error):
+            sys.exit(130)
         _exit_with(error)
+
+
+def _is_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: where it stops OmegaConf within a `finally`, another error follows."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _escape_printed_controls() -> None:

@@ -4,6 +4,7 @@ Shape letters, everywhere in this project: B batch, C channels, H W image, T tok
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from train_smarter.data.examples import Batch, split_rows
 from train_smarter.errors import UserError
 from train_smarter.failures import explain_construction
 from train_smarter.fit.lr_schedule import LRSchedule
+from train_smarter.run.checksums import check_checkpoint
 from train_smarter.task.base import Task, make_task
 from train_smarter.task.split_metric import SplitMetric
 
@@ -177,6 +179,7 @@ class Model(LightningModule):
 
     def _load_pretrained(self, path: str) -> None:
         """Takes the weights of a checkpoint where name and shape agree (a head for other classes starts afresh)."""
+        check_checkpoint(Path(path), key="model.pretrained")
         try:
             given = dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
         except Exception as error:  # what torch raises depends on how the file is broken

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from train_smarter import paths
 from train_smarter.errors import UserError, did_you_mean
 from train_smarter.history.saved_config import load_saved_config
-from train_smarter.run.files import read_json
-from train_smarter.run.results import ranking_key
+from train_smarter.run.checksums import damage_of, intact_checkpoints
+from train_smarter.run.record import read_record
+from train_smarter.run.results import ranking_key, read_results
+from train_smarter.run.run_dir import display_name
 from train_smarter.sanitize import escape_controls
 from train_smarter.trust import check_folder
 
@@ -71,8 +74,8 @@ def best_job(multirun: Path) -> Path:
     values: dict[Path, float] = {}
     for job in jobs(multirun):
         if (job / "results.json").is_file():
-            results = read_json(job / "results.json")
-            if isinstance(results.get("best_value"), int | float) and not results.get("pruned"):
+            results = read_results(job)
+            if results.get("best_value") is not None and not results.get("pruned"):
                 values[job] = results["best_value"]
     if not values:
         raise UserError(f"{multirun} is a multirun in which no trial is done: give one of its folders")
@@ -86,7 +89,7 @@ def best_job(multirun: Path) -> Path:
 def _start_time(folder: Path) -> tuple[str, str]:
     """Sorts runs by age, however they are named; a multirun began with its first job."""
     try:
-        begun = str(read_json(min(jobs(folder), default=folder) / "record.json")["start"])
+        begun = str(read_record(min(jobs(folder), default=folder))["start"])
     except (UserError, KeyError, TypeError):  # it ended before it had a record
         begun = datetime.fromtimestamp(folder.stat().st_ctime, UTC).isoformat(timespec="seconds")
     return begun, folder.name
@@ -95,9 +98,14 @@ def _start_time(folder: Path) -> tuple[str, str]:
 def checkpoint(folder: Path, name: str) -> Path:
     """The file of a run's checkpoint: `best`, `last`, or any file."""
     named = folder / "checkpoints" / f"{name}.ckpt"
-    path = named if named.is_file() else Path(os.path.expanduser(name))  # noqa: PTH111
-    if not path.is_file():
-        there = sorted(file.stem for file in (folder / "checkpoints").glob("*.ckpt"))
+    path = named if named.exists() else Path(os.path.expanduser(name))  # noqa: PTH111
+    if not path.exists():
+        there = intact_checkpoints(folder / "checkpoints")
         way = "type " + " or ".join(f"checkpoint={one}" for one in (*there[:1], "<file>"))
         raise UserError(f"checkpoint={name}: {folder} has {', '.join(there) or 'no checkpoint'}; {way}")
+    if damage := damage_of(path):
+        there = intact_checkpoints(folder / "checkpoints")
+        again = f"train it again: train rerun={display_name(folder, paths.LOGS)}"
+        way = f"type checkpoint={there[0]}" if there else again
+        raise UserError(f"checkpoint={name}: {path} cannot be used: {damage}; {way}")
     return path.resolve()

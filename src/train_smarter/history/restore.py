@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from lightning import LightningDataModule, LightningModule
 
+from train_smarter import paths
 from train_smarter.data.base import Data
 from train_smarter.errors import UserError, first_paragraph
-from train_smarter.run.files import read_json
+from train_smarter.run.checksums import check_checkpoint
+from train_smarter.run.files import read_dict
+from train_smarter.run.run_dir import display_name
 
 
 def load_weights(data: LightningDataModule, model: LightningModule, folder: Path, checkpoint: Path) -> int:
@@ -37,14 +40,20 @@ def load_preprocess(data: LightningDataModule, folder: Path) -> None:
     """The preprocessing alone; a LightningDataModule that is no `Data` keeps none."""
     if not isinstance(data, Data):
         return
+    again = f"train it again: train rerun={display_name(folder, paths.LOGS)}"
     try:
-        data.load_preprocess(read_json(folder / "preprocess.json"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / 'preprocess.json'} does not fit {type(data).__name__}: {error!r}") from error
+        data.load_preprocess(read_dict(folder / "preprocess.json"))
+    except UserError as error:
+        raise UserError(f"{str(error).partition('; to do without')[0]}; {again}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{folder / 'preprocess.json'} does not fit {type(data).__name__}: {error!r}; {again}"
+        ) from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """What a checkpoint holds: numbers, texts and tensors, never code."""
+    check_checkpoint(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # what torch then advises, nobody should do

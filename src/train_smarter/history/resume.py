@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from train_smarter import paths
 from train_smarter.errors import UserError
 from train_smarter.history import find, saved_config
 from train_smarter.quoting import to_cli
 from train_smarter.run import files, record, run_dir
+from train_smarter.run import results as run_results
+from train_smarter.run.checksums import damage_of, intact_checkpoints
 
 # Other settings of these would make a state from what a run has become that no run of one setting could have.
 FROZEN = ("seed", "monitor", "mode", "train", "task", "data", "model", "optimizer", "scheduler", "trainer")
@@ -38,6 +42,7 @@ ALLOWED = (
     "trainer.enable_progress_bar",
     "trainer.detect_anomaly",
 )
+TABLES = ("metrics.csv", "layers.csv")  # of a run's folder; a row or more an epoch
 # What a finished run can be asked for more by.
 EXTENDING = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "callbacks.early_stopping")
 
@@ -74,7 +79,7 @@ def load_resume_state(cfg: DictConfig, folder: Path, *, first: bool = True) -> R
         return ResumeState(saved_config.merge_pinned_config(cfg, "train"))
     if state == "running" and first:
         raise UserError(
-            f"resume={folder} is still running, in process {files.read_json(folder / 'record.json').get('pid')}: "
+            f"resume={folder} is still running, in process {record.read_record(folder).get('pid')}: "
             "stop it first (Ctrl-C saves it)"
         )
     cfg = saved_config.merge_saved_config(cfg, folder, "train", "resume", "rerun")
@@ -82,14 +87,19 @@ def load_resume_state(cfg: DictConfig, folder: Path, *, first: bool = True) -> R
     longer = any(_is_under(key, EXTENDING) for key in changed)
     _reject_frozen_changes(changed, cfg, folder)
     if cfg.seed is None and (folder / "record.json").exists():
-        cfg.seed = files.read_json(folder / "record.json").get("seed")
-    if state in ("done", "pruned") and not longer:
+        cfg.seed = record.read_record(folder).get("seed")
+    if state in ("done", "pruned") and not longer and _has_results(folder):
         return ResumeState(cfg, done=True)
+    for name in TABLES:
+        files.read_csv(folder / name)  # while nothing has been changed
     last = folder / "checkpoints" / "last.ckpt"
-    if not last.is_file():
+    if not last.exists():
+        _reject_lost_checkpoint(last, folder)
         return ResumeState(cfg)
     from train_smarter.history.restore import load_checkpoint
 
+    if damage := damage_of(last):
+        raise UserError(f"resume={folder}: {last} cannot be used: {damage}; {_way_around(last, folder)}")
     content = load_checkpoint(last)
     if not all(isinstance(content.get(key), int) for key in ("epoch", "global_step")):
         raise UserError(f"{last} is not a checkpoint of a training: type train rerun={folder.name} to start again")
@@ -99,6 +109,28 @@ def load_resume_state(cfg: DictConfig, folder: Path, *, first: bool = True) -> R
     # What is logged as an epoch starts has the step of its first batch, before which the checkpoint was taken.
     logged = step + ((content.get("resume") or {}).get("batch") == 0)
     return ResumeState(cfg, training_done=over, checkpoint=last, epoch=epoch, step=step, first_unlogged_step=logged)
+
+
+def _has_results(folder: Path) -> bool:
+    """Whether a run that has ended has its results; without, it is evaluated again."""
+    try:
+        return bool(run_results.read_results(folder))
+    except UserError:
+        return False
+
+
+def _reject_lost_checkpoint(last: Path, folder: Path) -> None:
+    """A run begins again where it had not come to its first last.ckpt; later, that would overwrite its best.ckpt."""
+    if len(files.read_csv(folder / "metrics.csv")) > 1 and intact_checkpoints(last.parent):
+        raise UserError(f"resume={folder}: {last} is gone; {_way_around(last, folder)}")
+
+
+def _way_around(last: Path, folder: Path) -> str:
+    """What to type where a run cannot resume from its last checkpoint."""
+    others = intact_checkpoints(last.parent)
+    again = f"train rerun={run_dir.display_name(folder, paths.LOGS)}"
+    from_best = f"{again} ckpt_path={shlex.quote(str(last.with_name(f'{others[0]}.ckpt')))}" if others else ""
+    return f"to start again, type {again}" + (f", or, from its {others[0]} checkpoint, {from_best}" if others else "")
 
 
 def _changed_keys(before: DictConfig, after: DictConfig) -> Iterator[tuple[str, tuple[Any, Any]]]:
@@ -157,7 +189,7 @@ def prepare(back: ResumeState, folder: Path) -> DictConfig:
     """The config with which training goes on; the folder's curves are cut where they do."""
     if run_dir.global_rank() == 0:
         record.save_hydra_config(back.cfg, folder, run_dir.task_overrides())
-        for name in ("metrics.csv", "layers.csv"):
+        for name in TABLES:
             files.truncate_csv(folder / name, back.epoch)
     cfg = back.cfg.copy()
     with open_dict(cfg):

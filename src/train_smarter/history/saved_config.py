@@ -20,28 +20,35 @@ import train_smarter.config.resolvers  # noqa: F401 (a config is composed, and r
 from train_smarter import paths
 from train_smarter.errors import UserError
 from train_smarter.quoting import quote
-from train_smarter.run.files import read_json
+from train_smarter.run.files import damaged
+from train_smarter.run.record import read_record
 from train_smarter.run.run_dir import task_overrides
 from train_smarter.trust import RUN_KEYS, check_config, check_folder, choices, keys, rebase_paths, split_overrides
 from train_smarter.trust.nodes import put, raw
 
 # The environment variable with the words that a multirun's folder has brought, for its jobs, wherever they run.
 SAVED_VARIABLE = "TRAIN_SMARTER_SAVED"
+REQUIRED = ("data", "model", "trainer", "paths")  # groups that every run's config has
 
 
 # ---- its config
 
 
-def load_saved_config(folder: Path) -> DictConfig:
+def load_saved_config(folder: Path, *, required: Sequence[str] = ()) -> DictConfig:
     """The config that a run was composed of, when it was last started.
 
     As Hydra kept it, with its interpolations: so `paths.data=...` moves what hangs on it, and a project may move.
+
+    Args:
+        required: groups without which it is refused as damaged.
     """
     for path in (*(kept / "config.yaml" for kept in reversed(_config_snapshots(folder))), folder / "config.yaml"):
         if path.is_file():
             cfg = load_yaml(path)
             if not isinstance(cfg, DictConfig):
-                raise UserError(f"{path} is no config: it holds a list")
+                raise damaged(path, "is no config: it holds no names and values")
+            if lost := [group for group in required if not isinstance(cfg._get_node(group), DictConfig)]:
+                raise damaged(path, f"is cut off, or no run's config: it has no {lost[0]}")
             return cfg
     raise UserError(f"{folder} holds no config: the run ended before it began")
 
@@ -65,19 +72,22 @@ def _read_overrides(folder: Path) -> tuple[Path, list[str]]:
         if (path := kept / "overrides.yaml").exists():
             content: Any = OmegaConf.to_container(load_yaml(path), resolve=False)
             if not isinstance(content, list):
-                raise UserError(f"{path} is not a list of overrides")
+                raise damaged(path, "is not a list of overrides")
             return path, [str(word) for word in content]
     path = folder / "record.json"  # the only one where .hydra is gone
-    content = read_json(path) if path.is_file() else {}
-    words = content.get("overrides") if isinstance(content, dict) else None
-    return path, [str(word) for word in words] if isinstance(words, list) else []
+    words = read_record(folder).get("overrides") if path.is_file() else None
+    return path, [str(word) for word in words or []]
 
 
 def choices_of(folder: Path) -> list[str]:
     """What was chosen for a run's groups, as overrides; none where Hydra has not kept it."""
     kept = folder / ".hydra" / "hydra.yaml"
     hydra = OmegaConf.to_container(load_yaml(kept), resolve=False) if kept.is_file() else {}
-    chosen: Any = hydra.get("hydra", {}).get("runtime", {}).get("choices", {}) if isinstance(hydra, dict) else {}
+    chosen: Any = hydra
+    for key in ("hydra", "runtime", "choices"):
+        chosen = chosen.get(key) if isinstance(chosen, dict) else None
+    if not isinstance(chosen, dict):
+        return []
     groups = ("experiment", "data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger")
     return [f"{group}={chosen[group]}" for group in groups if isinstance(chosen.get(group), str)]
 
@@ -95,9 +105,9 @@ def load_yaml(path: Path) -> Any:
     try:
         return OmegaConf.load(path)
     except (OSError, ValueError, OmegaConfBaseException) as error:
-        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise damaged(path, f"cannot be read: {str(error).splitlines()[0]}") from error
     except Exception as error:  # YAML's own errors have no common base that is not YAML's
-        raise UserError(f"{path} is not readable YAML: {str(error).splitlines()[0]}") from error
+        raise damaged(path, f"is not readable YAML: {str(error).splitlines()[0]}") from error
 
 
 def merge_saved_config(cfg: DictConfig, folder: Path, verb: str, *own: str) -> DictConfig:
@@ -112,7 +122,7 @@ def merge_saved_config(cfg: DictConfig, folder: Path, verb: str, *own: str) -> D
     naming = [word for word in given if word.partition("=")[0] in RUN_KEYS]
     typed = _typed_overrides([word for word in given if word not in naming])
     before = compose(verb, [*then, *naming])
-    saved = rebase_paths(load_saved_config(folder), folder)
+    saved = rebase_paths(load_saved_config(folder, required=REQUIRED), folder)
     parts = [OmegaConf.to_container(config, resolve=False) for config in (saved, before, cfg)]
     merged = DictConfig(three_way_merge(*parts) | {key: parts[2][key] for key in own})  # type: ignore[index, call-overload]
     for path in (key.split(".") for key in keys(typed)):  # also where it is what conf/ says, and the run had another
@@ -135,7 +145,7 @@ def config_outside_hydra(folder: Path) -> DictConfig:
             today = compose("train", choices(past_overrides(folder)))
     finally:
         GlobalHydra.instance().hydra = theirs
-    saved = load_saved_config(folder)
+    saved = load_saved_config(folder, required=REQUIRED)
     saved.logger, saved.callbacks = {}, {}
     return check_config(saved, today=today, typed=[], folder=folder, home=folder)
 
@@ -158,7 +168,11 @@ def _typed_overrides(words: Sequence[str]) -> list[str]:
 
 
 def saved_variable() -> dict[str, Any]:
-    return dict(json.loads(os.environ.get(SAVED_VARIABLE) or "{}"))
+    content = os.environ.get(SAVED_VARIABLE) or "{}"
+    try:
+        return dict(json.loads(content))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{SAVED_VARIABLE}={content!r} in the environment: type unset {SAVED_VARIABLE}") from error
 
 
 def key_of(words: Sequence[str]) -> set[str]:

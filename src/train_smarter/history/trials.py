@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from train_smarter.run import files
-from train_smarter.run.results import ranking_key
+from train_smarter.run.results import epochs_done, ranking_key
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -103,7 +102,7 @@ def _trial_from_study(trial: FrozenTrial, folder: Path, best: bool) -> Trial:
         state=state,
         values=tuple(trial.values or last),
         params=dict(trial.params),
-        epochs=len(files.read_csv(folder / "metrics.csv")),
+        epochs=epochs_done(folder),
         seconds=trial.duration.total_seconds() if trial.duration else None,
         reason=reasons.get(state, ""),
         trace=error,
@@ -163,7 +162,7 @@ def _trial_from_folder(run: Mapping[str, Any]) -> Trial:
         state=RUN_STATES.get(status, status),
         values=() if best is None or not math.isfinite(best) else (float(best),),
         params=dict(map(_parse_override, run["overrides"])),
-        epochs=len(files.read_csv(folder / "metrics.csv")),
+        epochs=epochs_done(folder),
         seconds=run.get("seconds"),
         reason=str(reason),
     )

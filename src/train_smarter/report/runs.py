@@ -241,10 +241,7 @@ def _read_content(path: Path) -> Content:
     """What a JSON file holds, by name; nothing where there is no such file."""
     if not path.is_file():
         return {}
-    content = files.read_json(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no names and values")
-    return content
+    return files.read_dict(path)
 
 
 def choices_of(folder: Path) -> dict[str, str]:

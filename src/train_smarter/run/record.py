@@ -17,11 +17,26 @@ from omegaconf import DictConfig, OmegaConf
 from train_smarter.errors import UserError
 from train_smarter.metric_names import task_metrics
 from train_smarter.run.environment import commit, hardware, versions
-from train_smarter.run.files import read_json, write_json
+from train_smarter.run.files import read_dict, write_json
 from train_smarter.run.results import best_of_epochs
 
 HEARTBEAT = 60  # seconds
 FINAL_STATUSES = ("done", "pruned", "failed", "interrupted")
+KINDS = {  # of what is read from a record
+    **dict.fromkeys(("start", "end", "command", "status", "monitor", "mode", "host", "error", "commit", "diff"), str),
+    **dict.fromkeys(("overrides", "tags", "resumed"), list),
+    **dict.fromkeys(("metrics", "packages", "hardware"), dict),
+    **dict.fromkeys(("pid", "seed"), int),
+}
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of a run.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    return read_dict(folder / "record.json", KINDS)
 
 
 class Record:
@@ -41,9 +56,9 @@ class Record:
             "hardware": hardware(),
         }
         first = not self.path.exists()
-        self.content: dict[str, Any] = start | {"resumed": []} if first else read_json(self.path)
+        self.content: dict[str, Any] = start | {"resumed": []} if first else read_record(folder)
         if not first:
-            self.content.setdefault("resumed", []).append(start)
+            self.content["resumed"] = [*(self.content.get("resumed") or []), start]
             self.content.pop("error", None)
         self.content |= {
             "status": "running",
@@ -104,7 +119,7 @@ def status(folder: Path) -> str:
     of another one, a record that has not been touched for long tells nothing.
     """
     try:
-        content = read_json(folder / "record.json")
+        content = read_record(folder)
         noted = str(content["status"])
     except (UserError, KeyError, TypeError):
         return "unknown"

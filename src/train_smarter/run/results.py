@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from train_smarter.errors import UserError
-from train_smarter.run.files import read_csv, read_json
+from train_smarter.run.files import read_csv, read_dict
 
 
 @dataclass
@@ -103,11 +103,11 @@ def _read_diagnosis(folder: Path) -> dict[str, Any]:
 
 def read_objective(folder: Path, cfg: DictConfig) -> float | tuple[float, ...] | None:
     """`Results.objective` of a run that has ended, from its folder."""
-    return _objective(read_json(folder / "results.json"), folder, cfg)
+    return _objective(read_results(folder), folder, cfg)
 
 
 def _objective(results: Mapping[str, Any], folder: Path, cfg: DictConfig) -> float | tuple[float, ...] | None:
-    if results["best_value"] is None:
+    if results.get("best_value") is None:
         return None
     row = best_row(folder / "metrics.csv", cfg.monitor, cfg.get("mode")) or {}
     known = row | dict(results) | {cfg.monitor: results["best_value"]}
@@ -118,6 +118,24 @@ def _objective(results: Mapping[str, Any], folder: Path, cfg: DictConfig) -> flo
         raise UserError(f"optimized_metric={missing[0]}: the run has no such value")
     values = tuple(float(known[name]) for name in names)
     return values[0] if isinstance(wanted, str) else values
+
+
+def epochs_done(folder: Path) -> int:
+    """The epochs in a run's metrics.csv; none where it is damaged."""
+    try:
+        return len(read_csv(folder / "metrics.csv"))
+    except UserError:
+        return 0
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """The content of a run's results.json.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    numbers = dict.fromkeys(("best_value", "best_epoch", "epochs", "seconds", "pruned"), (int, float))
+    return read_dict(folder / "results.json", {"monitor": str, "checkpoint": str, **numbers})
 
 
 def ranking_key(value: float | None, mode: str | None) -> float:

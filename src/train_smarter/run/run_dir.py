@@ -1,8 +1,10 @@
 """A run's folder: made once, by one process, under a unique name."""
 
 import os
+import re
 import shlex
 import shutil
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -12,8 +14,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from train_smarter.errors import UserError
+from train_smarter.errors import UserError, file_error
 from train_smarter.run.files import read_json, write_json
+from train_smarter.run.lock import NAME, lock
+from train_smarter.sanitize import escape_controls_in_lines
 
 
 def display_name(folder: Path, logs: Path) -> str:
@@ -37,11 +41,39 @@ class CreateRunDir(Callback):
     """Makes a run's folder, exclusively: two runs never share one. With several processes all take rank 0's."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002 (Hydra's hook)
+        try:
+            self._make(config)
+        except (UserError, OSError) as error:  # of an Exception, Hydra would make a warning
+            told = file_error(error) if isinstance(error, OSError) else error
+            print(escape_controls_in_lines(str(told)), file=sys.stderr)  # noqa: T201 (a command's answer)
+            sys.exit(2)
+
+    def _make(self, config: DictConfig) -> None:
+        rank = global_rank()
         if any(override.lstrip("+").startswith("hydra.run.dir=") for override in config.hydra.overrides.hydra):
+            if config.hydra.job.config_name == "train" and rank == 0:
+                claim(Path(config.hydra.run.dir), fresh=not config.get("resume"))
             return
         folder = shared_run_dir(Path(config.hydra.run.dir))
         with read_write(config), open_dict(config):
             config.hydra.run.dir = str(folder)
+
+
+def claim(folder: Path, *, fresh: bool) -> None:
+    """Lock a folder that was named for a run, before anything is written in it.
+
+    Args:
+        fresh: a new run is to begin there.
+
+    Raises:
+        UserError: another process trains there, or a fresh run would overwrite what an earlier one left.
+    """
+    lock(folder)
+    if fresh and (folder / "record.json").exists():
+        raise UserError(
+            f"{folder} holds a run already, which a new one would overwrite: to continue it, type train "
+            f"resume={shlex.quote(str(folder))}; else give another folder"
+        )
 
 
 def shared_run_dir(folder: Path) -> Path:
@@ -51,7 +83,7 @@ def shared_run_dir(folder: Path) -> Path:
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return _shared_by_torchrun(folder)
-    if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+    if int_variable("SLURM_NTASKS", 1) > 1 and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
         return _shared_by_slurm(folder)
     return make_unique_dir(folder)
 
@@ -60,7 +92,12 @@ def _shared_by_torchrun(folder: Path) -> Path:
     """Through the store that torchrun itself keeps for its processes."""
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT", "RANK") if name not in os.environ]:
+        raise UserError(
+            f"TORCHELASTIC_RUN_ID is in the environment, as under torchrun, and {missing[0]} is not: type unset "
+            "TORCHELASTIC_RUN_ID"
+        )
+    store = TCPStore(os.environ["MASTER_ADDR"], int_variable("MASTER_PORT"), is_master=False)
     key = f"train_smarter/run/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
     if os.environ["RANK"] == "0":
         store.set(key, str(make_unique_dir(folder)))
@@ -71,7 +108,7 @@ def _shared_by_slurm(folder: Path, patience: float = 60) -> Path:
     """Through a file named after the job's step, on the disk that all its processes share."""
     step = [os.environ.get(f"SLURM_{name}", "0") for name in ("JOB_ID", "STEP_ID", "RESTART_COUNT")]
     note = folder.parent / f".slurm-{'.'.join(step)}"
-    if os.environ["SLURM_PROCID"] == "0":
+    if os.environ.get("SLURM_PROCID", "0") == "0":
         write_json(note, str(make_unique_dir(folder)))
     end = time.monotonic() + patience
     while not note.exists():
@@ -102,12 +139,43 @@ def remove_if_empty(folder: Path) -> None:
     if not wrote or (folder / "record.json").exists() or not (folder / ".hydra").is_dir():
         return
     shutil.rmtree(folder / ".hydra")
-    (folder / f"{HydraConfig.get().job.name}.log").unlink(missing_ok=True)
+    for name in (f"{HydraConfig.get().job.name}.log", NAME):
+        (folder / name).unlink(missing_ok=True)
     with suppress(OSError):  # something else is in it
         folder.rmdir()
 
 
+# ---- which of a run's processes this one is
+
+RANK_VARIABLES = {"RANK": "WORLD_SIZE", "LOCAL_RANK": "WORLD_SIZE", "SLURM_PROCID": "SLURM_NTASKS"}  # and their count
+
+
 def global_rank() -> int:
-    """Which of its run's processes this one is, without the import of Lightning, which looks at the same variables."""
-    found = [os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ]
-    return int(found[0]) if found else 0
+    """Which of its run's processes this one is, without the import of Lightning, which looks at the same variables.
+
+    Raises:
+        UserError: a variable is no number, or was left in the shell by another program.
+    """
+    name = next((name for name in RANK_VARIABLES if name in os.environ), None)
+    if name is None or (rank := int_variable(name)) == 0:
+        return 0
+    if rank >= int_variable(RANK_VARIABLES[name], 1) and "MASTER_ADDR" not in os.environ:
+        raise stray_rank()
+    return rank
+
+
+def stray_rank() -> UserError:
+    """The answer where the environment makes this process one of several, and it is the only one."""
+    found = {name: os.environ[name] for name in RANK_VARIABLES if name in os.environ}
+    return UserError(
+        f"{', '.join(f'{name}={value}' for name, value in found.items())} in the environment makes this the process of "
+        f"another one's run, which would record nothing; there is no such run: type unset {' '.join(found)}"
+    )
+
+
+def int_variable(name: str, default: int = 0) -> int:
+    """An environment variable that is a whole number."""
+    value = os.environ.get(name, str(default))
+    if not re.fullmatch(r"\s*\d+\s*", value):
+        raise UserError(f"{name}={value!r} in the environment is not a whole number: type unset {name}")
+    return int(value)

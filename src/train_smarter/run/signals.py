@@ -1,4 +1,7 @@
-"""Ctrl-C, and the SIGTERM of a cluster: training stops where it can go on, saved; everything else stops at once."""
+"""Ctrl-C, a cluster's SIGTERM, and the SIGHUP of a terminal that is gone: training stops where it can resume, saved.
+
+Everything else stops at once.
+"""
 
 import os
 import signal
@@ -10,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 PARENT_VARIABLE = (
     "TRAIN_SMARTER_LEASH"  # the environment variable of a process that is to end with the one that started it
 )
@@ -41,7 +44,8 @@ class SignalState:
         """Takes the signals over, from Lightning too, which takes SIGTERM for itself when a fit begins."""
         if threading.current_thread() is threading.main_thread():  # elsewhere, Python allows it to nobody
             for number in SIGNALS:
-                signal.signal(number, self._receive)
+                if number in SIGNALS[:2] or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
+                    signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 (the signal module's call)
         first, self.received, self.received_at = self.received is None, number, time.monotonic()

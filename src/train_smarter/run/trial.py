@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 
+from train_smarter.errors import UserError
 from train_smarter.quoting import quote
 
 TRIAL_VARIABLE = "TRAIN_SMARTER_TRIAL"  # the environment variable
@@ -30,4 +31,9 @@ class TrialRef:
 def current_trial() -> TrialRef | None:
     """That of this process; None: it is no trial of a search."""
     content = os.environ.get(TRIAL_VARIABLE)
-    return TrialRef(**json.loads(content)) if content else None
+    try:
+        return TrialRef(**json.loads(content)) if content else None
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{TRIAL_VARIABLE}={content!r} in the environment is no trial of a search: type unset {TRIAL_VARIABLE}"
+        ) from error

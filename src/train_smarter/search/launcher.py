@@ -26,7 +26,7 @@ from train_smarter import paths
 from train_smarter.errors import UserError
 from train_smarter.quoting import quote
 from train_smarter.run.results import read_objective
-from train_smarter.run.signals import PARENT_VARIABLE
+from train_smarter.run.signals import PARENT_VARIABLE, SIGNALS
 from train_smarter.terminal import echo
 
 # Hydra's own words that are about the multirun, not about a job of it.
@@ -183,7 +183,7 @@ def _read_outcome(code: int, told: str, folder: Path, config: DictConfig) -> Any
     if code == 2:
         raise UserError(told)
     ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    by_signal = code < 0 or code - 128 in (signal.SIGINT, signal.SIGTERM)
+    by_signal = code < 0 or code - 128 in SIGNALS
     if by_signal and "Traceback (most recent call last)" not in told:
         raise JobKilledError(f"its process was killed ({ended})")
     raise JobFailedError(f"{told[-4000:]}\n({ended})".strip())

@@ -14,8 +14,8 @@ from train_smarter import paths
 from train_smarter.history import trials as history_trials
 from train_smarter.quoting import to_cli
 from train_smarter.run import run_dir
-from train_smarter.run.files import read_csv, read_json
-from train_smarter.run.results import metrics_of, problem_names
+from train_smarter.run.files import read_json
+from train_smarter.run.results import epochs_done, metrics_of, problem_names
 from train_smarter.search.study import SharedStudy, next_name
 from train_smarter.terminal import echo, format_duration, format_metric
 
@@ -65,7 +65,7 @@ class SearchProgress:
         state = history_trials.state_of(trial)
         if state == "failed":
             return f"failed: {history_trials.last_error_line(trial.user_attrs.get('error', ''))}"
-        epochs = len(read_csv(self.folder / str(trial.number) / "metrics.csv"))
+        epochs = epochs_done(self.folder / str(trial.number))
         values = ", ".join(
             f"{name} {value:.4f}" for name, value in zip(self.objectives, trial.values or [], strict=False)
         )

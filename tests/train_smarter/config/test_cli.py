@@ -9,6 +9,7 @@ import pytest
 
 from train_smarter import paths
 from train_smarter.config.cli import _absolutize
+from train_smarter.config.cli import command as run_command
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -131,3 +132,16 @@ def test_on_a_login_node_of_a_cluster_a_run_says_nothing_of_srun(
     (tmp_path / "srun").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     build(compose("trainer=cpu"))  # a warning would be an error here
+
+
+def test_ctrl_c_that_becomes_another_error_is_still_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: Any) -> list[str]:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            None.flags  # type: ignore[attr-defined]  # noqa: B018 (as in OmegaConf: a node that is only half made)
+
+    monkeypatch.setattr(sys, "argv", ["train"])
+    with pytest.raises(SystemExit) as caught:
+        run_command("train", lambda _: None, interrupted)
+    assert caught.value.code == 130

@@ -18,8 +18,10 @@ from train_smarter.errors import UserError
 from train_smarter.run import files, record, results, run_dir
 from train_smarter.run.environment import commit
 from train_smarter.run.files import append_row, read_csv, read_json, truncate_csv, write_json
+from train_smarter.run.lock import locked
 from train_smarter.run.record import Record, save_hydra_config, status
 from train_smarter.run.run_dir import make_unique_dir, shared_run_dir
+from train_smarter.run.trial import TRIAL_VARIABLE, current_trial
 
 # ---- a new run's folder
 
@@ -46,7 +48,8 @@ def test_runs_that_start_at_once_never_share_a_folder(tmp_path: Path) -> None:
 def new_run(*hydra_overrides: str, folder: Path) -> str:
     """The folder that Hydra takes, after the callback."""
     overrides = {"hydra": list(hydra_overrides), "task": []}
-    config = OmegaConf.create({"hydra": {"run": {"dir": str(folder)}, "overrides": overrides}})
+    job = {"config_name": "train"}
+    config = OmegaConf.create({"hydra": {"run": {"dir": str(folder)}, "overrides": overrides, "job": job}})
     OmegaConf.set_readonly(config, True)
     run_dir.CreateRunDir().on_run_start(config)
     return str(config.hydra.run.dir)
@@ -59,7 +62,15 @@ def test_hydra_is_told_the_folder_that_was_made(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "+", "++"])
 def test_a_folder_that_the_user_names_is_taken_as_it_is(tmp_path: Path, prefix: str) -> None:
-    assert new_run(f"{prefix}hydra.run.dir={tmp_path}", folder=tmp_path) == str(tmp_path)
+    with locked(tmp_path):
+        assert new_run(f"{prefix}hydra.run.dir={tmp_path}", folder=tmp_path) == str(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(SystemExit) as caught:
+        new_run(folder=tmp_path / "runs" / "a")
+    assert (caught.value.code, capsys.readouterr().err) == (2, f"{tmp_path}/runs: File exists\n")
 
 
 Processes = Callable[[Mapping[str, str], list[Mapping[str, str]], Callable[[int], Path]], list[Path]]
@@ -113,6 +124,54 @@ def test_a_restarted_job_of_slurm_gets_a_folder_of_its_own(tmp_path: Path, proce
 @pytest.mark.parametrize("variables", [{"SLURM_NTASKS": "1"}, {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "bash"}, {}])
 def test_a_process_on_its_own_asks_nobody(tmp_path: Path, processes: Processes, variables: dict[str, str]) -> None:
     assert processes({}, [variables], lambda _: shared_run_dir(tmp_path / "a")) == [tmp_path / "a"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"RANK": "x"}, "RANK='x' in the environment is not a whole number: type unset RANK"),
+        ({"RANK": "1"}, "another one's run, which would record nothing; there is no such run: type unset RANK"),
+        ({"LOCAL_RANK": "2", "WORLD_SIZE": "2"}, "there is no such run: type unset LOCAL_RANK"),
+        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "?"}, "SLURM_NTASKS='?' in the environment is not a whole number"),
+        ({"TORCHELASTIC_RUN_ID": "a", "MASTER_ADDR": "b"}, "MASTER_PORT is not: type unset TORCHELASTIC_RUN_ID"),
+    ],
+)
+def test_variables_that_were_left_in_the_shell_are_named_before_anything_is_made(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variables: dict[str, str],
+    message: str,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match="2"):
+        new_run(folder=tmp_path / "a")
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("variables", "rank"),
+    [
+        ({}, 0),
+        ({"RANK": "0"}, 0),
+        ({"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}, 3),
+        ({"LOCAL_RANK": "1", "MASTER_ADDR": "a"}, 1),
+        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, 1),
+    ],
+)
+def test_a_process_knows_its_rank(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], rank: int) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert run_dir.global_rank() == rank
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}'])
+def test_a_trial_that_was_left_in_the_shell_is_named(monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    monkeypatch.setenv(TRIAL_VARIABLE, content)
+    with pytest.raises(UserError, match="type unset TRAIN_SMARTER_TRIAL"):
+        current_trial()
 
 
 def test_a_rank_0_that_never_comes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,9 @@ def heeding() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("heeding")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=str
+)
 def test_while_nobody_waits_for_it_a_signal_ends_the_command_at_once(number: signal.Signals, code: int) -> None:
     with pytest.raises(TerminatedBySignal) as caught:
         os.kill(os.getpid(), number)
@@ -47,6 +49,16 @@ def test_a_signal_that_was_taken_over_is_taken_back() -> None:
     signals_state.install()
     with pytest.raises(TerminatedBySignal):
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with handle_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signals_state.received is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_afterwards_the_signals_are_whose_they_were_and_nothing_is_asked_any_more() -> None:
