@@ -19,6 +19,10 @@ HINTS = (
         "type trainer.val_check_interval=1.0 to validate once an epoch, or add trainer.check_val_every_n_epoch=null to "
         "count batches over all epochs",
     ),
+    (
+        r"requested to check ([\d.e-]+) of the `(\w+)_dataloader`",
+        r"trainer.limit_\2_batches=\1 is less than one batch: give a higher share, or a whole number of batches",
+    ),
     (r"loading state_dict", "give the config that the checkpoint was trained with, or type evaluate run=<its run>"),
     (r"find_unused_parameters", "type trainer.strategy=ddp_find_unused_parameters_true"),
     (r"deterministic", "type trainer.deterministic=warn"),
@@ -59,7 +63,8 @@ def message_of(error: BaseException) -> str:
 
 def hint_for(message: str) -> str:
     """`; ` and what to type, or nothing."""
-    return next((f"; {hint}" for found, hint in HINTS if re.search(found, message, re.DOTALL)), "")
+    found = ((re.search(pattern, message, re.DOTALL), hint) for pattern, hint in HINTS)
+    return next((f"; {match.expand(hint)}" for match, hint in found if match), "")
 
 
 def explain_construction(error: Exception, key: str, target: object) -> Exception:

@@ -193,7 +193,7 @@ BY_NAME: dict[str, tuple[tuple[str, Rule], ...]] = {
         (r"min_delta", FINITE),
     ),
 }
-LISTS = r"(\w+_)?(widths|depths|dims|sizes)"  # names of lists
+LISTS = r"(\w+_)?(widths|depths|dims|sizes|betas)"  # names of lists
 TRAINING = ("optimizer", "scheduler", "callbacks")  # groups that only a training uses
 
 
@@ -219,7 +219,7 @@ def _check_names(node: DictConfig, path: str, rules: tuple[tuple[str, Rule], ...
         if isinstance(value, DictConfig):
             yield from _check_names(value, key, rules, deep=True) if deep else ()
         elif re.fullmatch(LISTS, str(name)) and is_number(value):
-            yield f"{key}={value}: give a list, '{key}=[{value}]'"
+            yield f"{key}={value}: give a list, for example '{key}=[{value},{value}]'"
         elif key not in RULES:
             accepts, accepted = next((rule for names, rule in rules if re.fullmatch(names, str(name))), ANY)
             if not all(value is None or (accepts(value) and not _is_too_large(value)) for value in _values(value)):
