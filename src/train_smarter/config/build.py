@@ -20,6 +20,7 @@ from train_smarter.data.base import Data
 from train_smarter.errors import UserError, first_paragraph, root_cause
 from train_smarter.fit.gradient_mean import GradientMean
 from train_smarter.fit.module import Model
+from train_smarter.fit.stock_callbacks import check_callbacks, sort_callbacks
 from train_smarter.speed.step import NoOpProfiler, accelerate
 from train_smarter.trust.build_object import build_object
 
@@ -63,10 +64,11 @@ def build(cfg: DictConfig, *extra: Callback) -> Components:
     """Data, model and trainer of a composed config; `extra` callbacks come first."""
     loggers = [logger for _, logger in _instantiate_group(cfg, "logger")]
     named = dict(_instantiate_group(cfg, "callbacks"))
+    check_callbacks([*named.values()])
     data, model = build_any_data(cfg), build_any_model(cfg)
     if not isinstance(model, Model):
         named = _without_task_callbacks(named, model)
-    callbacks = [*extra, *named.values()]
+    callbacks = sort_callbacks([*extra, *named.values()])
     if not loggers:  # it refuses to work without one
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     run = Components(data, model, build_trainer(cfg, loggers, callbacks, own_data=isinstance(data, Data)))
