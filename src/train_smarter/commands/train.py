@@ -189,6 +189,7 @@ def fit(
     import torch
 
     from train_smarter.commands.evaluate import evaluate
+    from train_smarter.fit.stock_callbacks import detach_averaging
 
     trainer = run.trainer
     _adopt_preprocess(run, ckpt_path)
@@ -209,6 +210,7 @@ def fit(
         parameters=sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad),
         train_examples=len(getattr(run.data, "examples", {}).get("train", ())) or None,
     )
+    detach_averaging(trainer)
     if test:
         results.metrics, results.details = evaluate(run, ("train", "val", "test"), ckpt_path=ckpt_path)
     return results

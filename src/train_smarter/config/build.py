@@ -18,6 +18,7 @@ from train_smarter.errors import UserError
 from train_smarter.failures import explain_construction
 from train_smarter.fit.gradient_mean import GradientMean
 from train_smarter.fit.module import Model
+from train_smarter.fit.stock_callbacks import check_callbacks, sort_callbacks
 from train_smarter.run.checkpoint_file import write_atomically
 from train_smarter.speed.step import NoOpProfiler, accelerate
 from train_smarter.trust.build_object import build_object
@@ -62,10 +63,11 @@ def build(cfg: DictConfig, *extra: Callback) -> Components:
     """Data, model and trainer of a composed config; `extra` callbacks come first."""
     loggers = [logger for _, logger in _instantiate_group(cfg, "logger")]
     named = dict(_instantiate_group(cfg, "callbacks"))
+    check_callbacks([*named.values()])
     data, model = build_any_data(cfg), build_any_model(cfg)
     if not isinstance(model, Model):
         named = _without_task_callbacks(named, model)
-    callbacks = [*extra, *named.values()]
+    callbacks = sort_callbacks([*extra, *named.values()])
     if not loggers:  # it refuses to work without one
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     run = Components(data, model, build_trainer(cfg, loggers, callbacks, own_data=isinstance(data, Data)))
