@@ -183,7 +183,7 @@ def _best(folder: Path) -> tuple[float, float]:
 
 
 def figures(outcomes: Sequence[Outcome]) -> str:
-    """A row a finding: in how many of the runs with this fault it was found, and how often it was right when told."""
+    """A row a finding: the share of the runs with this fault that have it, and of its reports that are right."""
     rows = []
     for name in sorted({o.case.finds for o in outcomes if o.case.finds} | {name for o in outcomes for name in o.names}):
         planted = [o for o in outcomes if o.case.finds == name]
@@ -194,7 +194,7 @@ def figures(outcomes: Sequence[Outcome]) -> str:
     all_told, all_wrong = (sum(map(len, sets)) for sets in ([o.names for o in outcomes], [o.wrong for o in outcomes]))
     hits = _share(sum(o.hit for o in planted), len(planted))
     rows.append(["**all**", hits, _share(all_told - all_wrong, all_told)])
-    return table(("finding", "found, of runs with this fault", "right, of times it was told"), rows)
+    return table(("finding", "found, of runs with this fault", "right, of times it was reported"), rows)
 
 
 def _share(part: int, whole: int) -> str:
@@ -223,7 +223,7 @@ def missed(outcomes: Sequence[Outcome]) -> str:
 
 
 def advised(outcomes: Sequence[Outcome]) -> str:
-    """Trains each planted fault anew with the first advice."""
+    """Trains each planted fault again with the first advice."""
     planted = [o for o in outcomes if o.case.finds]
     tried = [(o, helped(o.case, o.advice[0])) for o in planted if o.advice]
     failed = [f"`{o.case.name}` `{o.advice[0]}`" for o, better in tried if not better]

@@ -136,7 +136,7 @@ def check_name(project: Project, group: str, name: str) -> None:
     for path in (project.config(group, name), project.module(group, name), project.source / group / name):
         if path.exists():
             raise ScaffoldError(
-                f"{name} is taken: {project.short(path)} exists. Choose another name, or edit that file"
+                f"{name} is in use: {project.short(path)} exists. Choose another name, or edit that file"
             )
     if group in CODE and hides_module(project, name):
         raise ScaffoldError(f"{name} would hide the module {name}: choose another name, for example my_{name}")

@@ -187,7 +187,7 @@ def test_a_class_is_named_after_its_file_unless_the_name_is_used(
         ("torch", "hide the module torch"),
         ("train_smarter", "hide the module train_smarter"),
         ("nest", "hide the module nest"),
-        ("eggs", "is taken: conf/data/eggs.yaml exists"),
+        ("eggs", "is in use: conf/data/eggs.yaml exists"),
     ],
 )
 def test_an_unusable_name_is_refused(run: Run, project: Path, name: str, message: str) -> None:

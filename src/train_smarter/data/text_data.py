@@ -228,7 +228,7 @@ class TextData(Data):
         except FileNotFoundError:
             return False
         except Exception as error:  # a damaged file fails in many ways, and each has the same cure
-            log.warning("%s cannot be read (%s) and is made anew", file, type(error).__name__)
+            log.warning("%s cannot be read (%s) and is written again", file, type(error).__name__)
             return False
         self.set_names(names)
         self.tokenizer_json, self.examples = spelled, examples

@@ -222,7 +222,7 @@ def _next_commands(folder: Path, best: Trial | None, found: Trials) -> dict[str,
     if best is not None:
         one, of = ("the best", "") if len(found.objectives) == 1 else (f"trial {best.name}", f"/{best.name}")
         commands[f"{one} in full, with several seeds"] = f"train -m rerun={name}{of} seed=1,2,3,4,5"
-        commands[f"{one}, on a page of its own"] = f"report run={name}/{best.name}"
+        commands[f"{one}, on a separate page"] = f"report run={name}/{best.name}"
     if goes_on and found.count("complete") + found.count("pruned") < len(found.trials):
         commands["what is left to do"] = f"train -m resume={name}"
     if goes_on and found.is_study:

@@ -192,7 +192,7 @@ def _missing_parts(folder: Path, status: str, checkpoints: Sequence[str], result
         "metrics.csv": "it finished no epoch",
         "preprocess.json": f"evaluate, predict and export-model need it: type train rerun={name}",
         "checkpoints/best.ckpt": f"there is nothing to evaluate, predict with or export: type {go_on}",
-        "checkpoints/last.ckpt": f"training cannot go on from where it was: type train rerun={name} to begin again",
+        "checkpoints/last.ckpt": f"training cannot be resumed: type train rerun={name} to start again",
         "results.json": f"not evaluated, and its status is {status}: type {', or '.join(ways)}",
     }
     if status == "running":

@@ -44,7 +44,7 @@ def examples_section(path: Path) -> Content:
         probability = f"{float(one['probability']):.1%}"
         examples.append({**said, "probability": probability, "right": bool(one["right"]), "image": image, "text": text})
     if not any(one["image"] or one["text"] for one in examples):
-        return {"missing": "The inputs are neither images nor texts, or no sample was kept.", "again": ""}
+        return {"missing": "The inputs are neither images nor texts, or no sample was saved.", "again": ""}
     mistakes, hits = ([one for one in examples if one["right"] == right] for right in (False, True))
     return {"split": examples[0]["split"], "mistakes": mistakes, "hits": hits}
 

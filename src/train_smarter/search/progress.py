@@ -100,7 +100,7 @@ class SearchProgress:
             "a fresh study": f"the same command with {next_name(self.study.name)}",
         }
         if ended < self.study.total:
-            more["go on"] = go_on
+            more["resume"] = go_on
         echo("", *(f"{what + ':':38}{command}" for what, command in more.items()))
 
     def print_resume_command(self) -> None:

@@ -190,8 +190,8 @@ class OptunaSweeper(Sweeper):
             self.study.enqueue(points)
         ended = len(self.study.ended())
         if ended:
-            again = f"; {cut_off} that were cut off are asked again" if cut_off else ""
-            echo(f"study {self.study_name} goes on: {ended} of {self.study.total} trials are done{again}")
+            again = f"; {cut_off} interrupted trials run again" if cut_off else ""
+            echo(f"study {self.study_name} resumed: {ended} of {self.study.total} trials are done{again}")
         elif not self.study.first_files:
             names = ", ".join(space.distributions)
             echo(f"study {self.study_name}: {self.study.total} trials over {names}, in {self.folder}")
@@ -268,7 +268,7 @@ class OptunaSweeper(Sweeper):
             if not self.study.requeue(trial, died=not stopped):
                 self._fail_trial(trial, error)
             elif not stopped:
-                echo(f"trial {trial.number}: {error}; its point is asked again")
+                echo(f"trial {trial.number}: {error}; its point runs again")
         except Exception as error:
             self._fail_trial(trial, error)
         else:

@@ -60,7 +60,7 @@ def test_a_search_goes_on_to_its_total_and_draws_what_it_would_have_drawn_in_one
     assert len(trials(tmp_path)) == 2
     code, told = typed("-m", "resume=last", "hydra.sweeper.n_trials=4")
     assert code == 0, told
-    assert "goes on: 2 of 4 trials are done" in told
+    assert "resumed: 2 of 4 trials are done" in told
     assert folders(tmp_path) == ["0", "1", "2", "3"]
     values = [trial.value for trial in trials(tmp_path)]
     assert values == [read_json(tmp_path / f"train/multiruns/s/{n}/results.json")["best_value"] for n in range(4)]
@@ -201,7 +201,7 @@ def test_too_many_failures_in_a_row_stop_the_search(typed: Typed, tmp_path: Path
     assert code == 1
     assert "stopped: 2 trials failed in a row" in told
     assert "raise hydra.sweeper.max_failures" in told
-    assert "go on:" in told
+    assert "resume:" in told
     assert len(trials(tmp_path)) == 2
 
 
