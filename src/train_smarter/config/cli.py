@@ -39,6 +39,7 @@ HYDRAS_ERRORS = (CompactHydraException, OmegaConfBaseException)  # of a config t
 # What Hydra may instantiate in its own part of the config; trust/targets.py has the classes of a run.
 HYDRA_ALLOWED_TARGETS = (
     "train_smarter.run.run_dir.CreateRunDir",
+    "train_smarter.run.log_file.LogFile",
     "train_smarter.sanitize.Formatter",
     "logging.StreamHandler",
     "logging.FileHandler",
@@ -142,6 +143,8 @@ def _log_traceback(error: Exception) -> None:
 
 def _exit_with(error: Exception) -> NoReturn:
     """Print the message and exit with 2; at a fault in code, the traceback, and exit with 1."""
+    if isinstance(error, OSError) and error.filename is None and HydraConfig.initialized():  # of a file of Hydra's
+        error.filename = str(HydraConfig.get().runtime.output_dir)
     composed = not isinstance(error, HYDRAS_ERRORS) or isinstance(error, InstantiationException)
     mistake = as_user_error(error) if composed else error
     if os.environ.get("HYDRA_FULL_ERROR") == "1" or (mistake is None and not own_frames(error)):
