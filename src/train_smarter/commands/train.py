@@ -78,6 +78,8 @@ def _train_in(folder: Path, cfg: DictConfig) -> Any:
             logger.log_hyperparams(hparams)
         # A search never looks at the test split: only the best trial is evaluated on it, once.
         results = fit(run, monitor=cfg.monitor, train=cfg.train, test=cfg.test and not trial, ckpt_path=cfg.ckpt_path)
+        if cfg.train and results.best_value is None:  # best.ckpt is lost, and training had ended
+            results.best_value, results.best_epoch = run_results.last_of_epochs(folder, cfg.monitor)
         results.seconds, results.train_epoch_seconds_median = epoch_logger.elapsed, epoch_logger.seconds_per_epoch
         results.pruned = trial[0].pruned if trial else None
         if run.trainer.is_global_zero:

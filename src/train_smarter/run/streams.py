@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from train_smarter.errors import NOT_WRITTEN, file_error
+from train_smarter.errors import NOT_WRITTEN
 
 
 class _Output(io.FileIO):
@@ -54,8 +54,6 @@ def _protected(stream: TextIO) -> TextIO:
 
 
 def _report_thread_error(failed: threading.ExceptHookArgs) -> None:
-    """TensorBoard's thread writes the events; where it cannot, the next write of the main thread raises the error."""
-    if isinstance(failed.exc_value, OSError) and failed.exc_value.errno in NOT_WRITTEN:
-        print(file_error(failed.exc_value), file=sys.stderr)  # noqa: T201
-    else:
+    """TensorBoard writes events in a thread; where it cannot, the main thread's next event raises the same error."""
+    if not (isinstance(failed.exc_value, OSError) and failed.exc_value.errno in NOT_WRITTEN):
         threading.__excepthook__(failed)
