@@ -62,7 +62,7 @@ def file_error(error: OSError, *, path: Path | None = None, then: str = "") -> U
     unknown = (error.strerror or str(error) or type(error).__name__, "")
     reason, remedy = (NOT_WRITTEN | NOT_OPENED).get(code, unknown)
     details = ", ".join([*_free_space(file, code), *getattr(error, "__notes__", [])])
-    place = "" if file is None else f"{file} cannot be written: " if code in NOT_WRITTEN else f"{file}: "
+    place = f"{file or 'a file'} cannot be written: " if code in NOT_WRITTEN else f"{file}: " if file else ""
     ways = ", then ".join(part for part in (remedy, then and f"type {then}") if part)
     return UserError(f"{place}{reason}{details and f' ({details})'}{ways and f'; {ways}'}")
 

@@ -17,7 +17,7 @@ from train_smarter import paths
 from train_smarter.config.check import check
 from train_smarter.config.cli import command
 from train_smarter.config.rules import NON_NEGATIVE_NUMBER, POSITIVE_INT
-from train_smarter.errors import UserError, did_you_mean
+from train_smarter.errors import UserError, did_you_mean, file_error
 from train_smarter.history import arguments, find, saved_config
 from train_smarter.inference.comparison import compare_export
 from train_smarter.inference.exporter import (
@@ -120,7 +120,7 @@ def _write_export(target: Path, content: bytes) -> Iterator[Path]:
             part.write_bytes(content)
             yield part
     except OSError as error:
-        raise UserError(f"{target} cannot be written ({error.strerror}): give another place, output=...") from error
+        raise UserError(f"{file_error(error)}; output=<file> puts it elsewhere") from error
 
 
 if __name__ == "__main__":

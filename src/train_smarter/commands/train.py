@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from train_smarter import paths
 from train_smarter.config.check import check, choices
 from train_smarter.config.cli import COMMAND_LINE, command
+from train_smarter.errors import NOT_WRITTEN, UserError, file_error
 from train_smarter.history import arguments, saved_config
 from train_smarter.history.resume import ResumeState, load_resume_state, prepare, schedule_needs_length
 from train_smarter.run import files, lock, record, run_dir
@@ -73,7 +74,8 @@ def run_train(
                 log.info("resuming after %d epochs, %d steps", back.epoch, back.step)
                 cfg = prepare(back, folder)
             elif cfg.rerun and run_dir.global_rank() == 0 and (folder / ".hydra").is_dir():
-                OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")  # Hydra has saved what conf/ says today
+                # Hydra has saved what conf/ says today.
+                files.atomic_write(folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(cfg))
             run, epoch_logger, trial = _prepare_run(cfg, folder, training_done=training_done)
             hparams = record.hparams(cfg)
             for logger in run.trainer.loggers:
@@ -82,6 +84,8 @@ def run_train(
             results = fit(
                 run, monitor=cfg.monitor, train=cfg.train, test=cfg.test and not trial, ckpt_path=cfg.ckpt_path
             )
+            if cfg.train and results.best_value is None:  # best.ckpt is lost, and training had ended
+                results.best_value, results.best_epoch = run_results.last_of_epochs(folder, cfg.monitor)
             results.seconds, results.train_epoch_seconds_median = epoch_logger.elapsed, epoch_logger.seconds_per_epoch
             results.pruned = trial[0].pruned if trial else None
             if run.trainer.is_global_zero:
@@ -288,9 +292,21 @@ def _tracked_run(cfg: DictConfig, folder: Path, command: str) -> Iterator[Tracke
         raise
     except BaseException as error:
         notes.end("failed", error)
+        if isinstance(error, OSError) and (error.errno in NOT_WRITTEN or not folder.is_dir()):
+            raise _stopped_by(error, folder) from error
         raise
     pruned = run.results is not None and run.results.pruned is not None
     notes.end("pruned" if pruned else "done", results=run.results)
+
+
+def _stopped_by(error: OSError, folder: Path) -> UserError:
+    """The answer where what a run writes cannot be written."""
+    if folder.is_dir():
+        return file_error(error, path=None if error.filename else folder, then=_resume_command(folder))
+    return UserError(
+        f"{folder} is gone: it was deleted or moved while the run trained in it; if it was moved, type "
+        "train resume=<where it is now>"
+    )
 
 
 def _is_multirun() -> bool:

@@ -40,6 +40,7 @@ HYDRAS_ERRORS = (CompactHydraException, OmegaConfBaseException)  # of a config t
 HYDRA_ALLOWED_TARGETS = (
     "train_smarter.report.multirun_end.ReportJobs",
     "train_smarter.run.run_dir.CreateRunDir",
+    "train_smarter.run.log_file.LogFile",
     "train_smarter.sanitize.Formatter",
     "logging.StreamHandler",
     "logging.FileHandler",
@@ -143,6 +144,8 @@ def _log_traceback(error: Exception) -> None:
 
 def _exit_with(error: Exception) -> NoReturn:
     """Print the message and exit with 2; at a fault in code, the traceback, and exit with 1."""
+    if isinstance(error, OSError) and error.filename is None and HydraConfig.initialized():  # of a file of Hydra's
+        error.filename = str(HydraConfig.get().runtime.output_dir)
     mistake = explain(error)
     if os.environ.get("HYDRA_FULL_ERROR") == "1" or (mistake is None and not own_frames(error)):
         sys.excepthook(type(error), error, error.__traceback__)

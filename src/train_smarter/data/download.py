@@ -3,9 +3,11 @@
 import hashlib
 import http.client
 import logging
+import os
 import tarfile
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.error import HTTPError
@@ -15,7 +17,7 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from train_smarter.errors import UserError
+from train_smarter.errors import FULL, UserError, file_error
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,8 @@ def fetch(urls: Sequence[str], dest: Path, *, md5: str, hint: str = "") -> Path:
         with FileLock(f"{dest}.lock"):
             failures = [] if _md5_matches(dest, md5) else _download(urls, dest, md5=md5)
     except OSError as error:
+        if error.errno in FULL:
+            raise file_error(error, path=dest, then="the command again, which continues the download") from error
         raise UserError(f"{dest} cannot be written: {error}; choose another folder with paths.data=...") from error
     if failures:
         raise UserError(_manual_instructions(dest, failures, md5=md5, hint=hint))
@@ -114,61 +118,97 @@ def _download(urls: Sequence[str], dest: Path, *, md5: str) -> list[str]:
                 return []
             failures.append(f"{url}: the file there has another md5")
         except INCOMPLETE as error:
+            if isinstance(error, OSError) and error.errno in FULL:  # no other server helps
+                raise
             failures.append(f"{url}: {error}")
         log.warning("no download from %s", failures[-1])
     return failures or ["no URL is given"]
 
 
+class _NoRangesError(OSError):
+    """The server sends the whole file, or something else: the login page of a network, say."""
+
+
 def _download_verified(url: str, part: Path, *, md5: str) -> bool:
-    """Whether `part` is the right file once the URL has added what it lacks; a wrong one is deleted."""
-    resumed = part.exists()
-    _resume(url, part)
-    if _md5_matches(part, md5):
-        return True
-    part.unlink(missing_ok=True)
-    # An old beginning may have been at fault, not this server.
-    return resumed and _download_verified(url, part, md5=md5)
+    """Whether `part` is the right file once the URL has added what it lacks.
+
+    An earlier beginning is replaced only by the right file, or by a longer beginning: not by another answer.
+    """
+    whole = part.with_name(f"{part.name}.new")
+    _keep_longer(whole, part)  # of a process that was killed
+    if before := _size_of(part):
+        with suppress(_NoRangesError):
+            _resume(url, part)
+        if _md5_matches(part, md5):
+            return True
+        os.truncate(part, before)  # the old beginning may have been at fault, or what was added
+    target = whole if before else part
+    try:
+        sized = _resume(url, target)
+    except INCOMPLETE:
+        _keep_longer(whole, part)
+        raise
+    if right := _md5_matches(target, md5):
+        target.replace(part)
+    elif sized:
+        target.unlink()
+    else:  # without a length, it may be a beginning
+        _keep_longer(whole, part)
+    return right
 
 
-def _resume(url: str, part: Path) -> None:
-    """Downloads the rest of `part`; where the connection breaks, goes on for as long as that brings something new."""
+def _keep_longer(one: Path, part: Path) -> None:
+    """Leave the longer one of two beginnings as `part`."""
+    if _size_of(one) > _size_of(part):
+        one.replace(part)
+    one.unlink(missing_ok=True)
+
+
+def _resume(url: str, part: Path) -> bool:
+    """Downloads the rest of `part`; where the connection breaks, goes on for as long as that brings something new.
+
+    Returns whether the server gave the length.
+    """
     for tries_left in reversed(range(TRIES)):
         before = _size_of(part)
         try:
-            _transfer(url, part)
-            return
+            return _transfer(url, part)
+        except _NoRangesError:
+            raise
         except INCOMPLETE:
             if not tries_left or _size_of(part) <= before:
                 raise
+    raise AssertionError("unreachable")
 
 
 def _size_of(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
 
 
-def _transfer(url: str, part: Path) -> None:
-    """One connection: appends what `part` lacks, or writes it anew where the server does not know ranges."""
+def _transfer(url: str, part: Path) -> bool:
+    """One connection: appends what `part` lacks; returns whether the server gave the length."""
     start = _size_of(part)
     headers = {"User-Agent": "train-smarter"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         response = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
     except HTTPError as error:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
-            return  # nothing is left to send: the checksum tells whether that is right
+            return True  # nothing is left to send: the checksum tells whether that is right
         raise
     with response:
-        resumes = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
-        start = start if resumes else 0
+        if start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            raise _NoRangesError("the server does not continue a download")
         length = response.headers.get("Content-Length")
         total = None if length is None else start + int(length)
         log.info("downloading %s", url)
-        with part.open("ab" if resumes else "wb") as file, _progress() as progress:
+        with part.open("ab") as file, _progress() as progress:
             task = progress.add_task(part.stem, total=total, completed=start)
             while chunk := response.read(CHUNK):
                 file.write(chunk)
                 progress.advance(task, len(chunk))
     if total is not None and _size_of(part) < total:
         raise OSError(f"the connection ended after {_size_of(part):,} of {total:,} bytes")
+    return total is not None
 
 
 def _progress() -> Progress:

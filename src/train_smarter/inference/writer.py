@@ -17,9 +17,9 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from train_smarter.errors import UserError
+from train_smarter.errors import UserError, file_error
 from train_smarter.inference.predictor import Predictions
-from train_smarter.run.files import atomic_file
+from train_smarter.run.files import atomic_file, naming
 from train_smarter.sanitize import csv_cell, escape_controls
 
 if TYPE_CHECKING:
@@ -149,7 +149,9 @@ class PredictionFolders:
             folder = self._folder(column)
             named[column] = [f"{folder.name}/{stem}.{extension}" for stem in stems]
             for stem, content in zip(stems, contents, strict=True):
-                (_part(folder) / f"{stem}.{extension}").write_bytes(content)
+                file = _part(folder) / f"{stem}.{extension}"
+                with naming(file):
+                    file.write_bytes(content)
         return replace(batch, columns={**named, **batch.columns})
 
     def _folder(self, column: str) -> Path:
@@ -217,7 +219,7 @@ def open_output(output: Path | None) -> Iterator[TextIO]:
         ):
             yield file
     except OSError as error:
-        raise UserError(f"{output} cannot be written: {error}") from error
+        raise file_error(error) from error
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from train_smarter.errors import UserError
+from train_smarter.errors import UserError, file_error
 from train_smarter.history import find
 from train_smarter.report.multirun_page import multirun_page
 from train_smarter.report.run_page import run_page
@@ -35,7 +35,7 @@ def write_page(folder: Path, target: Path | None = None, *, study: "Study | None
     try:
         files.atomic_write(path, text)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): output=<file> puts it elsewhere") from error
+        raise UserError(f"{file_error(error)}; output=<file> puts it elsewhere") from error
     return path
 
 

@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from train_smarter.errors import UserError
 from train_smarter.metric_names import task_metrics
 from train_smarter.run.environment import commit, hardware, versions
-from train_smarter.run.files import read_dict, write_json
+from train_smarter.run.files import atomic_write, naming, read_dict, write_json
 from train_smarter.run.results import Results, best_of_epochs
 
 HEARTBEAT = 60  # seconds
@@ -73,7 +73,7 @@ class Record:
             "process_start": process_start_time(os.getpid()),
         }
         folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+        atomic_write(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         write_json(self.path, self.content)
         threading.Thread(target=self._heartbeat, daemon=True).start()
 
@@ -84,8 +84,13 @@ class Record:
                 os.utime(self.path)
 
     def end(self, status: str, error: BaseException | None = None, *, results: Results | None = None) -> None:
-        """status: one of `FINAL_STATUSES`; error: what it failed with; results: of a run that came to its end."""
+        """status: one of `FINAL_STATUSES`; error: what it failed with; results: of a run that came to its end.
+
+        A folder that was deleted is not made again.
+        """
         self._stopped.set()
+        if not self.folder.is_dir():
+            return
         checkpoints = sorted((self.folder / "checkpoints").glob("*.ckpt"))
         if results is None:
             self.content |= best_of_epochs(self.folder, self.content["monitor"], self.content["mode"])
@@ -98,7 +103,8 @@ class Record:
         }
         if error is not None:
             self.content["error"] = f"{type(error).__name__}: {error}"
-        write_json(self.path, self.content)
+        with suppress(OSError) if error is not None else nullcontext():  # the disk is full: that was the error
+            write_json(self.path, self.content)
 
 
 def save_hydra_config(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
@@ -110,8 +116,9 @@ def save_hydra_config(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -
     target = folder / (".hydra" if number == 1 else f".hydra_{number}")
     part = target.with_name(f"{target.name}.part")
     part.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(cfg, part / "config.yaml")
-    OmegaConf.save(OmegaConf.create(list(overrides)), part / "overrides.yaml")
+    with naming(part):
+        OmegaConf.save(cfg, part / "config.yaml")
+        OmegaConf.save(OmegaConf.create(list(overrides)), part / "overrides.yaml")
     part.rename(target)
 
 

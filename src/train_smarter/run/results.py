@@ -122,6 +122,12 @@ def _objective(results: Mapping[str, Any], folder: Path, cfg: DictConfig) -> flo
     return values[0] if isinstance(wanted, str) else values
 
 
+def last_of_epochs(folder: Path, monitor: str) -> tuple[float | None, int | None]:
+    """The value of the monitored metric in the last epoch of metrics.csv, and that epoch."""
+    row = next(iter(read_csv(folder / "metrics.csv")[-1:]), {})
+    return (float(row[monitor]), int(row["epoch"])) if row.get(monitor) else (None, None)
+
+
 def epochs_done(folder: Path) -> int:
     """The epochs in a run's metrics.csv; none where it is damaged."""
     try:

@@ -3,9 +3,12 @@
 import io
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
+
+from train_smarter.errors import NOT_WRITTEN
 
 
 class _Output(io.FileIO):
@@ -26,12 +29,14 @@ def protected_streams() -> Iterator[None]:
     """Replace sys.stdout and sys.stderr in the block, where they are files of the system."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = map(_protected, before)
+    threading.excepthook = _report_thread_error
     try:
         yield
     finally:
         for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed, as by `>&-`
             stream.flush()
         sys.stdout, sys.stderr = before
+        threading.excepthook = threading.__excepthook__
 
 
 def _protected(stream: TextIO) -> TextIO:
@@ -46,3 +51,9 @@ def _protected(stream: TextIO) -> TextIO:
             line_buffering=stream.isatty() or stream is sys.stderr,
         )
     return stream
+
+
+def _report_thread_error(failed: threading.ExceptHookArgs) -> None:
+    """TensorBoard writes events in a thread; where it cannot, the main thread's next event raises the same error."""
+    if not (isinstance(failed.exc_value, OSError) and failed.exc_value.errno in NOT_WRITTEN):
+        threading.__excepthook__(failed)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,13 +36,18 @@ def open_storage(url: str) -> BaseStorage:
         file = Path(url.removeprefix("journal://"))
         file.parent.mkdir(parents=True, exist_ok=True)
         _drop_partial_line(file)
+        _check_lines(file)
         return JournalStorage(JournalFileBackend(str(file)))
+    except UserError:
+        raise
     except ImportError as error:
         driver = getattr(error.__cause__, "name", None) or str(error)
         raise UserError(f"hydra.sweeper.storage={url} needs its driver: uv pip install {driver}") from error
     except Exception as error:  # the system's, SQLAlchemy's, or the driver's
         gist = str(error).strip().splitlines()[0]
-        raise UserError(f"hydra.sweeper.storage={url} cannot be opened: {gist}") from error
+        raise UserError(
+            f"hydra.sweeper.storage={url} cannot be opened: {gist}; if it is damaged, move it away to begin again"
+        ) from error
 
 
 def _drop_partial_line(file: Path) -> None:
@@ -57,6 +64,22 @@ def _drop_partial_line(file: Path) -> None:
                 log.truncate(content.rfind(b"\n") + 1)
     finally:
         lock.release()
+
+
+def _check_lines(file: Path) -> None:
+    """Refuse a journal with a line that is no entry: Optuna notices one at the end only when it has written more."""
+    with file.open("rb") as log:
+        for number, line in enumerate(log, 1):
+            try:
+                known = isinstance(json.loads(line)["op_code"], int)
+            except (ValueError, LookupError, TypeError):
+                known = False
+            if not known:
+                name = shlex.quote(str(file))
+                raise UserError(
+                    f"{file} is damaged: line {number} is no entry of a study; to continue with the lines before it, "
+                    f"type head -n {number - 1} {name} > {name}.new && mv {name}.new {name}"
+                )
 
 
 def load_trial(of: TrialRef, pruner: BasePruner) -> Trial:

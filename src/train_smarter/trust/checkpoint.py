@@ -36,6 +36,8 @@ def rebase_names(state: dict[str, Any], folder: Path) -> None:
     state["best_k_models"] = left = {here(path): score for path, score in known.items() if here(path)}
     if not state["best_model_path"] and (score := state.get("best_model_score")) is not None:
         if global_rank() == 0:
-            log.warning("%s cannot be used: %s; the next best checkpoint is used", best, damage_of(best))
+            log.warning(
+                "%s cannot be used: %s; the next best checkpoint, or else last.ckpt, is used", best, damage_of(best)
+            )
         state["best_model_path"] = min(left, key=lambda path: abs(float(left[path] - score)), default="")
         state["best_model_score"] = left.get(state["best_model_path"])

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import io
 import tarfile
@@ -21,7 +22,7 @@ class Server:
     """A web server on this machine, and what it was asked for.
 
     `/file` is CONTENT, `/wrong` something else of the same length, `/breaks` ends in the middle of its first answer,
-    `/always-breaks` of each, `/hangs` never answers.
+    `/always-breaks` of each, `/breaks-without-length` too, and gives no length; `/hangs` never answers.
     """
 
     def __init__(self) -> None:
@@ -56,10 +57,11 @@ class Server:
         request.send_response(206 if start else 200)
         if start:
             request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        request.send_header("Content-Length", str(len(content) - start))
+        if request.path != "/breaks-without-length":
+            request.send_header("Content-Length", str(len(content) - start))
         request.end_headers()
         first = [path for path, _ in self.asked].count(request.path) == 1
-        breaks = request.path == "/always-breaks" or (request.path == "/breaks" and first)
+        breaks = request.path in ("/always-breaks", "/breaks-without-length") or (request.path == "/breaks" and first)
         request.wfile.write(content[start : start + 1000 if breaks else None])
 
 
@@ -120,7 +122,35 @@ def test_without_ranges_it_starts_anew(server: Server, dest: Path) -> None:
     half(dest, CONTENT[:4000])
     fetch([f"{server.url}/file"], dest, md5=MD5)
     assert dest.read_bytes() == CONTENT
-    assert len(server.asked) == 1
+    assert [path.name for path in dest.parent.iterdir() if ".part" in path.name] == []
+
+
+def test_another_answer_than_the_file_leaves_the_beginning_as_it_is(server: Server, dest: Path) -> None:
+    """The login page of a network answers any request with itself, whatever range is asked for."""
+    server.ranges = False
+    half(dest, CONTENT[:4000])
+    with pytest.raises(UserError, match="could not be downloaded"):
+        fetch([f"{server.url}/wrong"], dest, md5=MD5)
+    assert dest.with_name("file.bin.part").read_bytes() == CONTENT[:4000]
+    server.ranges = True
+    fetch([f"{server.url}/file"], dest, md5=MD5)
+    assert server.asked[-1] == ("/file", "bytes=4000-")
+    assert dest.read_bytes() == CONTENT
+
+
+def test_what_a_killed_process_had_begun_anew_is_used_if_it_is_longer(server: Server, dest: Path) -> None:
+    half(dest, CONTENT[:4000])
+    dest.with_name("file.bin.part.new").write_bytes(CONTENT[:6000])
+    fetch([f"{server.url}/file"], dest, md5=MD5)
+    assert server.asked == [("/file", "bytes=6000-")]
+
+
+def test_a_beginning_from_a_server_that_gives_no_length_is_continued(server: Server, dest: Path) -> None:
+    with pytest.raises(UserError, match="could not be downloaded"):
+        fetch([f"{server.url}/breaks-without-length"], dest, md5=MD5)
+    fetch([f"{server.url}/file"], dest, md5=MD5)
+    assert server.asked[-1] == ("/file", "bytes=1000-")
+    assert dest.read_bytes() == CONTENT
 
 
 def test_a_connection_that_breaks_is_taken_up_again(server: Server, dest: Path) -> None:
@@ -195,6 +225,17 @@ def test_without_a_folder_to_write_to_the_message_names_it(tmp_path: Path) -> No
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"data\.bin cannot be written: .*; choose another folder with paths\.data"):
         fetch([DEAD], tmp_path / "file" / "data.bin", md5=MD5)
+
+
+def test_a_full_disk_is_one_message_and_no_other_server_is_asked(
+    server: Server, dest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> bool:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(download, "_transfer", full)
+    with pytest.raises(UserError, match=r"file\.bin cannot be written: the disk is full .*continues the download"):
+        fetch([f"{server.url}/file", f"{server.url}/file"], dest, md5=MD5)
 
 
 def packed(archive: Path, *names: str) -> Path:

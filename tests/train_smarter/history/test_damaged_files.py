@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from train_smarter.commands import evaluate, predict, train
 from train_smarter.errors import UserError
 from train_smarter.history import arguments
+from train_smarter.run.files import read_csv
 
 Compose = Callable[..., DictConfig]
 
@@ -75,6 +76,24 @@ def test_a_run_resumes_without_the_file_that_was_moved_away(compose: Compose, br
     (broken_off / name).rename(broken_off / "moved")
     resume(compose, broken_off)
     assert json.loads((broken_off / "record.json").read_text())["status"] == "done"
+
+
+@pytest.mark.parametrize("content", [b"", pytest.param(None, marks=pytest.mark.slow)])
+def test_a_run_whose_best_checkpoint_is_lost_ends_with_its_last_one(
+    compose: Compose, broken_off: Path, caplog: pytest.LogCaptureFixture, content: bytes | None
+) -> None:
+    best, before = broken_off / "checkpoints" / "best.ckpt", read_csv(broken_off / "metrics.csv")
+    if content is None:
+        best.unlink()
+    else:
+        best.write_bytes(content)
+    (broken_off / "results.json").unlink()
+    with caplog.at_level("WARNING"):
+        resume(compose, broken_off)
+    assert f"{best} cannot be used" in caplog.text
+    results = json.loads((broken_off / "results.json").read_text())
+    assert (results["best_value"], results["best_epoch"]) == (float(before[1]["val/accuracy"]), 1)
+    assert results["val/accuracy"] == pytest.approx(results["best_value"])  # of the same weights
 
 
 @pytest.mark.slow
