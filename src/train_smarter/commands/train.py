@@ -162,6 +162,7 @@ def fit(
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from train_smarter.commands.evaluate import evaluate
+    from train_smarter.fit.progress import check_trained
     from train_smarter.fit.stock_callbacks import detach_averaging
 
     trainer = run.trainer
@@ -170,6 +171,7 @@ def fit(
             trainer.fit(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True)
         except MisconfigurationException as error:  # Lightning's word for a user's mistake
             raise UserError(f"{type(run.model).__name__}: {first_paragraph(error)}") from error
+        check_trained(trainer)
         ckpt_path = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
         if ckpt_path is None and test:
             log.info("no checkpoint was saved: the weights of the last step are evaluated")
