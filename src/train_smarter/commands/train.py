@@ -193,12 +193,14 @@ def fit(
     import torch
 
     from train_smarter.commands.evaluate import evaluate
+    from train_smarter.fit.progress import check_trained
     from train_smarter.fit.stock_callbacks import detach_averaging
 
     trainer = run.trainer
     _adopt_preprocess(run, ckpt_path)
     if train:
         trainer.fit(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True)
+        check_trained(trainer)
         ckpt_path = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
         if ckpt_path is None and test:
             log.info("no checkpoint was saved: the weights of the last step are evaluated")

@@ -63,7 +63,6 @@ def build(cfg: DictConfig, *extra: Callback) -> Components:
     """Data, model and trainer of a composed config; `extra` callbacks come first."""
     loggers = [logger for _, logger in _instantiate_group(cfg, "logger")]
     named = dict(_instantiate_group(cfg, "callbacks"))
-    check_callbacks([*named.values()])
     data, model = build_any_data(cfg), build_any_model(cfg)
     if not isinstance(model, Model):
         named = _without_task_callbacks(named, model)
@@ -71,6 +70,7 @@ def build(cfg: DictConfig, *extra: Callback) -> Components:
     if not loggers:  # it refuses to work without one
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     run = Components(data, model, build_trainer(cfg, loggers, callbacks, own_data=isinstance(data, Data)))
+    check_callbacks(run.trainer, model)
     _check_manual_optimization(run)
     if model.automatic_optimization and not isinstance(model, Model):
         GradientMean().attach(model)

@@ -3,14 +3,18 @@
 import logging
 from collections.abc import Sequence
 
-from lightning import Callback, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
+    BackboneFinetuning,
+    BaseFinetuning,
     BatchSizeFinder,
     LearningRateFinder,
     ModelPruning,
     StochasticWeightAveraging,
     WeightAveraging,
 )
+from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
 
 from train_smarter.errors import UserError
 
@@ -31,12 +35,33 @@ REFUSED: dict[type[Callback], str] = {
 }
 
 
-def check_callbacks(callbacks: Sequence[Callback]) -> None:
-    """Raise a UserError for a callback whose result the run could not keep."""
-    for callback in callbacks:
+def check_callbacks(trainer: Trainer, model: LightningModule) -> None:
+    """Raise a UserError for a callback whose result the run could not keep, or that does not fit the model."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        name = type(callback).__name__
         for kind, reason in REFUSED.items():
             if isinstance(callback, kind):
-                raise UserError(f"callbacks: {type(callback).__name__} {reason}")
+                raise UserError(f"callbacks: {name} {reason}")
+        if isinstance(callback, BackboneFinetuning) and not isinstance(getattr(model, "backbone", None), nn.Module):
+            raise UserError(
+                f"callbacks: {name} needs layers that {type(model).__name__} names `backbone`: name them so in its "
+                "class; to train the head alone, a train_smarter.Model takes model.freeze=true"
+            )
+        if isinstance(callback, BaseFinetuning) and _is_one_cycle(model):
+            raise UserError(
+                f"callbacks: {name} adds weights to the optimizer, and scheduler=onecycle has no rates for them: type "
+                "scheduler=cosine"
+            )
+        if isinstance(callback, BaseFinetuning) and trainer.world_size > 1:
+            raise UserError(
+                f"callbacks: {name} unfreezes weights later, whose gradients DDP does not average over its "
+                f"{trainer.world_size} processes: type trainer=auto, for one process"
+            )
+
+
+def _is_one_cycle(model: LightningModule) -> bool:
+    schedule = getattr(model, "scheduler", None)
+    return getattr(getattr(schedule, "torch_scheduler", None), "func", None) is OneCycleLR
 
 
 def sort_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
