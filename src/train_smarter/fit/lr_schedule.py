@@ -1,5 +1,6 @@
 """How the learning rate changes over a run."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -9,6 +10,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LinearLR, LRScheduler, ReduceLROnPlateau, SequentialLR
 
 from train_smarter.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 class LRSchedule:
@@ -40,10 +43,27 @@ class LRSchedule:
                 raise UserError(
                     "scheduler=plateau takes no warm-up: set scheduler.warmup=0, or choose another schedule"
                 )
+            self._warn_if_too_short(trainer)
             rise = LinearLR(optimizer, start_factor=0.01, total_iters=self.warmup)
             scheduler = SequentialLR(optimizer, [rise, scheduler], milestones=[self.warmup])
         config = {"scheduler": scheduler, "interval": self.interval}
         return {"optimizer": optimizer, "lr_scheduler": config | ({"monitor": self.monitor} if self.monitor else {})}
+
+    def _warn_if_too_short(self, trainer: Trainer) -> None:
+        """Of a warm-up that the run does not finish: the learning rate never arrives."""
+        count = self._intervals(trainer)
+        if count is not None and 0 < count <= self.warmup:
+            share = 0.01 + 0.99 * (count - 1) / self.warmup
+            log.warning(
+                "scheduler.warmup=%d, but the run has %d %ss: the learning rate ends at %.0f%% of optimizer.lr; type "
+                "scheduler.warmup=%d or less",
+                *(self.warmup, count, self.interval, 100 * share, count // 10),
+            )
+
+    def _intervals(self, trainer: Trainer) -> int | None:
+        """How many steps of the schedule the run has; None: it has no end."""
+        count = trainer.max_epochs if self.interval == "epoch" else trainer.estimated_stepping_batches
+        return int(count) if count is not None and 0 < count < float("inf") else None
 
     def _fill_total(self, total: Callable[[], int]) -> Callable[[Optimizer], LRScheduler]:
         keywords = getattr(self.torch_scheduler, "keywords", {})
@@ -51,9 +71,9 @@ class LRSchedule:
 
     def _total_steps(self, trainer: Trainer) -> Callable[[], int]:
         def total() -> int:
-            count = trainer.max_epochs if self.interval == "epoch" else trainer.estimated_stepping_batches
-            if count is None or not 0 < count < float("inf"):
+            count = self._intervals(trainer)
+            if count is None:
                 raise UserError("this scheduler needs an end to plan for: set trainer.max_epochs or trainer.max_steps")
-            return max(1, int(count) - self.warmup)
+            return max(1, count - self.warmup)
 
         return total
