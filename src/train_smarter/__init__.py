@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from train_smarter.data.image_data import ImageData
     from train_smarter.data.table_data import TableData
     from train_smarter.data.text_data import TextData
+    from train_smarter.data.text_files import TextLine, read_texts
     from train_smarter.errors import UserError
     from train_smarter.fit.module import Model
     from train_smarter.task.base import Task
@@ -46,10 +47,12 @@ __all__ = [
     "TableData",
     "Task",
     "TextData",
+    "TextLine",
     "UserError",
     "data_dir",
     "fetch",
     "load",
+    "read_texts",
     "unpack",
 ]
 
@@ -72,9 +75,11 @@ _MODULES = {
     "TableData": "data.table_data",
     "Task": "task.base",
     "TextData": "data.text_data",
+    "TextLine": "data.text_files",
     "UserError": "errors",
     "data_dir": "data.base",
     "fetch": "data.download",
+    "read_texts": "data.text_files",
     "unpack": "data.download",
 }
 
