@@ -55,7 +55,7 @@ def load_preprocess(
         data.load_preprocess(preprocess)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{checkpoint}: its preprocessing, or preprocess.json, does not fit {type(data).__name__}: {error!r}"
+            f"{checkpoint}: its own preprocessing or preprocess.json does not fit {type(data).__name__}: {error!r}"
         ) from error
     except UserError as error:
         raise UserError(f"{checkpoint}: {error}") from error
