@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from train_smarter.data.image_data import ImageData
     from train_smarter.data.table_data import TableData
     from train_smarter.data.text_data import TextData
+    from train_smarter.data.text_files import TextLine, read_texts
     from train_smarter.errors import UserError
     from train_smarter.fit.module import Model
     from train_smarter.task.base import Task
@@ -46,6 +47,7 @@ __all__ = [
     "TableData",
     "Task",
     "TextData",
+    "TextLine",
     "TrainedRun",
     "UserError",
     "compose",
@@ -53,6 +55,7 @@ __all__ = [
     "fetch",
     "load",
     "predict",
+    "read_texts",
     "train",
     "unpack",
 ]
@@ -76,6 +79,7 @@ _MODULES = {
     "TableData": "data.table_data",
     "Task": "task.base",
     "TextData": "data.text_data",
+    "TextLine": "data.text_files",
     "TrainedRun": "commands.api",
     "UserError": "errors",
     "compose": "commands.api",
@@ -84,6 +88,7 @@ _MODULES = {
     "load": "commands.api",
     "predict": "commands.api",
     "train": "commands.api",
+    "read_texts": "data.text_files",
     "unpack": "data.download",
 }
 

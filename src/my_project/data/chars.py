@@ -1,11 +1,12 @@
 """Characters of an English text that needs no network: Python's own language reference."""
 
+from collections.abc import Iterator
 from pydoc_data.topics import topics
 from typing import Any
 
 import torch
 
-from train_smarter import Data, Examples, RawDataset
+from train_smarter import Data, Examples, RawDataset, RawInput, TextLine, read_texts
 
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))  # printable ASCII; every other character becomes "?"
 
@@ -39,6 +40,15 @@ class Chars(Data):
         targets = tokens[1 : windows * self.length + 1].view(windows, self.length)
         groups = torch.arange(windows) // self.block
         return RawDataset(ALPHABET, Examples(inputs, targets), groups=groups)
+
+    def iter_inputs(self, given: str) -> Iterator[TextLine]:
+        """Prompts: a text, or the lines of a file."""
+        return read_texts(given)
+
+    def load_input(self, source: TextLine) -> RawInput:
+        if not source.text:
+            raise ValueError("it is empty: a prompt has at least one character")
+        return RawInput({"line": source.number, "input": source.text}, encode(source.text))
 
 
 def encode(text: str) -> torch.Tensor:

@@ -256,7 +256,7 @@ class Diagnosis(Callback):
     # ---- what it comes to
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        self.facts.training_done = True
+        self.facts.training_done, self.facts.epochs = True, trainer.current_epoch
         self.facts.stopped = any(stopping.stopped_epoch for stopping in self._early_stoppings(trainer))
         self._diagnose(trainer)
         self._write(trainer)

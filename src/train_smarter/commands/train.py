@@ -27,6 +27,7 @@ from train_smarter.history.resume import ResumeState, load_resume_state, prepare
 from train_smarter.run import files, lock, record, run_dir
 from train_smarter.run import results as run_results
 from train_smarter.run import trial as run_trial
+from train_smarter.run.limits import ended_by, longer_time
 from train_smarter.run.results import Results
 from train_smarter.run.signals import exit_with_parent, handle_signals
 from train_smarter.speed import startup
@@ -132,9 +133,15 @@ def _resolve_config(cfg: DictConfig, folder: Path) -> tuple[DictConfig, ResumeSt
 def _report_already_done(cfg: DictConfig, folder: Path) -> Any:
     results = run_results.read_results(folder)
     best: float | None = results.get("best_value")
-    verb, steps = "rerun" if schedule_needs_length(cfg) else "resume", cfg.trainer.get("max_steps") or -1
     epochs = int(results.get("epochs") or 0)
-    more = f"trainer.max_steps={2 * steps}" if steps > 0 else f"trainer.max_epochs={epochs + 10}"
+    limit = ended_by(cfg, epochs)
+    verb = "rerun" if schedule_needs_length(cfg) and limit in ("max_epochs", "max_steps") else "resume"
+    more = {
+        "max_epochs": lambda: f"trainer.max_epochs={epochs + 10}",
+        "max_steps": lambda: f"trainer.max_steps={2 * cfg.trainer.max_steps}",
+        "max_time": lambda: f"trainer.max_time={longer_time(cfg.trainer.max_time, 2)}",
+        "early_stopping": lambda: f"callbacks.early_stopping.patience={2 * cfg.callbacks.early_stopping.patience}",
+    }[limit]()
     echo(
         f"{folder.name} is done: {results.get('monitor')} {best} after {epochs} epochs; for more, type",
         f"train {verb}={run_dir.display_name(folder, paths.LOGS)} {more}",

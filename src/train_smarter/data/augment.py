@@ -137,6 +137,10 @@ class Augmentation:
                 limit = "of at least 0" if most == math.inf else f"from 0 to {most:g}"
                 raise UserError(f"{type(self).__name__} takes {kind} {limit} as {field.name}, not {value!r}")
 
+    def limits(self, height: int, width: int) -> dict[str, float]:  # noqa: ARG002 (of a subclass)
+        """The largest settings, by name, that leave something of an image of this size."""
+        return {}
+
     def __bool__(self) -> bool:
         """Whether it changes anything."""
         return any(getattr(self, field.name) for field in fields(self))
@@ -203,6 +207,9 @@ class Crop(GeometricAugmentation):
 
     padding: int = 0
 
+    def limits(self, height: int, width: int) -> dict[str, float]:
+        return {"padding": min(height, width) // 2}  # a corner, a quarter of the image, is always seen
+
     def sample_map(self, images: Tensor, generator: torch.Generator) -> CoordinateMap:
         down, right = (_randint(2 * self.padding + 1, images, generator) - self.padding for _ in range(2))
         return shift_map(down, right)
@@ -241,6 +248,9 @@ class Cutout(Augmentation):
     """
 
     size: int = 0
+
+    def limits(self, height: int, width: int) -> dict[str, float]:
+        return {"size": min(height, width)}
 
     def apply(self, images: Tensor, generator: torch.Generator) -> Tensor:
         row, column = (_randint(side, images, generator) for side in images.shape[2:])

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map
 from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName, first_tensor, move
 from train_smarter.data.loader import Loader, ShardedBatchSampler
 from train_smarter.data.reuse import ReadCache, copy_containers, equal_settings
-from train_smarter.data.split import group_split, random_split, stratified_split
+from train_smarter.data.split import group_split, stratified_fold, stratified_split
 from train_smarter.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -222,7 +222,7 @@ class Data(LightningDataModule):
         if test is None:
             test, rest = rest.cut(self.test_fraction, seed=self.split_seed)
         if self.fold is not None:
-            val, rest = rest.cut(1 / self.folds, seed=self.split_seed + 1, fold=self.fold)
+            val, rest = rest.cut_fold(self.folds, fold=self.fold, seed=self.split_seed + 1)
         elif val is None:
             val, rest = rest.cut(self.val_fraction, seed=self.split_seed + 1)
         return {"train": rest.examples, "val": val, "test": test}
@@ -290,20 +290,28 @@ class _Rest:
     strata: Tensor | None
     groups: Tensor | None
 
-    def cut(self, fraction: float, *, seed: int, fold: int = 0) -> tuple[Examples, "_Rest"]:
-        """Return the piece, and what is left."""
-        rest, piece = self._indices(fraction, seed=seed, fold=fold)
+    def cut(self, fraction: float, *, seed: int) -> tuple[Examples, "_Rest"]:
+        """Return a share of the examples, and what is left."""
+        if self.groups is not None:
+            return self._cut(*group_split(self.groups, fraction, seed=seed))
+        return self._cut(*stratified_split(self._classes(), fraction, seed=seed))
+
+    def cut_fold(self, folds: int, *, fold: int, seed: int) -> tuple[Examples, "_Rest"]:
+        """Return one of `folds` pieces, and what is left."""
+        if self.groups is not None:
+            return self._cut(*group_split(self.groups, 1 / folds, seed=seed, fold=fold))
+        return self._cut(*stratified_fold(self._classes(), folds, fold=fold, seed=seed))
+
+    def _cut(self, rest: Tensor, piece: Tensor) -> tuple[Examples, "_Rest"]:
         strata, groups = (None if part is None else part[rest] for part in (self.strata, self.groups))
         return self.examples.take(piece), _Rest(self.examples.take(rest), strata, groups)
 
-    def _indices(self, fraction: float, *, seed: int, fold: int) -> tuple[Tensor, Tensor]:
-        if self.groups is not None:
-            return group_split(self.groups, fraction, seed=seed, fold=fold)
-        classes = self.examples.targets if is_classes(self.examples.targets) else None
-        strata = classes if self.strata is None else self.strata
-        if strata is None:
-            return random_split(len(self.examples), fraction, seed=seed, fold=fold)
-        return stratified_split(strata, fraction, seed=seed, fold=fold)
+    def _classes(self) -> Tensor:
+        """What a split keeps in proportion; one class where there are none."""
+        if self.strata is not None:
+            return self.strata
+        targets = self.examples.targets
+        return targets if is_classes(targets) else torch.zeros(len(self.examples), dtype=torch.long)
 
 
 def is_classes(targets: Any) -> bool:

@@ -1,13 +1,17 @@
 """What image data sets share: pixels become numbers on the device, augmented in training, normalised always."""
 
+import io
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
+from train_smarter.data.augment import Augmentation as OwnAugmentation
 from train_smarter.data.augment import CoordinateMap, GeometricAugmentation, apply_maps
 from train_smarter.data.base import Data
 from train_smarter.data.class_folders import expand_input
@@ -54,9 +58,23 @@ class ImageData(Data):
         super().__init__(**data)
         self.shape = tuple(shape)
         self.mean, self.std = self._per_channel(mean), self._per_channel(std)
+        if not all(map(math.isfinite, self.mean)) or not all(0 < value < math.inf for value in self.std):
+            raise UserError(f"data.mean={mean} data.std={std}: give finite numbers, of data.std above 0")
         self._constants: dict[tuple[torch.device, int, int], tuple[Tensor, Tensor]] = {}
         self.augment = {name: op for name, op in (augment or {}).items() if op}
         self.mask_fill = mask_fill
+        self._check_augmentations()
+
+    def _check_augmentations(self) -> None:
+        height, width = self.shape[1:]
+        for name, augmentation in self.augment.items():
+            limits = augmentation.limits(height, width) if isinstance(augmentation, OwnAugmentation) else {}
+            for setting, most in limits.items():
+                if (value := getattr(augmentation, setting)) > most:
+                    raise UserError(
+                        f"data.augment.{name}.{setting}={value}: of images of {height}x{width} pixels this leaves too "
+                        f"little; give at most {most}"
+                    )
 
     def _per_channel(self, value: float | Sequence[float]) -> list[float]:
         values = [float(v) for v in value] if isinstance(value, Sequence) else [float(value)] * self.shape[0]
@@ -163,6 +181,14 @@ class ImageData(Data):
         """Images (B, C, H, W), uint8 or floats in 0..1 -> (images - mean) / std, channel by channel."""
         scale, shift = self._scale_and_shift(255 if images.dtype == torch.uint8 else 1, images)
         return torch.addcmul(shift, images.float(), scale)
+
+    def to_png(self, image: Tensor) -> bytes:
+        """An image as a model sees it, (C, H, W) with 1 or 3 channels -> a PNG file; clipped to black and white."""
+        mean, std = (torch.tensor(value, dtype=torch.float).view(-1, 1, 1) for value in (self.mean, self.std))
+        pixels = ((image.float() * std + mean).clamp(0, 1) * 255).round().byte().movedim(0, 2).squeeze(2)
+        file = io.BytesIO()
+        Image.fromarray(pixels.numpy()).save(file, "PNG")
+        return file.getvalue()
 
     def _scale_and_shift(self, most: int, images: Tensor) -> tuple[Tensor, Tensor]:
         """What pixels of 0..most are multiplied by, and what is added.

@@ -24,7 +24,8 @@ def saved_preprocess(content: Mapping[str, Any], checkpoint: Path) -> dict[str, 
     """
     for part in content.values():  # under the class of its data, where Lightning puts the state of a datamodule
         if isinstance(part, dict) and isinstance(part.get("preprocess"), dict):
-            return part["preprocess"]
+            found: dict[str, Any] = part["preprocess"]
+            return found
     file = checkpoint.resolve().parent.parent / "preprocess.json"
     if checkpoint.resolve().parent.name == "checkpoints" and file.is_file():
         return read_dict(file)

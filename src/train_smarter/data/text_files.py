@@ -20,6 +20,14 @@ class TextLine:
     number: int
     content: bytes
 
+    @property
+    def text(self) -> str:
+        """Raises a ValueError where it is not UTF-8."""
+        try:
+            return self.content.decode("utf8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"not UTF-8 from byte {error.start + 1} on") from error
+
     def __str__(self) -> str:
         return f"line {self.number}"
 

@@ -6,6 +6,7 @@ from train_smarter.diagnosis.findings import (
     chance_accuracy,
     chance_loss,
     error_rate,
+    frequent_classes,
     join_names,
     late_epochs,
     standard_error,
@@ -51,7 +52,10 @@ def label_noise(evidence: Evidence, limits: Limits) -> Finding | None:
     if len(val) < 4 or loss is None or chance is None:
         return None
     error, best = error_rate(evidence), val.index(max(val))
-    if max(val) <= chance + limits.min_standard_errors * error and losses[-1] < limits.max_loss_vs_chance * loss:
+    frequent, learned = frequent_classes(evidence.facts, limits), limits.max_loss_vs_chance * loss
+    # The accuracy of guessing is all there is to get where one class has nearly every example.
+    guesses = len(frequent) > 1 and max(val) <= chance + limits.min_standard_errors * error
+    if guesses and losses[-1] < learned <= min(evidence.curve("val/loss"), default=learned):
         told = (
             f"val/accuracy {max(val):.3f} is that of guessing ({chance:.3f}), while train/loss fell to {losses[-1]:.3g}"
         )
@@ -60,7 +64,9 @@ def label_noise(evidence: Evidence, limits: Limits) -> Finding | None:
     if len(after) < 3:
         return None
     fall, rise = val[best] - late_epochs(after), train[-1] - train[best]
-    if fall < max(limits.min_accuracy_fall, 2 * error) or rise < limits.min_accuracy_fall:
+    counts = evidence.facts.train_classes
+    rare = 1 - sum(counts[label] for label in frequent) / sum(counts)  # they alone may cost as much
+    if fall < max(limits.min_accuracy_fall, 2 * error, rare) or rise < limits.min_accuracy_fall:
         return None
     epoch = evidence.epochs("val/accuracy")[best]
     told = f"val/accuracy fell from {val[best]:.3f} by {fall:.3f} while train/accuracy went on from {train[best]:.3f}"

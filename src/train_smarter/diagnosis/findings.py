@@ -85,6 +85,12 @@ def chance_accuracy(facts: Measurements) -> float | None:
     return max(facts.train_classes) / sum(facts.train_classes) if any(facts.train_classes) else None
 
 
+def frequent_classes(facts: Measurements, limits: Limits) -> list[int]:
+    """The classes that have training examples, and not so few that the classes are imbalanced."""
+    most = max(facts.train_classes, default=0)
+    return [label for label, count in enumerate(facts.train_classes) if count * limits.max_class_ratio > most]
+
+
 def name_of_chance(facts: Measurements) -> str:
     """How a message calls what `chance_loss` is the loss of."""
     return "guessing" if facts.train_classes else "the best constant prediction"

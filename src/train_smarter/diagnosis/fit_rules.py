@@ -11,6 +11,7 @@ from train_smarter.diagnosis.findings import (
     chance_accuracy,
     chance_loss,
     error_rate,
+    frequent_classes,
     name_of_chance,
     relative_decrease,
 )
@@ -44,7 +45,7 @@ class Gap:
 
 def measure_gap(evidence: Evidence, limits: Limits) -> Gap | None:
     """The gap of the accuracy where there are classes, else of the headline metric; None: nothing to compare."""
-    pair = _accuracies(evidence)
+    pair = _accuracies(evidence, limits)
     if pair is None or chance_accuracy(evidence.facts) is None:
         return _headline_gap(evidence, limits)
     noise = limits.min_standard_errors * error_rate(evidence)
@@ -76,15 +77,15 @@ def _clean_or_last(evidence: Evidence, name: str) -> tuple[float, float] | None:
     return (train[-1], val[-1]) if train and val else None
 
 
-def _accuracies(evidence: Evidence) -> tuple[float, float] | None:
+def _accuracies(evidence: Evidence, limits: Limits) -> tuple[float, float] | None:
     """Accuracy on train and validation: clean ones of the best checkpoint, else those of the last epoch.
 
-    Only of the classes that there are in training.
+    On validation, only of the classes that are not rare in training: what is missing of others is their rarity.
     """
     facts, pair = evidence.facts, _clean_or_last(evidence, "accuracy")
     if pair is None:
         return None
-    known = [i for i, count in enumerate(facts.train_classes) if count]
+    known = frequent_classes(facts, limits)
     total = sum(sum(facts.confusion[i]) for i in known) if facts.confusion else 0
     if len(known) < len(facts.train_classes) and total:
         pair = pair[0], sum(facts.confusion[i][i] for i in known) / total

@@ -37,6 +37,7 @@ class Measurements:
     nan_location: the first loss that was not finite: {epoch, step, batch, where}.
     clean: metrics of the best checkpoint, without augmentation and dropout: {"train/accuracy": ..., ...}.
     patience: as configured; validations: as many as the run may have; None: there is no such end.
+    epochs: done when the training ended.
     stopped: early stopping has ended the run; training_done: the run has ended.
     """
 
@@ -60,6 +61,7 @@ class Measurements:
     clean: dict[str, float] = field(default_factory=dict)
     patience: int | None = None
     validations: int | None = None
+    epochs: int = 0
     stopped: bool = False
     training_done: bool = False
 

@@ -7,6 +7,7 @@ from typing import Any
 from train_smarter.diagnosis.findings import Finding
 from train_smarter.diagnosis.measurements import Measurements
 from train_smarter.quoting import to_cli
+from train_smarter.run.limits import ended_by, longer_time
 
 MAX_SUGGESTIONS = 3  # overrides for a finding
 USUAL_RATES = {"Adam": 1e-3, "AdamW": 1e-3, "SGD": 1e-2}  # learning rates
@@ -129,11 +130,14 @@ def _against_underfitting(settings: Settings) -> list[tuple[str, Any]]:
 
 
 def _against_short_training(settings: Settings) -> list[tuple[str, Any]]:
-    epochs, steps = settings.get("trainer.max_epochs"), settings.get("trainer.max_steps") or -1
-    rate = settings.get("optimizer.lr")
+    """More of what ended it."""
+    epochs, rate = settings.get("trainer.max_epochs"), settings.get("optimizer.lr")
+    limit = ended_by(settings.config, settings.facts.epochs)
+    by_epochs = limit not in ("max_steps", "max_time") and epochs and epochs > 0
     return [
-        ("trainer.max_steps", 3 * steps if steps > 0 else None),
-        ("trainer.max_epochs", max(10, 3 * epochs) if epochs and epochs > 0 and steps < 0 else None),
+        ("trainer.max_time", longer_time(settings.get("trainer.max_time"), 3) if limit == "max_time" else None),
+        ("trainer.max_steps", 3 * settings.get("trainer.max_steps") if limit == "max_steps" else None),
+        ("trainer.max_epochs", max(10, 3 * epochs) if by_epochs else None),
         ("optimizer.lr", 3 * rate if rate else None),
     ]
 

@@ -1,5 +1,6 @@
 """How the learning rate changes over a run."""
 
+import logging
 import math
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +13,8 @@ from torch.optim.lr_scheduler import LinearLR, LRScheduler, ReduceLROnPlateau, S
 
 from train_smarter.errors import UserError
 from train_smarter.failures import explain_construction
+
+log = logging.getLogger(__name__)
 
 
 class LRSchedule:
@@ -47,6 +50,7 @@ class LRSchedule:
                 raise UserError(
                     "scheduler=plateau takes no warm-up: set scheduler.warmup=0, or choose another schedule"
                 )
+            self._warn_if_too_short(trainer)
             rise = LinearLR(optimizer, start_factor=0.01, total_iters=self.warmup)
             scheduler = SequentialLR(optimizer, [rise, scheduler], milestones=[self.warmup])
         config: dict[str, Any] = {"scheduler": scheduler, "interval": self.interval}
@@ -54,16 +58,32 @@ class LRSchedule:
             config |= {"monitor": self.monitor, "strict": False}
         return {"optimizer": optimizer, "lr_scheduler": config}
 
+    def _warn_if_too_short(self, trainer: Trainer) -> None:
+        """Of a warm-up that the run does not finish: the learning rate never arrives."""
+        count = self._intervals(trainer)
+        if count is not None and 0 < count <= self.warmup:
+            share = 0.01 + 0.99 * (count - 1) / self.warmup
+            log.warning(
+                "scheduler.warmup=%d, but the run has %d %ss: the learning rate ends at %.0f%% of optimizer.lr; type "
+                "scheduler.warmup=%d or less",
+                *(self.warmup, count, self.interval, 100 * share, count // 10),
+            )
+
+    def _intervals(self, trainer: Trainer) -> int | None:
+        """How many steps of the schedule the run has; None: it has no end."""
+        count = trainer.max_epochs if self.interval == "epoch" else _count_steps(trainer)
+        return int(count) if count is not None and 0 < count < float("inf") else None
+
     def _fill_total(self, total: Callable[[], int]) -> Callable[[Optimizer], LRScheduler]:
         keywords = getattr(self.torch_scheduler, "keywords", {})
         return partial(self.torch_scheduler, **{name: total() for name, value in keywords.items() if value == "auto"})
 
     def _total_steps(self, trainer: Trainer) -> Callable[[], int]:
         def total() -> int:
-            count = trainer.max_epochs if self.interval == "epoch" else _count_steps(trainer)
-            if count is None or not 0 < count < float("inf"):
+            count = self._intervals(trainer)
+            if count is None:
                 raise UserError("this scheduler needs an end to plan for: set trainer.max_epochs or trainer.max_steps")
-            return max(1, int(count) - self.warmup)
+            return max(1, count - self.warmup)
 
         return total
 

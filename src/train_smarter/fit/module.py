@@ -96,11 +96,28 @@ class Model(LightningModule):
         return loss, outputs
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
-        loss, _ = self._step(batch, self.epoch_metrics["train"])
+        try:
+            loss, _ = self._step(batch, self.epoch_metrics["train"])
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(self._why_no_batch_norm()) from error
         # Only when Lightning hands it on: a log call costs as much as a small model's step.
         if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train/loss_step", loss, prog_bar=True, on_epoch=False)
         return loss
+
+    def _why_no_batch_norm(self) -> str:
+        """Why batch norm, which needs two examples, has one."""
+        data = getattr(self.trainer, "datamodule", None)
+        size = len(data.examples["train"]) if isinstance(data, Data) else None
+        without = ", or model.batch_norm=false" if "batch_norm" in self.hparams else ""
+        if size is not None and size < 2 * self.trainer.world_size:
+            return (
+                f"batch norm cannot train on a single example, and train has {size}: give more data or a smaller "
+                f"data.val_fraction and data.test_fraction{without}"
+            )
+        return f"batch norm cannot train on batches of a single example: type data.batch_size=2 or more{without}"
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         self._step(batch, self.epoch_metrics["val"])

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from train_smarter.fit.module import Model
 
 
+BALANCE = "task.class_weights"  # by the frequency of the classes in these data, not in those of a checkpoint
+
+
 def read_pretrained(path: str) -> dict[str, Any]:
     """The content of a checkpoint with weights.
 
@@ -55,6 +58,7 @@ def load_pretrained(model: "Model", data: Any, path: str) -> str:
     """Set the weights of a model to those of a checkpoint where they fit; return what was set, for the log."""
     content = read_pretrained(path)
     given, own = content["state_dict"], model.state_dict()
+    given.pop(BALANCE, None)
     fitting = {key: value for key, value in given.items() if key in own and own[key].shape == _shape(value)}
     check_outputs(model.task, content)
     preprocess = adopt_inputs(data, path, content)
@@ -89,7 +93,9 @@ def class_dims(model: "Model") -> dict[str, int]:
     with torch.random.fork_rng(devices=[]):
         larger = type(model)(**hparams, task=task).state_dict()
     dims = {key: _differing_dim(value.shape, larger[key].shape) for key, value in own.items() if key in larger}
-    return {key: dim for key, dim in dims.items() if dim is not None} | {key: 0 for key in own if key[:5] == "task."}
+    return {key: dim for key, dim in dims.items() if dim is not None} | {
+        key: 0 for key in own if key[:5] == "task." and key != BALANCE
+    }
 
 
 def _differing_dim(one: Sequence[int], other: Sequence[int]) -> int | None:

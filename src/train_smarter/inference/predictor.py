@@ -84,11 +84,27 @@ def predict(
             inputs, _ = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, device, 0), 0)
             prediction = network.predict(inputs, len(id_columns), own_input=own_input)
         columns = network.attempt(task.json_columns if format == "jsonl" else task.columns, prediction, names)
-        files = network.attempt(task.files, prediction)
+        files = network.attempt(_files, task, data, prediction)
         for name, values in [*columns.items(), *files.items()]:
             if len(values) != len(id_columns):
                 raise network.misfit(f"makes {len(values)} values of {name} of it, for {len(id_columns)} examples")
         yield Predictions(id_columns, columns, files)
+
+
+def _files(task: Task, data: LightningDataModule, prediction: Mapping[str, Tensor]) -> Files:
+    """The task's files; reconstructed images as such, not as the arrays that the network returns."""
+    from train_smarter.data.image_data import ImageData
+    from train_smarter.data.image_io import MODES
+    from train_smarter.task.reconstruction import Reconstruction
+
+    files = task.files(prediction)
+    images = prediction.get("reconstruction")
+    if not (isinstance(task, Reconstruction) and isinstance(data, ImageData)) or images is None:
+        return files
+    if tuple(images.shape[1:]) != data.shape or data.shape[0] not in MODES:
+        return files
+    pictures: Files = {"reconstruction.png": [data.to_png(image) for image in images.cpu()]}
+    return pictures | {name: content for name, content in files.items() if name != "reconstruction.npy"}
 
 
 # ---- outputs that do not fit

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
+from omegaconf import OmegaConf
 
 from train_smarter import paths
 from train_smarter.errors import UserError
-from train_smarter.history import find, trials
+from train_smarter.history import find, saved_config, trials
 from train_smarter.history.trials import Trial, Trials
 from train_smarter.metric_names import headline
 from train_smarter.report import formatting, listing, means, plot, runs, trial_plots
@@ -215,6 +216,12 @@ def _repeat_command(folder: Path, content: Content) -> list[tuple[str, str]]:
     return [("folder", content["folder"])]
 
 
+def _is_finished_grid(folder: Path, found: Trials) -> bool:
+    """Whether no trial can be added: each point of a grid is one, and none is waiting."""
+    sampler = OmegaConf.select(saved_config.load_yaml(folder / "multirun.yaml"), "hydra.sweeper.sampler._target_")
+    return str(sampler).endswith(".GridSampler") and not found.count("waiting")
+
+
 def _next_commands(folder: Path, best: Trial | None, found: Trials) -> dict[str, str]:
     """What to type next. A search that keeps its study elsewhere goes on by the command that began it alone."""
     name, commands = run_dir.display_name(folder, paths.LOGS), {}
@@ -225,6 +232,6 @@ def _next_commands(folder: Path, best: Trial | None, found: Trials) -> dict[str,
         commands[f"{one}, on a separate page"] = f"report run={name}/{best.name}"
     if goes_on and found.count("complete") + found.count("pruned") < len(found.trials):
         commands["what is left to do"] = f"train -m resume={name}"
-    if goes_on and found.is_study:
+    if goes_on and found.is_study and not _is_finished_grid(folder, found):
         commands["more trials"] = f"train -m resume={name} hydra.sweeper.n_trials={2 * len(found.trials)}"
     return commands

@@ -45,6 +45,7 @@ class SearchProgress:
     ) -> None:
         self.study, self.folder, self.objectives = study, folder, objectives
         self.storage, self.n_trials, self.n_jobs = storage, n_trials, n_jobs
+        self.most_trials: int | None = None  # the points of a grid
         self.seconds: list[float] = []  # of the trials that ended in this process
 
     def print_trial(self, number: int) -> None:
@@ -99,6 +100,8 @@ class SearchProgress:
             "more trials": f"{go_on}{' with' if self.storage else ''} hydra.sweeper.n_trials={2 * self.n_trials}",
             "a fresh study": f"the same command with {next_name(self.study.name)}",
         }
+        if self.most_trials is not None and self.study.total >= self.most_trials:
+            del more["more trials"]  # a grid has no more points
         if ended < self.study.total:
             more["resume"] = go_on
         echo("", *(f"{what + ':':38}{command}" for what, command in more.items()))

@@ -187,6 +187,7 @@ class OptunaSweeper(Sweeper):
             # `n_trials` beyond the points are not run.
             points = grid_points(space, seed=self.sampler.get("seed") or 0)
             self.study.total = min(self.n_trials, len(points))
+            self.progress.most_trials = len(points)
             self.study.enqueue(points)
         ended = len(self.study.ended())
         if ended:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from lightning.pytorch.core.mixins.hparams_mixin import HyperparametersMixin
 from torch import Tensor, nn
 
@@ -210,6 +211,29 @@ def to_npy(values: Tensor) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, values.numpy())
     return buffer.getvalue()
+
+
+def class_factors(given: Any, num_classes: int) -> Tensor | None:
+    """The factors on the loss of each class (K,); ones for "balanced", which `balanced_factors` replaces; or None.
+
+    Raises:
+        UserError: they are not K numbers.
+    """
+    if given is None or given == "balanced":
+        return None if given is None else torch.ones(num_classes)
+    numbers = [] if isinstance(given, str) or not isinstance(given, Sequence) else list(given)
+    if numbers and len(numbers) != num_classes:
+        raise UserError(f"task.class_weights needs {num_classes} numbers, one a class, not {len(numbers)}")
+    if not numbers or not all(isinstance(v, int | float) and 0 <= v < math.inf for v in numbers) or not any(numbers):
+        raise UserError(
+            f"task.class_weights={given}: give {num_classes} numbers of at least 0, one a class, balanced, or null"
+        )
+    return torch.tensor(numbers, dtype=torch.float)
+
+
+def balanced_factors(counts: Tensor) -> Tensor:
+    """Factors by which every class counts the same in the loss: N / (K n_k) for counts n_k (K,) that sum to N."""
+    return counts.sum() / (len(counts) * counts.clamp(min=1))
 
 
 def entropy(counts: Tensor) -> float:

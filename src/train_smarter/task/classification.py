@@ -1,6 +1,6 @@
 """One class an example."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from train_smarter.errors import UserError
-from train_smarter.task.base import Columns, Task, check_shape, entropy
+from train_smarter.task.base import Columns, Task, balanced_factors, check_shape, class_factors, entropy
 from train_smarter.task.confusion import Confusion
 from train_smarter.task.samples.classification import ClassificationSamples
 
@@ -18,7 +18,8 @@ class Classification(Task):
 
     Args:
         num_classes: K; two classes have one logit and binary cross-entropy, more have K logits and cross-entropy.
-        class_weights: K factors on the loss of each true class.
+        class_weights: K factors on the loss of each true class; "balanced": N / (K n_k) of the N training examples, n_k
+            of which are of class k.
         label_smoothing: share of the target spread evenly over all classes, 0 to 1.
     """
 
@@ -29,17 +30,21 @@ class Classification(Task):
         self,
         *,
         num_classes: int,
-        class_weights: Sequence[float] | None = None,
+        class_weights: Sequence[float] | str | None = None,
         label_smoothing: float = 0.0,
         **task: Any,
     ) -> None:
         super().__init__(**task)
-        if class_weights is not None and len(class_weights) != num_classes:
-            raise UserError(f"task.class_weights needs {num_classes} numbers, one a class, not {len(class_weights)}")
         self.num_classes, self.num_outputs = num_classes, 1 if num_classes == 2 else num_classes
         self.label_smoothing = label_smoothing
-        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float)
-        self.register_buffer("class_weights", weights, persistent=False)
+        self.balanced = class_weights == "balanced"
+        factors = class_factors(class_weights, num_classes)
+        self.register_buffer("class_weights", factors, persistent=self.balanced)  # others are in the config
+
+    def fit(self, targets: Iterable[Tensor]) -> None:
+        if self.balanced and self.class_weights is not None:
+            counts = torch.stack([labels.cpu().bincount(minlength=self.num_classes) for labels in targets]).sum(0)
+            self.class_weights.copy_(balanced_factors(counts))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if self.num_outputs == 1:

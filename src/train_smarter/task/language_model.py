@@ -69,6 +69,9 @@ class LanguageModel(Task):
         shown = [known[token] for token in prediction["next"].tolist()]
         return {"next": shown, "probability": prediction["probabilities"].max(1).values.tolist()}
 
+    def decisions(self, prediction: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"next token": prediction["next"]}
+
     def true_columns(self, targets: Tensor, names: Sequence[str]) -> Columns:
         tokens = targets[:, -1].tolist()
         known = len(names) == self.vocab_size

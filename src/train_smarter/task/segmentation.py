@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from train_smarter.errors import UserError
-from train_smarter.task.base import Columns, Files, Task, check_shape, entropy
+from train_smarter.task.base import Columns, Files, Task, balanced_factors, check_shape, class_factors, entropy
 from train_smarter.task.samples.segmentation import SegmentationSamples
 
 
@@ -20,7 +20,8 @@ class Segmentation(Task):
 
     Args:
         num_classes: K, the background included.
-        class_weights: K factors on the loss of each true class.
+        class_weights: K factors on the loss of each true class; "balanced": N / (K n_k) of the N training pixels, n_k
+            of which are of class k.
         ignore_index: class of pixels that count neither in the loss nor in the metrics.
         dice_weight: share of the Dice loss in the loss, 0 to 1; the rest is cross-entropy.
     """
@@ -32,20 +33,25 @@ class Segmentation(Task):
         self,
         *,
         num_classes: int,
-        class_weights: Sequence[float] | None = None,
+        class_weights: Sequence[float] | str | None = None,
         ignore_index: int = 255,
         dice_weight: float = 0.0,
         **task: Any,
     ) -> None:
         super().__init__(**task)
-        if class_weights is not None and len(class_weights) != num_classes:
-            raise UserError(f"task.class_weights needs {num_classes} numbers, one a class, not {len(class_weights)}")
         if not 0 <= dice_weight <= 1:
             raise UserError(f"task.dice_weight={dice_weight}: give a number from 0 to 1")
         self.num_classes = self.num_outputs = num_classes
         self.ignore_index, self.dice_weight = ignore_index, dice_weight
-        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float)
-        self.register_buffer("class_weights", weights, persistent=False)
+        self.balanced = class_weights == "balanced"
+        factors = class_factors(class_weights, num_classes)
+        self.register_buffer("class_weights", factors, persistent=self.balanced)  # others are in the config
+
+    def fit(self, targets: Iterable[Tensor]) -> None:
+        if self.balanced and self.class_weights is not None:
+            known = (masks[masks != self.ignore_index].long().cpu() for masks in targets)
+            counts = torch.stack([pixels.bincount(minlength=self.num_classes) for pixels in known]).sum(0)
+            self.class_weights.copy_(balanced_factors(counts))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         masks = targets.long()
@@ -174,4 +180,4 @@ class SegmentationMetrics(Metric):
         return {name: scores[name] for name in self.names}
 
     def details(self) -> dict[str, Any]:
-        return {"segments": self.by_class}
+        return {"classes": self.by_class}

@@ -1,3 +1,6 @@
+from pathlib import Path
+
+import pytest
 import torch
 
 from my_project.data.chars import ALPHABET, Chars, encode
@@ -43,3 +46,16 @@ def test_no_block_of_windows_is_in_two_splits() -> None:
         found.append(set.union(*(home for home in homes if len(home) == 1)))  # some windows occur in several blocks
     assert sum(map(len, found)) == len(set.union(*found))
     assert sum(len(examples) for examples in data.examples.values()) == len(source.train)
+
+
+def test_a_text_or_each_line_of_a_file_is_a_prompt(tmp_path: Path) -> None:
+    data = chars()
+    (tmp_path / "prompts.txt").write_text("The class\n\nA naïve one\n", encoding="utf8")
+    (one,) = (data.load_input(source) for source in data.iter_inputs("The class statement"))
+    assert one.id_columns == {"line": 1, "input": "The class statement"}
+    assert spelled(one.content) == "The class statement"
+    first, empty, last = data.iter_inputs(str(tmp_path / "prompts.txt"))
+    assert spelled(data.load_input(first).content) == "The class"
+    assert spelled(data.load_input(last).content) == "A na?ve one"
+    with pytest.raises(ValueError, match="it is empty"):
+        data.load_input(empty)

@@ -97,7 +97,7 @@ def exported(
         ),
         (
             ["data=letters", "model=gru", "data.count=40"],
-            r"largest difference of a probability on 8 test examples: \S+; all get the same next",
+            r"largest difference of a probability on 8 test examples: \S+; all get the same next token",
             "int64",
             {"next": 1, "probabilities": 2},
             {"names": [" ", *"abcdefghijklmnopqrstuvwxyz"]},

@@ -222,10 +222,23 @@ def test_a_segmentation_writes_masks_as_images_of_classes(
     assert line == "6 masks are files, which standard output cannot hold: type output=<file> to get them"
 
 
-def test_a_reconstruction_is_an_array_in_a_file(run_of: Any, predicted: Callable[..., Rows]) -> None:
-    folder, data, model = run_of("reconstruction")
+def test_a_reconstructed_image_is_an_image_in_a_file(run_of: Any, predicted: Callable[..., Rows]) -> None:
+    folder, data, model = run_of("reconstruction", "data.mean=0.25", "data.std=0.5")
     rows = predicted(folder, "split=test")
     assert list(rows[0]) == ["index", "reconstruction"]
+    for row, output in zip(rows, outputs_of(data, model), strict=True):
+        given = np.asarray(Image.open(folder / "predict" / row["reconstruction"]))
+        assert row["reconstruction"].endswith(".png")
+        expected = 255 * np.clip(0.5 * output[0].numpy() + 0.25, 0, 1)
+        np.testing.assert_allclose(given, expected, atol=0.5001)
+
+
+def test_a_reconstruction_that_is_no_image_is_an_array_in_a_file(
+    run_of: Any, predicted: Callable[..., Rows], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, data, model = run_of("reconstruction")
+    monkeypatch.setattr("train_smarter.data.image_io.MODES", {3: ("RGB", "")})  # as of images of two channels
+    rows = predicted(folder, "split=test")
     for row, expected in zip(rows, outputs_of(data, model), strict=True):
         given = np.load(folder / "predict" / row["reconstruction"])
         np.testing.assert_allclose(given, expected.numpy(), atol=1e-5)

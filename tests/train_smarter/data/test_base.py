@@ -20,7 +20,6 @@ from train_smarter.data.augment import Flip
 from train_smarter.data.base import Data
 from train_smarter.data.examples import SPLITS, Examples, RawDataset, SplitName, index_rows
 from train_smarter.data.loader import Loader, ShardedBatchSampler, derive_seed
-from train_smarter.data.split import stratified_split
 from train_smarter.errors import UserError
 
 D = TypeVar("D", bound=Data)
@@ -127,15 +126,6 @@ def test_every_fold_has_its_share_of_every_class() -> None:
         shares = per_class(ready(7, 13, 22, official=["test"], folds=5, fold=fold), "val")
         for share, exact in zip(shares, (7 / 5, 13 / 5, 22 / 5), strict=True):
             assert abs(share - exact) < 1
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 10, 64])
-@pytest.mark.parametrize("folds", [2, 3, 5, 7, 10])
-def test_the_pieces_of_any_number_of_folds_cover_any_number_of_examples(count: int, folds: int) -> None:
-    pieces = [
-        stratified_split(torch.zeros(count, dtype=torch.long), 1 / folds, seed=3, fold=fold)[1] for fold in range(folds)
-    ]
-    assert torch.cat(pieces).sort().values.tolist() == list(range(count))
 
 
 def test_setup_reads_once_and_stays_as_it_is() -> None:

@@ -384,3 +384,25 @@ def test_an_image_in_a_dict_is_compared_with_the_shape() -> None:
     data = Scene(inputs=lambda images: {"image": images}, shape=[1, 8, 6])
     with pytest.raises(UserError, match=r"data.shape=\[1, 8, 6\], but the images of Scene are \[1, 6, 8\]"):
         data.setup()
+
+
+@pytest.mark.parametrize("wrong", [{"std": 0}, {"std": [-1.0]}, {"std": float("nan")}, {"mean": float("inf")}])
+def test_a_normalization_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"data.mean=.* data.std=.*: give finite numbers, of data.std above 0"):
+        Grey(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "told"),
+    [
+        (Crop(padding=3), r"data.augment.a.padding=3: of images of 4x4 pixels this leaves too little; give at most 2"),
+        (Cutout(size=5), r"data.augment.a.size=5: of images of 4x4 pixels this leaves too little; give at most 4"),
+    ],
+)
+def test_an_augmentation_that_leaves_nothing_of_the_image_is_refused(augmentation: Any, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        Grey(augment={"a": augmentation})
+
+
+def test_an_augmentation_may_be_as_large_as_the_image() -> None:
+    assert len(Grey(augment={"a": Crop(padding=2), "b": Cutout(size=4)}).augment) == 2

@@ -167,9 +167,42 @@ def test_labels_are_doubted_if_validation_falls_while_training_rises() -> None:
     assert "label_noise" not in told(evidence([0.6, 0.5, 0.45, 0.4, 0.3, 0.2], accuracy=stays))
 
 
-def test_classes_are_imbalanced_from_ten_to_one_on() -> None:
-    assert told(evidence(train_classes=[1000, 90]))["class_imbalance"].where == "class yes"
-    assert "class_imbalance" not in told(evidence(train_classes=[1000, 110]))
+def test_classes_are_imbalanced_from_five_to_one_on() -> None:
+    assert told(evidence(train_classes=[1000, 190]))["class_imbalance"].where == "class yes"
+    assert "class_imbalance" not in told(evidence(train_classes=[1000, 210]))
+
+
+@pytest.mark.parametrize("counts", [[900, 100], [950, 50], [990, 10]])
+def test_a_rare_class_is_no_reason_to_doubt_labels_or_to_call_it_overfitting(counts: list[int]) -> None:
+    """The rare examples are learned by heart: validation stays at guessing, then a few of the others are wrong."""
+    share = counts[0] / 1000
+    losses = [0.3, 0.1, 0.05, 0.02, 0.01, 0.005], [0.34, 0.4, 0.5, 0.6, 0.7, 0.8]
+    guessing = ([share, share, 0.995, 1.0, 1.0, 1.0], [share] * 6)
+    falls = ([share, share, 0.995, 1.0, 1.0, 1.0], [share, share, *[share - 0.8 * counts[1] / 1000] * 4])
+    rare = [[counts[0], 0], [counts[1], 0]]  # of validation: all are predicted to be of the frequent class
+    clean = {"train/accuracy": 1.0, "val/accuracy": share}
+    for accuracy in (guessing, falls):
+        found = told(evidence(*losses, accuracy=accuracy, train_classes=counts, confusion=rare, clean=clean))
+        assert "class_imbalance" in found
+        assert not {"label_noise", "overfitting"} & found.keys()
+
+
+def test_a_frequent_class_that_is_not_recognized_is_overfitting_beside_a_rare_one() -> None:
+    losses = [0.3, 0.1, 0.05, 0.02], [0.5, 0.6, 0.8, 1.0]
+    mixed = [[300, 150, 0], [150, 300, 0], [100, 0, 0]]
+    clean = {"train/accuracy": 1.0, "val/accuracy": 0.6}
+    facts: dict[str, Any] = {"names": ["a", "b", "c"], "train_classes": [450, 450, 50], "confusion": mixed}
+    accuracy = [0.6, 0.8, 0.95, 1.0], [0.58, 0.6, 0.6, 0.6]
+    found = told(evidence(*losses, accuracy=accuracy, clean=clean, **facts))
+    assert "accuracy 1.000 on train, 0.667 on validation" in found["overfitting"].evidence  # 600 of 900
+
+
+def test_labels_are_not_doubted_where_the_validation_loss_is_below_that_of_guessing() -> None:
+    nothing = ([0.8, 0.8, 0.85, 0.9, 0.95], [0.8] * 5)
+    found = told(
+        evidence([0.5, 0.4, 0.3, 0.2, 0.1], [0.45, 0.4, 0.35, 0.4, 0.5], accuracy=nothing, train_classes=[800, 200])
+    )
+    assert "label_noise" not in found  # guessing has 0.5004
 
 
 def test_a_class_without_training_examples_is_a_problem_and_one_never_predicted_a_warning() -> None:

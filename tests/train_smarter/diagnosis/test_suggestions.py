@@ -129,3 +129,18 @@ def test_every_advice_on_an_experiment_composes_and_is_valid(compose: Compose, e
         free[key] = word
     for one in rounds:
         check(compose(f"experiment={experiment}", "trainer=cpu", *one.values()))
+
+
+@pytest.mark.parametrize(
+    ("settings", "epochs", "advised"),
+    [
+        ({"max_time": "00:00:00:02", "max_epochs": 1000}, 3, "trainer.max_time=00:00:00:06"),
+        ({"max_time": {"minutes": 30}, "max_epochs": None}, 3, "trainer.max_time=00:01:30:00"),
+        ({"max_time": "00:00:00:02", "max_epochs": 4}, 4, "trainer.max_epochs=12"),
+        ({"max_steps": 100, "max_epochs": 1000}, 3, "trainer.max_steps=300"),
+        ({"max_steps": 100, "max_epochs": 4}, 4, "trainer.max_epochs=12"),
+    ],
+)
+def test_a_short_run_needs_more_of_what_ended_it(settings: dict[str, Any], epochs: int, advised: str) -> None:
+    short = {**CONFIG, "trainer": {**CONFIG["trainer"], **settings}}
+    assert of("training_too_short", short, Measurements(epochs=epochs)) == [advised, "optimizer.lr=0.003"]

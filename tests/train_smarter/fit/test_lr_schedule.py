@@ -63,6 +63,18 @@ def test_a_warm_up_longer_than_the_run_only_rises() -> None:
     assert found == pytest.approx([0.01, 0.2575, 0.505])  # 0.01 + 0.99 k / 4
 
 
+def test_a_warm_up_that_the_run_does_not_finish_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    rates(LRSchedule(torch_scheduler=COSINE, interval="step", warmup=50), 1, steps=30)
+    assert caplog.messages == [
+        "scheduler.warmup=50, but the run has 30 steps: the learning rate ends at 58% of optimizer.lr; type "  # 0.584
+        "scheduler.warmup=3 or less"
+    ]
+    caplog.clear()
+    rates(LRSchedule(torch_scheduler=COSINE, interval="step", warmup=29), 1, steps=30)
+    rates(LRSchedule(torch_scheduler=partial(StepLR, step_size=2), warmup=9), 1, epochs=None)
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize(("warmup", "planned"), [(0, 3), (2, 1), (3, 1), (9, 1)])
 def test_there_is_always_an_interval_to_plan_for(warmup: int, planned: int) -> None:
     totals: list[int] = []

@@ -462,6 +462,31 @@ def test_a_training_goes_on_from_a_checkpoint_within_an_epoch(tmp_path: Path) ->
     assert "train/accuracy" in trainer.callback_metrics
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"batch_size": 1}, r"batches of a single example: type data.batch_size=2 or more, or model.batch_norm=false"),
+        ({"count": 1}, r"train has 1: give more data or a smaller data.val_fraction .*, or model.batch_norm=false"),
+    ],
+)
+def test_batch_norm_needs_two_examples(options: dict[str, int], told: str) -> None:
+    class Few(Stripes):
+        def read(self) -> RawDataset:
+            return RawDataset(list("abc"), self.drawn(options.get("count", 4)), self.drawn(3), self.drawn(3))
+
+    with pytest.raises(UserError, match=told):
+        fit(mlp(batch_norm=True), Few(batch_size=options.get("batch_size", 16)))
+
+
+def test_another_mistake_in_a_step_keeps_its_error() -> None:
+    class Wrong(MLP):
+        def forward(self, images: Tensor) -> Tensor:
+            raise ValueError(f"a mistake with {len(images)} examples")
+
+    with pytest.raises(ValueError, match="a mistake with 16 examples"):
+        fit(Wrong(shape=[1, 10, 10], task=task(), optimizer=ADAM), limit_val_batches=0)
+
+
 # ---- weights to start from
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback, Trainer
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from train_smarter.commands import evaluate
-from train_smarter.commands.train import TRAINING_DONE, _resolve_config, run_train
+from train_smarter.commands.train import TRAINING_DONE, _report_already_done, _resolve_config, run_train
 from train_smarter.errors import UserError
 from train_smarter.history import resume, saved_config
 from train_smarter.run import files, record
@@ -183,6 +183,27 @@ def test_a_finished_run_says_so_and_stays_as_it_is(
     assert f"run is done: val/accuracy {best} after 2 epochs; for more, type\ntrain resume=" in told
     assert "trainer.max_epochs=12" in told
     assert {path: path.stat().st_mtime_ns for path in past_run.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"trainer.max_epochs": 9, "trainer.max_time": "00:00:00:02"}, "trainer.max_time=00:00:00:04"),
+        ({"trainer.max_epochs": 9}, "callbacks.early_stopping.patience=10"),
+    ],
+)
+def test_a_finished_run_is_told_to_raise_the_limit_that_ended_it(
+    past_run: Path, setting: dict[str, Any], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After two epochs."""
+    cfg = OmegaConf.load(past_run / "config.yaml")
+    for key, value in {**setting, "callbacks.early_stopping": {"patience": 5}}.items():
+        OmegaConf.update(cfg, key, value)
+    capsys.readouterr()
+    _report_already_done(cfg, past_run)  # type: ignore[arg-type]
+    line = capsys.readouterr().out.rpartition("for more, type")[2]
+    assert told in line
+    assert "max_epochs" not in line
 
 
 def test_a_run_that_its_steps_ended_is_told_how_to_go_on_and_does(

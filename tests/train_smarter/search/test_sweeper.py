@@ -236,7 +236,11 @@ def test_several_objectives_end_in_a_pareto_front(typed: Typed, tmp_path: Path) 
     sweep = tmp_path / "train" / "multiruns" / "s"
     assert "solutions" in (sweep / "optimization_results.yaml").read_text()
     assert f"report:      {sweep / 'report.html'}" in told
-    assert "Pareto front" in (sweep / "report.html").read_text(encoding="utf8")
+    page = (sweep / "report.html").read_text(encoding="utf8")
+    assert "Pareto front" in page
+    for advice in (told, page):  # both points of the grid are done
+        assert "several seeds" in advice
+        assert "more trials" not in advice
 
 
 def test_a_page_that_cannot_be_drawn_costs_the_search_nothing(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:

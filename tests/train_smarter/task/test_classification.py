@@ -117,3 +117,20 @@ def test_weights_of_another_number_are_refused() -> None:
 def test_an_unknown_metric_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(UserError, match=r"task\.metrics\.accurcy: .* did you mean 'accuracy'\?"):
         Classification(num_classes=3, metrics={"accurcy": "max"})
+
+
+def test_balanced_weights_are_learned_from_training_and_saved() -> None:
+    task = Classification(num_classes=3, class_weights="balanced")
+    task.fit([torch.tensor([0, 0, 0, 1]), torch.tensor([0, 1, 0, 2])])
+    assert task.class_weights is not None
+    assert torch.allclose(task.class_weights, torch.tensor([8 / 15, 8 / 6, 8 / 3]))  # N / (K n_k)
+    assert list(task.state_dict()) == ["class_weights"]
+    assert not Classification(num_classes=3, class_weights=[1, 2, 3]).state_dict()
+    assert Classification(**task.hparams).balanced
+
+
+@pytest.mark.parametrize("wrong", ["balance", [], ["a", 1, 2], [1, -1, 2], [1, float("inf"), 2], [0, 0, 0], 2])
+def test_class_weights_that_are_no_factors_are_refused(wrong: Any) -> None:
+    told = r"task.class_weights=.*: give 3 numbers of at least 0, one a class, balanced, or null"
+    with pytest.raises(UserError, match=told):
+        Classification(num_classes=3, class_weights=wrong)

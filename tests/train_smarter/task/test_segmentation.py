@@ -81,7 +81,7 @@ def test_iou_and_dice_by_hand() -> None:
     assert metric.scores()["miou"] == pytest.approx((1 / 2 + 2 / 4 + 0) / 3)
     assert metric.scores()["dice"] == pytest.approx((2 / 3 + 4 / 6 + 0) / 3)
     assert metric.scores()["accuracy"] == pytest.approx(3 / 5)
-    assert metric.details()["segments"] == {
+    assert metric.details()["classes"] == {
         "iou": [pytest.approx(1 / 2), pytest.approx(2 / 4), 0, None],
         "dice": [pytest.approx(2 / 3), pytest.approx(4 / 6), 0, None],
         "pixels": [2, 3, 0, None],
@@ -160,3 +160,10 @@ def test_targets_that_do_not_fit_are_refused(targets: Tensor, told: str) -> None
 def test_a_dice_weight_outside_of_0_to_1_is_refused() -> None:
     with pytest.raises(UserError, match=r"task.dice_weight=2: give a number from 0 to 1"):
         Segmentation(num_classes=3, dice_weight=2)
+
+
+def test_balanced_weights_count_the_pixels_that_are_known() -> None:
+    task = Segmentation(num_classes=2, class_weights="balanced", ignore_index=9)
+    task.fit([torch.tensor([[[0, 0], [0, 9]]]), torch.tensor([[[0, 0], [0, 1]]])])
+    assert task.class_weights is not None
+    assert torch.allclose(task.class_weights, torch.tensor([7 / 12, 7 / 2]))

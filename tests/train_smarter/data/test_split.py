@@ -1,0 +1,83 @@
+"""Sizes of splits and folds: of the whole, and of each class."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from sklearn.model_selection import StratifiedKFold
+from torch import Tensor
+
+from train_smarter.data.split import stratified_fold, stratified_split
+
+
+def labels(*sizes: int) -> Tensor:
+    """Class 0 `sizes[0]` times, and so on, in a mixed order."""
+    ordered = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    return ordered[torch.randperm(len(ordered), generator=torch.Generator().manual_seed(0))]
+
+
+def per_class(given: Tensor, piece: Tensor) -> list[int]:
+    counts: list[int] = given[piece].bincount(minlength=int(given.max()) + 1).tolist()
+    return counts
+
+
+@pytest.mark.parametrize(("size", "wanted"), [(14, 140), (15, 150), (5, 50), (20, 200)])
+def test_a_tenth_of_a_hundred_small_classes_is_a_tenth(size: int, wanted: int) -> None:
+    """Rounded class by class, it was 100, 200, 0 and 200."""
+    given = labels(*[size] * 100)
+    rest, piece = stratified_split(given, 0.1, seed=0)
+    assert len(piece) == wanted
+    assert torch.cat([rest, piece]).sort().values.equal(torch.arange(100 * size))
+    assert all(abs(count - size / 10) <= 1 for count in per_class(given, piece))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "wanted"),
+    [
+        ([14, 13, 12, 11], [2, 1, 1, 1]),  # a tenth is 5; rounded 1, 1, 1, 1
+        ([14, 13, 13, 13, 13, 13, 11], [2, 2, 1, 1, 1, 1, 1]),  # 9; rounded 7
+        ([16, 17, 17, 17, 18], [1, 1, 2, 2, 2]),  # 8.5; rounded 10
+        ([4, 13, 12], [0, 1, 1]),  # 2.9; rounded 2, which is off by less than one example
+    ],
+)
+def test_a_total_that_is_off_is_mended_where_rounding_moved_a_class_most(
+    sizes: Sequence[int], wanted: Sequence[int]
+) -> None:
+    given = labels(*sizes)
+    assert per_class(given, stratified_split(given, 0.1, seed=0)[1]) == wanted
+
+
+def test_the_last_example_of_a_class_stays() -> None:
+    given = labels(1, 1, 1, 1, 1, 45)  # 0.6 of 45 is 27, and one more for the others
+    assert per_class(given, stratified_split(given, 0.6, seed=0)[1]) == [0, 0, 0, 0, 0, 28]
+
+
+def test_a_split_that_rounding_made_right_is_the_first_share_of_each_shuffled_class() -> None:
+    given, generator = labels(10, 20, 30), np.random.default_rng(5)
+    shuffled = [generator.permutation(np.flatnonzero(given.numpy() == label)) for label in range(3)]
+    wanted = sorted(number for members, count in zip(shuffled, (1, 2, 3), strict=True) for number in members[:count])
+    assert stratified_split(given, 0.1, seed=5)[1].tolist() == wanted
+
+
+@pytest.mark.parametrize("sizes", [[12] * 10, [3] * 10, [7, 13, 22], [1, 1, 9], [50, 1], [101, 33, 4]])
+@pytest.mark.parametrize("folds", [2, 3, 5, 7])
+def test_folds_differ_by_one_example_in_total_and_of_each_class(sizes: Sequence[int], folds: int) -> None:
+    given = labels(*sizes)
+    pieces = [stratified_fold(given, folds, fold=fold, seed=3)[1] for fold in range(folds)]
+    assert torch.cat(pieces).sort().values.equal(torch.arange(len(given)))
+    for counts in zip(*(per_class(given, piece) for piece in pieces), strict=True):
+        assert max(counts) - min(counts) <= 1
+    totals = sorted(map(len, pieces))
+    assert totals[-1] - totals[0] <= 1
+    if min(sizes) >= folds:  # else it warns
+        theirs = StratifiedKFold(folds).split(given, given)
+        assert totals == sorted(len(piece) for _, piece in theirs)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 64])
+@pytest.mark.parametrize("folds", [2, 3, 5, 7, 10])
+def test_the_pieces_of_any_number_of_folds_cover_any_number_of_examples(count: int, folds: int) -> None:
+    given = torch.zeros(count, dtype=torch.long)
+    pieces = [stratified_fold(given, folds, fold=fold, seed=3)[1] for fold in range(folds)]
+    assert torch.cat(pieces).sort().values.tolist() == list(range(count))
