@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -58,9 +59,9 @@ def compose(tmp_path: Path, speed: list[str]) -> Iterator[Compose]:
     def composed(*overrides: str, verb: str = "train") -> DictConfig:
         GlobalHydra.instance().clear()
         hydra.initialize_config_dir(str(paths.CONF))
-        places = [f"paths.run={tmp_path}/run", f"paths.logs={tmp_path}"]
-        places += ["report=false", *speed] if verb == "train" else []
-        cfg = hydra.compose(verb, [*places, *overrides], return_hydra_config=True)
+        words = ["report=false", *speed, *overrides] if verb == "train" else overrides
+        conf = tuple((path, path.stat().st_mtime_ns) for path in paths.CONF.rglob("*.yaml"))
+        cfg = _in_folder(pickle.loads(_compose(conf, verb, *words)), tmp_path)
         HydraConfig.instance().set_config(cfg)
         with open_dict(cfg):
             del cfg["hydra"]
@@ -69,6 +70,23 @@ def compose(tmp_path: Path, speed: list[str]) -> Iterator[Compose]:
     yield composed
     GlobalHydra.instance().clear()
     HydraConfig.instance().cfg = None
+
+
+FOLDER = "/folder-of-the-test"  # in place of tmp_path, in a config that several tests have a copy of
+
+
+@lru_cache(maxsize=100)
+def _compose(conf: object, verb: str, *overrides: str) -> bytes:  # noqa: ARG001 (the configs' state: a part of the key)
+    """A composed config, pickled: Hydra needs 0.5 s for it, a copy 0.01 s."""
+    places = [f"paths.run={FOLDER}/run", f"paths.logs={FOLDER}"]
+    return pickle.dumps(hydra.compose(verb, [*places, *overrides], return_hydra_config=True))
+
+
+def _in_folder(cfg: DictConfig, folder: Path) -> DictConfig:
+    """Put a test's folder where `_compose` left its place."""
+    for node, key in ((cfg.paths, "run"), (cfg.paths, "logs"), *((cfg.hydra.overrides.task, i) for i in (0, 1))):
+        node[key] = node[key].replace(FOLDER, str(folder))
+    return cfg
 
 
 @pytest.fixture
