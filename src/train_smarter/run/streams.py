@@ -14,9 +14,9 @@ from train_smarter.errors import NOT_WRITTEN
 class _Output(io.FileIO):
     """A file that discards what it gets from the first write that fails."""
 
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any, /) -> int:
         try:
-            return super().write(data)
+            return super().write(data) or 0
         except OSError:  # nobody reads any more (`train | head -1`), the terminal is gone, the disk is full
             nothing = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nothing, self.fileno())

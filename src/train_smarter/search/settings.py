@@ -38,9 +38,9 @@ def check_name(value: Any) -> str:
     )
 
 
-def check_rate(key: str, value: Any) -> float:
+def check_rate(value: Any) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
-        raise UserError(f"hydra.sweeper.{key}={value}: give a number from 0 to 1")
+        raise UserError(f"hydra.sweeper.max_failure_rate={value}: give a number from 0 to 1")
     return value
 
 

@@ -71,7 +71,7 @@ def test_a_full_disk_is_noticed_while_torch_writes() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     with pytest.raises(OSError, match="No space left on device"), Path("/dev/full").open("wb", buffering=0) as file:
-        _save({"weight": torch.zeros(1_000_000)}, file)  # type: ignore[arg-type]
+        _save({"weight": torch.zeros(1_000_000)}, file)
 
 
 def test_a_run_folder_that_was_deleted_is_not_made_again(tmp_path: Path) -> None:
