@@ -100,7 +100,9 @@ def test_a_mistake_inside_hydras_own_error_is_the_mistake() -> None:
     "error",
     [
         MemoryError(),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: not enough memory: you tried to allocate"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: not enough memory: you tried to allocate"
+        ),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 800 bytes"),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 1 GiB"),
         RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),

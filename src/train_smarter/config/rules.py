@@ -213,14 +213,14 @@ def check_ranges(cfg: DictConfig) -> Iterator[str]:
 
 
 def _check_names(node: DictConfig, path: str, rules: tuple[tuple[str, Rule], ...], *, deep: bool) -> Iterator[str]:
-    for name in node:
+    for name in map(str, node):
         value, key = node[name], f"{path}.{name}"
         if isinstance(value, DictConfig):
             yield from _check_names(value, key, rules, deep=True) if deep else ()
-        elif re.fullmatch(LISTS, str(name)) and is_number(value):
+        elif re.fullmatch(LISTS, name) and is_number(value):
             yield f"{key}={value}: give a list, for example '{key}=[{value},{value}]'"
         elif key not in RULES:
-            accepts, accepted = next((rule for names, rule in rules if re.fullmatch(names, str(name))), ANY)
+            accepts, accepted = next((rule for names, rule in rules if re.fullmatch(names, name)), ANY)
             if not all(value is None or (accepts(value) and not _is_too_large(value)) for value in _values(value)):
                 yield _refusal(key, value, accepted)
 
