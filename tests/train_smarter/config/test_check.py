@@ -118,7 +118,7 @@ def test_limits_of_0_are_no_problem_where_that_part_is_left_out(compose: Compose
 
 
 def test_16_bits_need_a_gpu(compose: Compose) -> None:
-    with pytest.raises(UserError, match="trainer.precision=16-mixed needs a GPU.*trainer.precision=bf16-mixed"):
+    with pytest.raises(UserError, match=r"trainer\.precision=16-mixed needs a GPU.*trainer\.precision=bf16-mixed"):
         check(compose("trainer=cpu", "trainer.precision=16-mixed"))
 
 
