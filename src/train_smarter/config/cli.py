@@ -185,7 +185,8 @@ def _explain_composition(error: Exception) -> str:
             f"; for a list, {shlex.quote(f'{key}=[{value}]')}" if first.startswith("Ambiguous") else ""
         )
     cause = str(error.__cause__).splitlines()[:1] if isinstance(error.__cause__, OmegaConfBaseException) else []
-    return "\n".join([first, *cause])
+    new_key = "\n".join(str(error).splitlines()[1:2]) if cause and "Did you mean" not in cause[0] else ""
+    return "\n".join([first, *cause, *([new_key] if new_key.startswith("To append") else [])])
 
 
 def _explain_parser(error: OverrideParseException) -> str:
@@ -244,5 +245,6 @@ def reject_bad_group_choices(argv: Sequence[str]) -> None:
             raise UserError(f"{argument}: give key=value")
         if group and re.fullmatch(NO_CHOICE, value, re.IGNORECASE) and (paths.CONF / group).is_dir():
             choices = sorted(path.stem for path in (paths.CONF / group).glob("[!_]*.yaml"))
-            instead = f"{group}=none" if "none" in choices else f"one of {', '.join(choices) or 'default'}"
+            nothing = value == "null" and "none" in choices
+            instead = f"{group}=none" if nothing else f"one of {', '.join(choices) or 'default'}"
             raise UserError(f"{argument}: this group has no such choice; type {instead}")

@@ -61,13 +61,15 @@ def parse_space(words: Sequence[str], *, more: bool = False) -> SearchSpace:
     """
     from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 
-    try:
-        drawn, fixed, deleted = create_params_from_overrides(list(words))
-    except (HydraException, ValueError, NotImplementedError) as error:
-        raise UserError(
-            f"this search space cannot be read: {str(error).splitlines()[0]}\n"
-            "Type choice(a,b), interval(low,high), int(interval(low,high)), tag(log,interval(low,high)), in quotes"
-        ) from error
+    for part in ([word] for word in words):  # one by one: an error does not name its word
+        try:
+            create_params_from_overrides(part)
+        except (HydraException, ValueError, NotImplementedError) as error:
+            raise UserError(
+                f"this search space cannot be read: {part[0]}: {str(error).splitlines()[0]}\n"
+                "Type choice(a,b), interval(low,high), int(interval(low,high)), tag(log,interval(low,high)), in quotes"
+            ) from error
+    drawn, fixed, deleted = create_params_from_overrides(list(words))
     drawn = {key: distribution for key, distribution in drawn.items() if key not in fixed}
     if not drawn and not more:
         raise UserError(

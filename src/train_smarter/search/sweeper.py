@@ -81,15 +81,12 @@ class OptunaSweeper(Sweeper):
         self.sampler, self.pruner, self.storage, self.study_name = sampler, pruner, storage, check_name(study_name)
         self.directions = parse_directions(direction)
         self.n_trials, self.n_jobs = check_count("n_trials", n_trials), check_count("n_jobs", n_jobs)
-        self.max_failures, self.max_failure_rate = (
-            check_count("max_failures", max_failures),
-            check_rate(max_failure_rate),
-        )
+        self.max_failures = check_count("max_failures", max_failures)
+        self.max_failure_rate = check_rate(max_failure_rate)
         self.params: dict[str, Any] = {str(key): value for key, value in (params or {}).items()}
         self.custom_search_space = custom_search_space
         self.failed_in_a_row, self.failures = 0, 0  # here, since this process began
-        self.stopped = threading.Event()  # no further trial begins
-        self.sampler_is_frozen = False  # what lies in memory after the first trial
+        self.stopped, self.sampler_is_frozen = threading.Event(), False  # no further trial begins; memory is frozen
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.cfg, self.folder = config, Path(str(config.hydra.sweep.dir)).absolute()

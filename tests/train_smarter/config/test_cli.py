@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 import json
+=======
+import importlib
+>>>>>>> f23_d
 import os
 import subprocess
 import sys
@@ -9,10 +13,19 @@ from typing import Any, NamedTuple
 import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+<<<<<<< HEAD
 
 from train_smarter import paths
 from train_smarter.config.cli import absolutize
+=======
+from hydra.errors import CompactHydraException
+
+from train_smarter import paths
+from train_smarter.config import cli
+from train_smarter.config.cli import _absolutize
+>>>>>>> f23_d
 from train_smarter.config.cli import command as run_command
+from train_smarter.errors import UserError
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Answered = Callable[..., "Answer"]
@@ -101,6 +114,7 @@ def test_a_misspelt_key_is_answered_in_two_lines_with_the_nearest_right_name(ans
         ("train", "resume=nowhere", "resume=nowhere is no run folder"),
         ("evaluate", "splits=[test]", "type evaluate run=last"),
         ("evaluate", "run=/nowhere", "run=/nowhere is no run folder"),
+        ("train", "paths.logs=s3://bucket/logs", "not a folder or file of this machine"),
     ],
 )
 def test_a_mistake_costs_no_import_of_torch_and_ends_in_exit_code_2(
@@ -110,6 +124,85 @@ def test_a_mistake_costs_no_import_of_torch_and_ends_in_exit_code_2(
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def message(*words: str, verb: str = "train") -> str:
+    """What a command line is answered with before anything is composed, or by the composition."""
+    try:
+        cli._reject_addresses(words)
+        cli._reject_bad_group_choices(words)
+        with initialize_config_dir(str(paths.CONF)):
+            hydra_compose(verb, list(words))
+    except (UserError, CompactHydraException) as error:
+        return cli._message_of(error)
+    raise AssertionError("it is accepted")
+
+
+@pytest.mark.parametrize(
+    ("word", "parts"),
+    [
+        ("optimizer=0.1", ["optimizer=0.1", "type one of adam, adamw, sgd"]),
+        ("data=1e3", ["data=1e3", "digits"]),
+        ("scheduler=true", ["scheduler=true", "cosine"]),
+        ("=5", ["=5: give key=value"]),
+        ("ckpt_path=gs://bucket/best.ckpt", ["gs://bucket/best.ckpt", "mount it"]),
+        ("data.batch_size=32,64", ["type -m data.batch_size=32,64", "'data.batch_size=[32,64]'"]),
+        ("optimizer.lr=choice(0.1,0.2)", ["type -m 'optimizer.lr=choice(0.1,0.2)'"]),
+        ("trainer.gradient_clip_val=choice(null,0.5)", ["null cannot", "'trainer.gradient_clip_val=null,0.5'"]),
+        ("tags=[a,b", ["'tags=[a,b' cannot be parsed", "no viable alternative"]),
+        ("trainer.epochs=3", ["trainer.epochs", "Did you mean: 'max_epochs'"]),
+        ("trainer.strategy=fsdp", ["Key 'strategy' is not in struct", "use +trainer.strategy=fsdp"]),
+    ],
+)
+def test_hydras_refusals_give_the_reason_and_what_to_type(word: str, parts: list[str]) -> None:
+    answer = message(word)
+    assert all(part in answer for part in parts), answer
+    assert "docs/" not in answer
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["hydra.sweeper.storage=sqlite:///study.db", "callbacks=[checkpoint,progress]", "data.dir=photos", "tags=[a]"],
+)
+def test_an_address_where_one_will_do_and_a_list_of_choices_are_accepted(word: str) -> None:
+    cli._reject_addresses([word])
+    cli._reject_bad_group_choices([word])
+
+
+SHORT = ["model=mlp", "trainer=cpu", "callbacks=none", "logger=none", "trainer.max_epochs=1", "test=false"]
+
+
+def test_lightnings_refusal_within_the_training_is_one_message_and_its_traceback_is_in_the_log(
+    typed: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    code, answer = typed(*SHORT, "trainer.val_check_interval=1000")
+    assert code == 2
+    assert "`val_check_interval` (1000) must be less than or equal" in answer
+    assert "type trainer.val_check_interval=1.0" in answer
+    assert "Traceback" not in answer
+    (log,) = tmp_path.glob("train/runs/*/train.log")
+    assert "Traceback (most recent call last)" in log.read_text()
+    assert "fit_loop.py" in log.read_text()
+
+
+def test_a_fault_in_the_users_own_model_shows_its_lines_alone_unless_all_are_wanted(
+    typed: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "own_forward.py"
+    file.write_text("import torch\n\ndef forward(self, inputs):\n    return torch.nn.Linear(3, 2)(inputs)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_forward", raising=False)
+    monkeypatch.setattr("sample_project.model.mlp.MLP.forward", importlib.import_module("own_forward").forward)
+    code, answer = typed(*SHORT)
+    assert code == 1
+    assert f'File "{file}", line 4, in forward' in answer
+    assert answer.splitlines()[-1].startswith(f"{file}:4: RuntimeError in forward: ")
+    assert "mat1 and mat2 shapes cannot be multiplied" in answer.splitlines()[-1]
+    assert "lightning" not in answer.partition("Traceback")[2]
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    code, answer = typed(*SHORT)
+    assert code == 1
+    assert "lightning/pytorch/trainer/trainer.py" in answer
 
 
 @pytest.mark.parametrize(
