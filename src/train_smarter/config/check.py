@@ -96,12 +96,15 @@ def _check_fold(cfg: DictConfig) -> Iterator[str]:
 def _check_class_weights(cfg: DictConfig) -> Iterator[str]:
     for key, count, of in (("class_weights", "num_classes", "class"), ("pos_weight", "num_labels", "label")):
         weights, needed = (OmegaConf.select(cfg, f"task.{name}") for name in (key, count))
-        if weights is None:
+        if weights is None or (weights == "balanced" and key == "class_weights"):
             continue
         right = isinstance(weights, ListConfig) and all(is_number(one) and 0 <= one < math.inf for one in weights)
         if not right or not any(weights) or (is_int(needed) and len(weights) != needed):
             number = needed if is_int(needed) else "a list of"
-            yield f"task.{key}={weights}: give {number} numbers, one a {of}, of at least 0 and some of them above 0"
+            yield (
+                f"task.{key}={weights}: give {number} numbers, one a {of}, of at least 0 and some of them above 0"
+                + (", or balanced" * (key == "class_weights"))
+            )
 
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")

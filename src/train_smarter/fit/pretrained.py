@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +14,6 @@ from train_smarter.errors import UserError
 from train_smarter.run.checksums import check_checkpoint
 from train_smarter.task.base import check_outputs
 from train_smarter.task.language_model import LanguageModel
-
-if TYPE_CHECKING:
-    from train_smarter.fit.module import Model
-
 
 BALANCE = "task.class_weights"  # by the frequency of the classes in these data, not in those of a checkpoint
 
@@ -54,8 +50,8 @@ def adopt_inputs(data: Any, path: str, content: Mapping[str, Any]) -> Any:
     return preprocess
 
 
-def load_pretrained(model: "Model", data: Any, path: str) -> str:
-    """Set the weights of a model to those of a checkpoint where they fit; return what was set, for the log."""
+def load_pretrained(model: Any, data: Any, path: str) -> str:
+    """Set the weights of a `Model` to those of a checkpoint where they fit; return what was set, for the log."""
     content = read_pretrained(path)
     given, own = content["state_dict"], model.state_dict()
     given.pop(BALANCE, None)
@@ -84,7 +80,7 @@ def _shape(value: Any) -> Any:
     return getattr(value, "shape", None)
 
 
-def class_dims(model: "Model") -> dict[str, int]:
+def class_dims(model: Any) -> dict[str, int]:
     """The dimension in which each weight has a row a class: the one that grows with one class more."""
     task, own = copy.deepcopy(model.task), model.state_dict()
     assert task.num_outputs is not None

@@ -48,7 +48,6 @@ def test_a_mistake_is_answered_with_what_was_given_and_what_is_accepted(
     assert "\n" not in str(answer.value)
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -64,7 +63,8 @@ def test_a_plateau_schedule_without_values_to_look_at_is_refused(compose: Compos
     with pytest.raises(UserError) as answer:
         check(compose("scheduler=plateau", *words.split()))
     assert told in str(answer.value)
-=======
+
+
 # Mistakes that would end within the training, or be accepted in silence: each dict is one command line.
 TOGETHER: list[dict[str, list[str]]] = [
     {
@@ -83,7 +83,7 @@ TOGETHER: list[dict[str, list[str]]] = [
         "data.batch_size=99999999999999999999": ["data.batch_size=99999999999999999999", "below 2**63"],
         "data.std=0": ["data.std=0", "above 0"],
         "data.augment.flip.p=2": ["data.augment.flip.p=2", "from 0 to 1"],
-        "task.class_weights=balanced": ["task.class_weights=balanced", "give 10 numbers"],
+        "task.class_weights=balance": ["task.class_weights=balance", "give 10 numbers", "or balanced"],
         "callbacks.resume_checkpoint.every_minutes=-1": ["callbacks.resume_checkpoint.every_minutes=-1", "above 0"],
         "callbacks.early_stopping.monitor=val/acc": ["callbacks.early_stopping.monitor=val/acc", "'val/accuracy'"],
         "tags=baseline": ["tags=baseline", "'tags=[baseline]'"],
@@ -191,7 +191,6 @@ def test_as_many_processes_as_the_trainer_is_set_for_are_no_problem(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     check(cfg)
->>>>>>> f23_d
 
 
 def test_the_default_has_no_problem(compose: Compose) -> None:

@@ -1,8 +1,5 @@
-<<<<<<< HEAD
-import json
-=======
 import importlib
->>>>>>> f23_d
+import json
 import os
 import subprocess
 import sys
@@ -13,17 +10,11 @@ from typing import Any, NamedTuple
 import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-<<<<<<< HEAD
-
-from train_smarter import paths
-from train_smarter.config.cli import absolutize
-=======
 from hydra.errors import CompactHydraException
 
 from train_smarter import paths
 from train_smarter.config import cli
-from train_smarter.config.cli import _absolutize
->>>>>>> f23_d
+from train_smarter.config.cli import absolutize
 from train_smarter.config.cli import command as run_command
 from train_smarter.errors import UserError
 
