@@ -111,7 +111,7 @@ def _objective(results: Mapping[str, Any], folder: Path, cfg: DictConfig) -> flo
         return None
     rows = {row.get("epoch"): row for row in read_csv(folder / "metrics.csv")}
     # By the checkpoint's epoch: the row of an epoch with several validations may lack the best value.
-    row = rows.get(str(results["best_epoch"])) or best_row(folder / "metrics.csv", cfg.monitor, cfg.get("mode")) or {}
+    row = rows.get(str(results.get("best_epoch"))) or best_row(folder / "metrics.csv", cfg.monitor, cfg.get("mode")) or {}
     known = row | dict(results) | {cfg.monitor: results["best_value"]}
     wanted = cfg.get("optimized_metric", cfg.monitor)
     names = [wanted] if isinstance(wanted, str) else list(wanted)

@@ -121,11 +121,11 @@ def message(*words: str, verb: str = "train") -> str:
     """What a command line is answered with before anything is composed, or by the composition."""
     try:
         cli._reject_addresses(words)
-        cli._reject_bad_group_choices(words)
+        cli.reject_bad_group_choices(words)
         with initialize_config_dir(str(paths.CONF)):
             hydra_compose(verb, list(words))
     except (UserError, CompactHydraException) as error:
-        return cli._message_of(error)
+        return str(cli.explain(error))
     raise AssertionError("it is accepted")
 
 
@@ -157,7 +157,7 @@ def test_hydras_refusals_give_the_reason_and_what_to_type(word: str, parts: list
 )
 def test_an_address_where_one_will_do_and_a_list_of_choices_are_accepted(word: str) -> None:
     cli._reject_addresses([word])
-    cli._reject_bad_group_choices([word])
+    cli.reject_bad_group_choices([word])
 
 
 SHORT = ["model=mlp", "trainer=cpu", "callbacks=none", "logger=none", "trainer.max_epochs=1", "test=false"]

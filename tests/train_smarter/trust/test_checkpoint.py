@@ -1,3 +1,4 @@
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -5,8 +6,10 @@ from train_smarter.trust import rebase_names
 
 
 def test_names_lead_to_checkpoints_beside_their_file_or_nowhere(tmp_path: Path) -> None:
-    for name in ("best.ckpt", "b.ckpt", "thesis.tex"):
-        (tmp_path / name).touch()
+    for name in ("best.ckpt", "b.ckpt"):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("data", "weights")
+    (tmp_path / "thesis.tex").touch()
     (tmp_path / "link.ckpt").symlink_to("thesis.tex")
     (tmp_path / "folder.ckpt").mkdir()
     state: dict[str, Any] = {
