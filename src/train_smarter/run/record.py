@@ -84,13 +84,8 @@ class Record:
                 os.utime(self.path)
 
     def end(self, status: str, error: BaseException | None = None) -> None:
-        """status: one of `FINAL_STATUSES`; error: what it failed with.
-
-        A folder that was deleted is not made again.
-        """
+        """status: one of `FINAL_STATUSES`; error: what it failed with."""
         self._stopped.set()
-        if not self.folder.is_dir():
-            return
         checkpoints = sorted((self.folder / "checkpoints").glob("*.ckpt"))
         self.content |= best_of_epochs(self.folder, self.content["monitor"], self.content["mode"])
         self.content |= {
