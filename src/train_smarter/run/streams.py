@@ -12,7 +12,7 @@ from typing import Any, TextIO
 class _Output(io.FileIO):
     """A file that discards what it gets from the first write that fails."""
 
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any) -> int | None:  # type: ignore[override]
         try:
             return super().write(data)
         except OSError:  # nobody reads any more (`train | head -1`), the terminal is gone, the disk is full
