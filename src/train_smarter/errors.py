@@ -1,6 +1,7 @@
 """A mistake that ends with one clear message instead of a traceback."""
 
 import errno
+import os
 import shutil
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -39,7 +40,7 @@ NOT_WRITTEN = {  # why a file cannot be written, and the remedy
     errno.ENOSPC: ("the disk is full", "free some space"),
     errno.EDQUOT: ("the disk quota is used up", "free some space"),
     errno.EFBIG: ("it is larger than this shell allows", "raise the limit (ulimit -f)"),
-    errno.EROFS: ("the file system is read-only", "choose another folder, paths.logs=..."),
+    errno.EROFS: ("the file system is read-only", "choose another folder, paths.logs=..., or copy the run to one"),
 }
 NOT_OPENED = {
     errno.EACCES: ("permission denied", "check its owner and mode (ls -l), or choose another folder, paths.logs=..."),
@@ -59,6 +60,7 @@ def file_error(error: OSError, *, path: Path | None = None, then: str = "") -> U
         then: the command that continues once the cause is gone.
     """
     file, code = error.filename if path is None else path, error.errno or 0
+    file = os.fsdecode(file) if isinstance(file, bytes) else file
     unknown = (error.strerror or str(error) or type(error).__name__, "")
     reason, remedy = (NOT_WRITTEN | NOT_OPENED).get(code, unknown)
     details = ", ".join([*_free_space(file, code), *getattr(error, "__notes__", [])])

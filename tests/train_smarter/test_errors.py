@@ -44,7 +44,8 @@ def test_a_full_disk_is_named_with_what_is_free_what_is_needed_and_what_to_type(
     [
         (
             OSError(errno.EROFS, "", "a"),
-            "a cannot be written: the file system is read-only; choose another folder, paths.logs=...",
+            "a cannot be written: the file system is read-only; choose another folder, paths.logs=..., or copy the run "
+            "to one",
         ),
         (FileNotFoundError(errno.ENOENT, "", "a"), "a: no such file or folder; was it deleted or moved?"),
         (OSError(errno.EIO, "Input/output error", "a"), "a: Input/output error"),

@@ -120,7 +120,7 @@ def _write_export(target: Path, content: bytes) -> Iterator[Path]:
             part.write_bytes(content)
             yield part
     except OSError as error:
-        raise UserError(f"{file_error(error)}; output=<file> puts it elsewhere") from error
+        raise UserError(f"{file_error(error, path=target)}; output=<file> puts it elsewhere") from error
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from train_smarter import paths
 from train_smarter.config.check import check, choices
 from train_smarter.config.cli import COMMAND_LINE, command
-from train_smarter.errors import NOT_WRITTEN, UserError, file_error
+from train_smarter.errors import NOT_WRITTEN, file_error
 from train_smarter.history import arguments, saved_config
 from train_smarter.history.resume import ResumeState, load_resume_state, prepare, schedule_needs_length
 from train_smarter.run import files, lock, record, run_dir
@@ -90,6 +90,7 @@ def run_train(
             results.seconds, results.train_epoch_seconds_median = epoch_logger.elapsed, epoch_logger.seconds_per_epoch
             results.pruned = trial[0].pruned if trial else None
             if run.trainer.is_global_zero:
+                lock.check_still_there(folder)
                 _write_results(run, results, folder, hparams)
             tracked.results = results
         if on_end is not None:
@@ -300,22 +301,15 @@ def _tracked_run(cfg: DictConfig, folder: Path, command: str) -> Iterator[Tracke
             echo(f"interrupted; to resume, type: {_resume_command(folder)}")
         raise
     except BaseException as error:
+        lock.check_still_there(folder)
         notes.end("failed", error)
-        if isinstance(error, OSError) and (error.errno in NOT_WRITTEN or not folder.is_dir()):
-            raise _stopped_by(error, folder) from error
+        if isinstance(error, OSError) and error.errno in NOT_WRITTEN:
+            path = None if error.filename else folder
+            raise file_error(error, path=path, then=_resume_command(folder)) from error
         raise
+    lock.check_still_there(folder)
     pruned = run.results is not None and run.results.pruned is not None
     notes.end("pruned" if pruned else "done", results=run.results)
-
-
-def _stopped_by(error: OSError, folder: Path) -> UserError:
-    """The answer where what a run writes cannot be written."""
-    if folder.is_dir():
-        return file_error(error, path=None if error.filename else folder, then=_resume_command(folder))
-    return UserError(
-        f"{folder} is gone: it was deleted or moved while the run trained in it; if it was moved, type "
-        "train resume=<where it is now>"
-    )
 
 
 def _is_multirun() -> bool:

@@ -219,7 +219,7 @@ def open_output(output: Path | None) -> Iterator[TextIO]:
         ):
             yield file
     except OSError as error:
-        raise file_error(error) from error
+        raise file_error(error, path=output) from error
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def write_page(folder: Path, target: Path | None = None, *, study: "Study | None
     try:
         files.atomic_write(path, text)
     except OSError as error:
-        raise UserError(f"{file_error(error)}; output=<file> puts it elsewhere") from error
+        raise UserError(f"{file_error(error, path=path)}; output=<file> puts it elsewhere") from error
     return path
 
 

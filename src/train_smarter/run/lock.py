@@ -53,6 +53,19 @@ def lock(folder: Path) -> None:
     _held[folder.resolve()] = file
 
 
+def check_still_there(folder: Path) -> None:
+    """Refuse to write in a folder that was deleted while this process had locked it: it would be made again.
+
+    Raises:
+        UserError: it is gone.
+    """
+    if folder.resolve() in _held and not (folder / NAME).exists():
+        raise UserError(
+            f"{folder} is gone: it was deleted or moved while the run trained in it; if it was moved, type "
+            "train resume=<where it is now>"
+        )
+
+
 if sys.platform == "win32":
     import msvcrt
 

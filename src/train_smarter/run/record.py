@@ -84,13 +84,8 @@ class Record:
                 os.utime(self.path)
 
     def end(self, status: str, error: BaseException | None = None, *, results: Results | None = None) -> None:
-        """status: one of `FINAL_STATUSES`; error: what it failed with; results: of a run that came to its end.
-
-        A folder that was deleted is not made again.
-        """
+        """status: one of `FINAL_STATUSES`; error: what it failed with; results: of a run that came to its end."""
         self._stopped.set()
-        if not self.folder.is_dir():
-            return
         checkpoints = sorted((self.folder / "checkpoints").glob("*.ckpt"))
         if results is None:
             self.content |= best_of_epochs(self.folder, self.content["monitor"], self.content["mode"])

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from train_smarter.errors import NOT_WRITTEN
-
 
 class _Output(io.FileIO):
     """A file that discards what it gets from the first write that fails."""
@@ -55,5 +53,5 @@ def _protected(stream: TextIO) -> TextIO:
 
 def _report_thread_error(failed: threading.ExceptHookArgs) -> None:
     """TensorBoard writes events in a thread; where it cannot, the main thread's next event raises the same error."""
-    if not (isinstance(failed.exc_value, OSError) and failed.exc_value.errno in NOT_WRITTEN):
+    if not isinstance(failed.exc_value, OSError):
         threading.__excepthook__(failed)

@@ -9,7 +9,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from train_smarter.errors import UserError
+from train_smarter.errors import UserError, file_error
 from train_smarter.run.trial import TrialRef
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def open_storage(url: str) -> BaseStorage:
         return JournalStorage(JournalFileBackend(str(file)))
     except UserError:
         raise
+    except OSError as error:
+        raise file_error(error) from error
     except ImportError as error:
         driver = getattr(error.__cause__, "name", None) or str(error)
         raise UserError(f"hydra.sweeper.storage={url} needs its driver: uv pip install {driver}") from error

@@ -282,12 +282,12 @@ def test_what_fails_half_way_leaves_the_earlier_table_alone(tmp_path: Path) -> N
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with (
-        pytest.raises(UserError, match=r"a.csv cannot be written: .*No space left"),
+        pytest.raises(UserError, match=r"a.csv cannot be written: the disk is full"),
         writer.open_output(tmp_path / "a.csv"),
     ):
         raise OSError(28, "No space left on device")
     (tmp_path / "b").touch()
-    with pytest.raises(UserError, match=r"b/a.csv cannot be written: "), writer.open_output(tmp_path / "b" / "a.csv"):
+    with pytest.raises(UserError, match=r"b/a.csv: "), writer.open_output(tmp_path / "b" / "a.csv"):
         pass
 
 

@@ -483,7 +483,7 @@ def test_it_is_written_whole_into_the_folder_or_elsewhere(ran: Make, tmp_path: P
 
 def test_where_it_cannot_be_written_is_answered_in_a_line(ran: Make, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"file/a\.html cannot be written \(.*\): output=<file> puts it elsewhere"):
+    with pytest.raises(UserError, match=r"file/a\.html: .*; output=<file> puts it elsewhere"):
         page.write_page(ran(), tmp_path / "file" / "a.html")
 
 
