@@ -21,12 +21,6 @@ def did_you_mean(given: str, known: Sequence[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def root_cause(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
 def first_paragraph(error: BaseException) -> str:
     """The first paragraph of a message, on one line."""
     paragraph = str(error).partition("full_key:")[0].strip().split("\n\n")[0]
