@@ -73,7 +73,7 @@ def build(cfg: DictConfig, *extra: Callback) -> Components:
     check_callbacks(run.trainer, model)
     _check_manual_optimization(run)
     if model.automatic_optimization and not isinstance(model, Model):
-        GradientMean().attach(model)
+        GradientMean().attach(model, world=run.trainer.world_size)
     if cfg.get("speed", True):
         accelerate(run.trainer, run.model)
     return run

@@ -23,12 +23,18 @@ class GradientMean:
 
     def __init__(self) -> None:
         self.weight: int | Tensor | None = None
+        self._world = 1
         # Means over processes: the weight of the first batch of a step, and those of all of its batches in that unit.
         self._unit: float | Tensor = 1.0
         self._gathered: float | Tensor | None = None
 
-    def attach(self, module: LightningModule) -> None:
-        """Wrap the two hooks of a module with automatic optimization, its own ones too."""
+    def attach(self, module: LightningModule, *, world: int) -> None:
+        """Wrap the two hooks of a module with automatic optimization, its own ones too.
+
+        Args:
+            world: the number of processes.
+        """
+        self._world = world
         for hook, wrapper in (("backward", self._backward), ("optimizer_step", self._optimizer_step)):
             original = getattr(module, hook)
             if getattr(original, "func", None) != wrapper:  # not of an earlier fit
@@ -39,9 +45,8 @@ class GradientMean:
     def _backward(
         self, original: Callable[..., None], module: LightningModule, loss: Tensor, *args: Any, **kwargs: Any
     ) -> None:
-        trainer = module.trainer
-        if trainer.accumulate_grad_batches > 1 or trainer.world_size > 1:
-            factor = self._factor(trainer, loss.device)
+        if self._world > 1 or _accumulates(module):
+            factor = self._factor(module.trainer, loss.device)
             if isinstance(factor, Tensor):
                 loss = loss * factor.to(loss.dtype)
             elif factor != 1:
@@ -51,7 +56,7 @@ class GradientMean:
     def _factor(self, trainer: Trainer, device: torch.device) -> float | Tensor:
         """The weight of the current batch, in units of the step's first batch."""
         weight, self.weight = 1 if self.weight is None else self.weight, None
-        mean = _mean_over_processes(weight, device) if trainer.world_size > 1 else weight
+        mean = _mean_over_processes(weight, device) if self._world > 1 else weight
         together = trainer.accumulate_grad_batches
         if self._gathered is None or trainer.fit_loop.epoch_loop.batch_idx % together == 0:
             self._unit, self._gathered = _or_one(mean), 0.0
@@ -67,7 +72,7 @@ class GradientMean:
         optimizer: Any,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        if module.trainer.accumulate_grad_batches > 1 and optimizer_closure is not None:
+        if optimizer_closure is not None and _accumulates(module):
             optimizer_closure = partial(self._gather, optimizer_closure, module)
         original(epoch, batch_idx, optimizer, optimizer_closure)
 
@@ -85,6 +90,11 @@ class GradientMean:
         if gradients and (isinstance(factor, Tensor) or factor != 1):
             torch._foreach_mul_(gradients, factor)
         return output
+
+
+def _accumulates(module: LightningModule) -> bool:
+    # `module.trainer` checks more than a small model's step can afford.
+    return module._trainer.accumulate_grad_batches > 1  # type: ignore[union-attr]
 
 
 def _mean_over_processes(weight: int | Tensor, device: torch.device) -> Tensor:

@@ -182,7 +182,7 @@ class Model(LightningModule):
         elif data is not None and stage == "fit" and type(self.task).fit is not Task.fit:
             self.task.fit(self.task.targets(batch) for batch in data.train_dataloader())
         if stage == "fit" and self.automatic_optimization:
-            self.gradient_mean.attach(self)
+            self.gradient_mean.attach(self, world=self.trainer.world_size)
         if stage == "fit" and self.pretrained:
             self.print(load_pretrained(self, data, self.pretrained))
         if stage == "fit" and self.freeze_backbone:  # here, before DDP looks which parameters get gradients

@@ -109,9 +109,10 @@ def read_objective(folder: Path, cfg: DictConfig) -> float | tuple[float, ...] |
 def _objective(results: Mapping[str, Any], folder: Path, cfg: DictConfig) -> float | tuple[float, ...] | None:
     if results.get("best_value") is None:
         return None
-    rows = {row.get("epoch"): row for row in read_csv(folder / "metrics.csv")}
     # By the checkpoint's epoch: the row of an epoch with several validations may lack the best value.
-    row = rows.get(str(results.get("best_epoch"))) or best_row(folder / "metrics.csv", cfg.monitor, cfg.get("mode")) or {}
+    rows = {row.get("epoch"): row for row in read_csv(folder / "metrics.csv")}
+    row = rows.get(str(results.get("best_epoch")))
+    row = row or best_row(folder / "metrics.csv", cfg.monitor, cfg.get("mode")) or {}
     known = row | dict(results) | {cfg.monitor: results["best_value"]}
     wanted = cfg.get("optimized_metric", cfg.monitor)
     names = [wanted] if isinstance(wanted, str) else list(wanted)

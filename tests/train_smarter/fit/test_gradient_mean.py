@@ -190,7 +190,7 @@ def plain(*, attached: bool, **options: Any) -> tuple[Tensor, Tensor, int]:
     before = torch.cat([weight.detach().flatten() for weight in model.parameters()])
     mean = GradientMean()
     for _ in range(2 if attached else 0):  # as for a second fit
-        mean.attach(model)
+        mean.attach(model, world=1)
     inputs = torch.randn(7, 32, generator=torch.Generator().manual_seed(1))
     return before, fitted(model, DataLoader(list(inputs), batch_size=1), **options), model.steps  # type: ignore[arg-type]
 
