@@ -173,7 +173,7 @@ class Model(LightningModule):
         elif data is not None and stage == "fit" and type(self.task).fit is not Task.fit:
             self.task.fit(self.task.targets(batch) for batch in data.train_dataloader())
         if stage == "fit" and self.pretrained:
-            self.print(load_pretrained(self, data, self.pretrained))
+            self.print(load_pretrained(self, self.task, data, self.pretrained))
         if stage == "fit" and self.freeze_backbone:  # here, before DDP looks which parameters get gradients
             for module in self._backbone():
                 for parameter in module.parameters(recurse=False):
