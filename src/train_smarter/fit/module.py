@@ -184,7 +184,7 @@ class Model(LightningModule):
         if stage == "fit" and self.automatic_optimization:
             self.gradient_mean.attach(self, world=self.trainer.world_size)
         if stage == "fit" and self.pretrained:
-            self.print(load_pretrained(self, data, self.pretrained))
+            self.print(load_pretrained(self, self.task, data, self.pretrained))
         if stage == "fit" and self.freeze_backbone:  # here, before DDP looks which parameters get gradients
             for module in self._backbone():
                 for parameter in module.parameters(recurse=False):

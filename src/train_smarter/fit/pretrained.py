@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning import LightningModule
 from torch import Tensor
 
 from train_smarter.data.base import Data
 from train_smarter.data.preprocess import saved_preprocess
 from train_smarter.errors import UserError
 from train_smarter.run.checksums import check_checkpoint
-from train_smarter.task.base import check_outputs
+from train_smarter.task.base import Task, check_outputs
 from train_smarter.task.language_model import LanguageModel
 
 BALANCE = "task.class_weights"  # by the frequency of the classes in these data, not in those of a checkpoint
@@ -50,23 +51,23 @@ def adopt_inputs(data: Any, path: str, content: Mapping[str, Any]) -> Any:
     return preprocess
 
 
-def load_pretrained(model: Any, data: Any, path: str) -> str:
-    """Set the weights of a `Model` to those of a checkpoint where they fit; return what was set, for the log."""
+def load_pretrained(model: LightningModule, task: Task, data: Any, path: str) -> str:
+    """Set the weights of a model to those of a checkpoint where they fit; return what was set, for the log."""
     content = read_pretrained(path)
     given, own = content["state_dict"], model.state_dict()
     given.pop(BALANCE, None)
     fitting = {key: value for key, value in given.items() if key in own and own[key].shape == _shape(value)}
-    check_outputs(model.task, content)
+    check_outputs(task, content)
     preprocess = adopt_inputs(data, path, content)
     old, new = list((preprocess or {}).get("names", [])), list(getattr(data, "names", []))
     note = ""
-    if old and new and old != new and model.task.num_outputs is not None:
-        if isinstance(model.task, LanguageModel):
+    if old and new and old != new and task.num_outputs is not None:
+        if isinstance(task, LanguageModel):
             raise UserError(
                 f"model.pretrained={path} predicts other tokens than these data have, or in another order: give a "
                 "checkpoint of the same tokens"
             )
-        dims = class_dims(model)
+        dims = class_dims(model, task)
         moved = _move_rows(own, given, dims, old, new)
         fitting = {key: value for key, value in fitting.items() if key not in dims} | moved
         note = _note(list(dims), [name for name in new if name in old] if moved else [], new)
@@ -80,14 +81,14 @@ def _shape(value: Any) -> Any:
     return getattr(value, "shape", None)
 
 
-def class_dims(model: Any) -> dict[str, int]:
+def class_dims(model: LightningModule, task: Task) -> dict[str, int]:
     """The dimension in which each weight has a row a class: the one that grows with one class more."""
-    task, own = copy.deepcopy(model.task), model.state_dict()
-    assert task.num_outputs is not None
-    task.num_outputs += 1
+    larger_task, own = copy.deepcopy(task), model.state_dict()
+    assert larger_task.num_outputs is not None
+    larger_task.num_outputs += 1
     hparams = {key: value for key, value in model.hparams.items() if key not in ("task", "pretrained")}
     with torch.random.fork_rng(devices=[]):
-        larger = type(model)(**hparams, task=task).state_dict()
+        larger = type(model)(**hparams, task=larger_task).state_dict()
     dims = {key: _differing_dim(value.shape, larger[key].shape) for key, value in own.items() if key in larger}
     return {key: dim for key, dim in dims.items() if dim is not None} | {
         key: 0 for key in own if key[:5] == "task." and key != BALANCE
