@@ -179,7 +179,7 @@ TASKS = {
     "tags": ["data=tags", "model=linear"],
     "blobs": ["data=blobs", "model=unet_tiny"],
     "letters": ["data=letters", "model=gru"],
-    "pictures": ["data=blobs", "model=unet_tiny", "task=reconstruction"],
+    "pictures": ["data=blobs", "model=unet_tiny", "task=reconstruction", "task.output_per=pixel"],
 }
 SHOWN = {
     "numbers": ("Targets on test rmse mae r2 height", "predicted - true"),
