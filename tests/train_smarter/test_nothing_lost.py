@@ -49,7 +49,7 @@ def test_a_record_that_cannot_be_written_hides_no_error(tmp_path: Path, monkeypa
 
     record = object.__new__(Record)
     record.__dict__.update(folder=tmp_path, path=tmp_path / "record.json", content={"monitor": None, "mode": None})
-    record._stopped = type("Stopped", (), {"set": lambda _: None})()  # type: ignore[assignment]
+    record._stopped = type("Stopped", (), {"set": lambda _: None})()
 
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -99,7 +99,9 @@ def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path: Path) -> None
 
 def test_a_fresh_run_does_not_overwrite_one_that_is_there(tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text("{}")
-    with pytest.raises(UserError, match="holds a run already, which a new one would overwrite: to continue it, type train resume="):
+    with pytest.raises(
+        UserError, match="holds a run already, which a new one would overwrite: to continue it, type train resume="
+    ):
         claim(tmp_path, fresh=True)
     claim(tmp_path, fresh=False)
     os.close(lock._held.pop(tmp_path.resolve()))
