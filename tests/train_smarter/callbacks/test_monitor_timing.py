@@ -92,6 +92,7 @@ def test_a_metric_of_a_module_without_a_task_is_read_in_its_time(
 
 def test_a_setting_of_the_users_own_stays() -> None:
     stopping = EarlyStopping("fit_score", mode="min", strict=False, check_on_train_epoch_end=False)
-    trainer = lightning.Trainer(**OPTIONS, max_epochs=2, callbacks=[MonitorTiming(), stopping])
+    callbacks = [MonitorTiming(), stopping]
+    trainer = lightning.Trainer(**OPTIONS, max_epochs=2, enable_checkpointing=False, callbacks=callbacks)
     trainer.fit(Logging())
     assert stopping.best_score == 10.0  # in the validation of the second epoch: that of the first
