@@ -33,6 +33,7 @@ def test_a_run_leaves_a_complete_folder_and_returns_its_best_value(compose: Comp
     took = time.perf_counter() - began
     folder = tmp_path / "run"
     names = {
+        ".lock",
         "calibration.json",
         "checkpoints",
         "config.yaml",
