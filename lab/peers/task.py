@@ -109,7 +109,9 @@ class Parts:
         """The experiment's schedule of `optimizer` over `steps` steps an epoch, or None."""
         if self.model.scheduler is None:
             return None
-        ends = SimpleNamespace(max_epochs=self.task.epochs, estimated_stepping_batches=self.task.epochs * steps)
+        ends = SimpleNamespace(
+            max_epochs=self.task.epochs, estimated_stepping_batches=self.task.epochs * steps, callbacks=[]
+        )
         config = self.model.scheduler.build(optimizer, cast("Trainer", ends))["lr_scheduler"]
         assert config["interval"] == "step", "a peer steps its schedule with the optimizer"
         return config["scheduler"]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from torch import nn
 
@@ -17,6 +18,7 @@ from sample_project.plain import Line, Points
 from train_smarter.commands import evaluate
 from train_smarter.commands.train import run_train
 from train_smarter.errors import UserError
+from train_smarter.failures import as_user_error
 from train_smarter.history import saved_config
 from train_smarter.report.run_page import run_page
 from train_smarter.run import record
@@ -190,8 +192,9 @@ def test_any_other_metric_that_is_not_logged_is_missed_when_the_first_epoch_has_
     start: Start, tmp_path: Path, callbacks: str
 ) -> None:
     quiet = QUIET if callbacks == "default" else []
-    with pytest.raises(UserError, match=r"(?s)quality_loss.*train_loss.*val_loss"):
+    with pytest.raises((UserError, MisconfigurationException), match=r"(?s)quality_loss.*train_loss.*val_loss") as told:
         start("run", *PLAIN, "monitor=quality_loss", f"callbacks={callbacks}", *quiet)
+    assert as_user_error(told.value.with_traceback(None)) is not None  # what the command answers with
     assert not (tmp_path / "run" / "metrics.csv").exists() or len(rows(tmp_path / "run")) == 1
 
 

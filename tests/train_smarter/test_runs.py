@@ -167,7 +167,7 @@ def test_a_run_that_is_terminated_is_saved_within_seconds_and_goes_on(
     words = ["model=mlp", "trainer.max_epochs=200", "callbacks.early_stopping=null", "report=false"]
     process = begun(*words, reached="*/metrics.csv")
     code, busy = typed("resume=last")
-    assert (code, "is still running, in process" in busy) == (2, True), busy
+    assert (code, "is in use: process" in busy) == (2, True), busy
     process.terminate()
     told, _ = process.communicate(timeout=20)
     folder = only_run(tmp_path)

@@ -144,7 +144,8 @@ def _log_traceback(error: Exception) -> None:
 
 def _exit_with(error: Exception) -> NoReturn:
     """Print the message and exit with 2; at a fault in code, the traceback, and exit with 1."""
-    if isinstance(error, OSError) and error.filename is None and HydraConfig.initialized():  # of a file of Hydra's
+    composed = HydraConfig.initialized() and not isinstance(error, HYDRAS_ERRORS)
+    if composed and isinstance(error, OSError) and error.filename is None:  # of a file of Hydra's
         error.filename = str(HydraConfig.get().runtime.output_dir)
     mistake = explain(error)
     if os.environ.get("HYDRA_FULL_ERROR") == "1" or (mistake is None and not own_frames(error)):

@@ -10,6 +10,12 @@ from train_smarter.run.files import read_dict
 log = logging.getLogger(__name__)
 
 
+def own_preprocess(content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The preprocessing in a checkpoint: under the class of its data, where Lightning puts their state."""
+    held = [part["preprocess"] for part in content.values() if isinstance(part, dict) and "preprocess" in part]
+    return next((one for one in held if isinstance(one, dict)), None)
+
+
 def saved_preprocess(content: Mapping[str, Any], checkpoint: Path) -> dict[str, Any] | None:
     """What `Data.preprocess` returned in the run that saved a checkpoint.
 
@@ -22,10 +28,8 @@ def saved_preprocess(content: Mapping[str, Any], checkpoint: Path) -> dict[str, 
     Returns:
         None, with a warning, if neither has it.
     """
-    for part in content.values():  # under the class of its data, where Lightning puts the state of a datamodule
-        if isinstance(part, dict) and isinstance(part.get("preprocess"), dict):
-            found: dict[str, Any] = part["preprocess"]
-            return found
+    if (own := own_preprocess(content)) is not None:
+        return own
     file = checkpoint.resolve().parent.parent / "preprocess.json"
     if checkpoint.resolve().parent.name == "checkpoints" and file.is_file():
         return read_dict(file)

@@ -3,7 +3,7 @@
 Shape letters, everywhere in this project: B batch, C channels, H W image, T tokens, D features, K classes.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -175,12 +175,16 @@ class Model(LightningModule):
 
     # ---- what is trained, and how
 
+    def _foreign_targets(self, data: Any) -> Iterator[Any]:
+        """The training targets of another LightningDataModule; nothing is read before the first one is used."""
+        yield from (self.task.targets(batch) for batch in data.train_dataloader())
+
     def setup(self, stage: str) -> None:
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, Data):
             self._fit_task(data, learn=stage == "fit")
         elif data is not None and stage == "fit" and type(self.task).fit is not Task.fit:
-            self.task.fit(self.task.targets(batch) for batch in data.train_dataloader())
+            self.task.fit(self._foreign_targets(data))
         if stage == "fit" and self.automatic_optimization:
             self.gradient_mean.attach(self, world=self.trainer.world_size)
         if stage == "fit" and self.pretrained:

@@ -11,7 +11,7 @@ from lightning import LightningDataModule, LightningModule
 
 from train_smarter import paths
 from train_smarter.data.base import Data
-from train_smarter.data.preprocess import saved_preprocess
+from train_smarter.data.preprocess import own_preprocess, saved_preprocess
 from train_smarter.errors import UserError, first_paragraph
 from train_smarter.run.checksums import check_checkpoint
 from train_smarter.run.files import read_dict
@@ -49,12 +49,14 @@ def load_preprocess(
     """
     if not isinstance(data, Data):
         return
-    preprocess, source = saved_preprocess(content, checkpoint), checkpoint
+    preprocess, source = own_preprocess(content), checkpoint
     again = "" if folder is None else f"; train it again: train rerun={display_name(folder, paths.LOGS)}"
     try:
         if preprocess is None and folder is not None:
             source = folder / "preprocess.json"
             preprocess = read_dict(source)
+        elif preprocess is None:
+            preprocess = saved_preprocess(content, checkpoint)
         if preprocess is not None:
             data.load_preprocess(preprocess)
     except UserError as error:

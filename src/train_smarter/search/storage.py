@@ -41,7 +41,7 @@ def open_storage(url: str) -> BaseStorage:
     except UserError:
         raise
     except OSError as error:
-        raise file_error(error) from error
+        raise UserError(f"hydra.sweeper.storage={url} cannot be opened: {file_error(error)}") from error
     except ImportError as error:
         driver = getattr(error.__cause__, "name", None) or str(error)
         raise UserError(f"hydra.sweeper.storage={url} needs its driver: uv pip install {driver}") from error

@@ -110,7 +110,7 @@ def test_with_more_classes_evidence_is_for_one_against_the_rest() -> None:
 def test_evidence_is_counted_in_train_before_training_and_kept_in_the_checkpoint() -> None:
     model = BagLSTM(**SMALL)
     train = Examples(torch.tensor([[2, 3], [4, 5]]), torch.tensor([0, 1]))
-    model._trainer = SimpleNamespace(datamodule=SimpleNamespace(examples={"train": train}))  # type: ignore[assignment]
+    model._trainer = SimpleNamespace(datamodule=SimpleNamespace(examples={"train": train}), world_size=1)  # type: ignore[assignment]
     model.setup("test")
     assert not model.log_count_ratio.any()
     model.setup("fit")

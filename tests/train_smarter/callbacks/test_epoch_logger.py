@@ -156,9 +156,9 @@ def test_the_run_keeps_how_inputs_are_treated(tmp_path: Path) -> None:
 
 
 def test_what_a_run_has_kept_already_stays(tmp_path: Path) -> None:
-    (tmp_path / "preprocess.json").write_text("first")
+    (tmp_path / "preprocess.json").write_text('{"names": ["first"]}')
     fit(tmp_path, max_epochs=1)
-    assert (tmp_path / "preprocess.json").read_text() == "first"
+    assert (tmp_path / "preprocess.json").read_text() == '{"names": ["first"]}'
 
 
 def test_a_test_run_writes_no_row(tmp_path: Path) -> None:

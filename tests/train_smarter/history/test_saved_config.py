@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
@@ -454,7 +455,7 @@ def test_the_newest_start_is_the_one_gone_back_to(tmp_path: Path) -> None:
 def test_a_checkpoint_is_a_name_or_a_file(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     for name in ("best", "last"):
-        (tmp_path / "checkpoints" / f"{name}.ckpt").touch()
+        torch.save({}, tmp_path / "checkpoints" / f"{name}.ckpt")
     assert checkpoint(tmp_path, "last") == tmp_path / "checkpoints" / "last.ckpt"
     assert checkpoint(tmp_path, str(tmp_path / "checkpoints" / "best.ckpt")).name == "best.ckpt"
     with pytest.raises(UserError, match="has best, last; type checkpoint=best or checkpoint=<file>"):
