@@ -222,6 +222,10 @@ class Data(LightningDataModule):
         if test is None:
             test, rest = rest.cut(self.test_fraction, seed=self.split_seed)
         if self.fold is not None:
+            if self.folds > (count := len(rest.examples)):
+                raise UserError(
+                    f"data.folds={self.folds}: there are {count} examples for data.fold; give {count} or less"
+                )
             val, rest = rest.cut_fold(self.folds, fold=self.fold, seed=self.split_seed + 1)
         elif val is None:
             val, rest = rest.cut(self.val_fraction, seed=self.split_seed + 1)

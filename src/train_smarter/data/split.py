@@ -10,7 +10,7 @@ from torch import Tensor
 def stratified_split(labels: Tensor, fraction: float, *, seed: int) -> tuple[Tensor, Tensor]:
     """Cut `fraction` of the examples off, and of every class as near to it as the total allows.
 
-    Each class is rounded. If the total is then off by an example or more, those classes have one more or less that
+    Each class is rounded. If the total is then off by more than an example, those classes have one more or less that
     rounding moved the furthest from it. The last example of a class always stays.
 
     Args:
@@ -24,7 +24,7 @@ def stratified_split(labels: Tensor, fraction: float, *, seed: int) -> tuple[Ten
     sizes = labels.unique(return_counts=True)[1].numpy()
     shares = sizes * fraction
     counts = np.minimum(np.rint(shares), sizes - 1).astype(int)
-    if abs(counts.sum() - len(labels) * fraction) >= 1:
+    if abs(counts.sum() - len(labels) * fraction) > 1:
         step = 1 if counts.sum() < len(labels) * fraction else -1
         movable = counts < sizes - 1 if step > 0 else counts > 0
         order = np.argsort(step * (counts - shares), kind="stable")

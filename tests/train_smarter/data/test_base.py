@@ -121,6 +121,11 @@ def test_folds_are_disjoint_and_cover_train() -> None:
         assert sorted(held(data, "train") + held(data, "val")) == list(range(42))
 
 
+def test_more_folds_than_examples_are_refused() -> None:
+    with pytest.raises(UserError, match=r"data\.folds=17: there are 16 examples for data\.fold; give 16 or less"):
+        ready(10, 10, fold=0, folds=17, test_fraction=0.2)
+
+
 def test_every_fold_has_its_share_of_every_class() -> None:
     for fold in range(5):
         shares = per_class(ready(7, 13, 22, official=["test"], folds=5, fold=fold), "val")
