@@ -95,14 +95,14 @@ class Line:
 @dataclass(frozen=True)
 class Answer:
     code: int
-    told: str
+    stderr: str
     seconds: float
     cpu: float  # seconds, which other programs of the machine change less
 
     def faults(self, hint: str) -> list[str]:
         wrong = [] if self.code == 2 else [f"exit {self.code}"]
-        wrong += ["traceback"] if "Traceback" in self.told else []
-        return wrong if re.search(hint, self.told, re.DOTALL) else [*wrong, "no hint"]
+        wrong += ["traceback"] if "Traceback" in self.stderr else []
+        return wrong if re.search(hint, self.stderr, re.DOTALL) else [*wrong, "no hint"]
 
 
 def main() -> int:
@@ -139,11 +139,11 @@ def run_bad(sections: Sequence[str]) -> int:
         answer(f"train hydra.run.dir={places['run']}", places)
         for line in lines(sections):
             hint = line.hint.replace("{tmp}", re.escape(str(places["tmp"])))
-            told = answer(line.command, places)
-            done.append((line, told, told.faults(hint)))
+            given = answer(line.command, places)
+            done.append((line, given, given.faults(hint)))
             if faults := done[-1][2]:
-                cost = f"{told.seconds:.1f} s, CPU {told.cpu:.1f} s"
-                print(f"{', '.join(faults)} ({cost}): {line.command}\n{shorten(told.told)}", flush=True)
+                cost = f"{given.seconds:.1f} s, CPU {given.cpu:.1f} s"
+                print(f"{', '.join(faults)} ({cost}): {line.command}\n{shorten(given.stderr)}", flush=True)
     print(summary(done))
     return sum(bool(faults) for _, _, faults in done)
 
@@ -165,10 +165,10 @@ def answer(command: str, places: dict[str, Path]) -> Answer:
             env=os.environ | {"OMP_NUM_THREADS": "1"} | dict(one.split("=", 1) for one in settings[0].split()),
             cwd=places["tmp"], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=PATIENCE, check=False,
         )  # fmt: skip
-        code, told = done.returncode, done.stderr
+        code, text = done.returncode, done.stderr
     except subprocess.TimeoutExpired as error:
-        code, told = 124, (error.stderr or b"").decode()
-    return Answer(code, told, time.perf_counter() - began, _cpu() - before)
+        code, text = 124, (error.stderr or b"").decode()
+    return Answer(code, text, time.perf_counter() - began, _cpu() - before)
 
 
 def _cpu() -> float:
@@ -177,26 +177,26 @@ def _cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def shorten(told: str) -> str:
-    rows = told.splitlines()
+def shorten(text: str) -> str:
+    rows = text.splitlines()
     return "".join(f"    {row[:200]}\n" for row in (rows if len(rows) < 7 else [*rows[:2], "...", *rows[-3:]]))
 
 
 def summary(done: Sequence[tuple[Line, Answer, list[str]]]) -> str:
     rows = []
     for section in [*dict.fromkeys(line.section for line, _, _ in done), ""]:
-        of = [(line, told, faults) for line, told, faults in done if section in ("", line.section)]
+        of = [(line, given, faults) for line, given, faults in done if section in ("", line.section)]
         count = len(of)
         rows.append(
             [
                 section or "all",
                 f"{count}",
                 f"{sum(line.new for line, _, _ in of)}",
-                f"{sum(told.code == 2 for _, told, _ in of)}",
+                f"{sum(given.code == 2 for _, given, _ in of)}",
                 f"{sum('traceback' not in faults for _, _, faults in of)}",
                 f"{sum('no hint' not in faults for _, _, faults in of)}",
-                f"{median(told.seconds for _, told, _ in of):.1f}",
-                f"{median(told.cpu for _, told, _ in of):.1f}",
+                f"{median(given.seconds for _, given, _ in of):.1f}",
+                f"{median(given.cpu for _, given, _ in of):.1f}",
             ]
         )
     return table(

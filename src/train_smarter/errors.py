@@ -41,6 +41,7 @@ NOT_OPENED = {
     errno.EPERM: ("permission denied", "check its owner and mode (ls -l)"),
     errno.ENOENT: ("no such file or folder; was it deleted or moved?", ""),
     errno.EMFILE: ("too many open files in this process", "raise the limit (ulimit -n)"),
+    errno.EEXIST: ("a file is where a folder has to be", "move it, or give another folder"),
 }
 
 

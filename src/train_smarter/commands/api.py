@@ -28,7 +28,7 @@ from train_smarter.config.check import check
 from train_smarter.errors import UserError
 from train_smarter.history import arguments
 from train_smarter.run.results import Results
-from train_smarter.run.run_dir import remove_if_empty
+from train_smarter.run.run_dir import RunRefusedError, remove_if_empty
 
 if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
     from train_smarter.config.build import Components
@@ -185,6 +185,8 @@ def _errors() -> Iterator[None]:
     """Raises what is no fault in code as a UserError, with the message of the command."""
     try:
         yield
+    except RunRefusedError as refused:
+        raise refused.error from None
     except Exception as error:
         if isinstance(error, UserError) or (mistake := cli.explain(error)) is None:
             raise

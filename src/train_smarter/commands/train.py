@@ -201,8 +201,8 @@ def fit(
     import torch
 
     from train_smarter.commands.evaluate import evaluate
-    from train_smarter.fit.progress import check_trained
     from train_smarter.fit.stock_callbacks import detach_averaging
+    from train_smarter.fit.trained_steps import check_trained
 
     trainer = run.trainer
     _adopt_preprocess(run, ckpt_path)

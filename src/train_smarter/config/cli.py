@@ -27,7 +27,7 @@ from train_smarter import paths
 from train_smarter.errors import UserError, did_you_mean
 from train_smarter.failures import as_user_error, own_frames, own_traceback
 from train_smarter.quoting import quote
-from train_smarter.run.run_dir import remove_if_empty
+from train_smarter.run.run_dir import RunRefusedError, remove_if_empty
 from train_smarter.run.streams import protected_streams
 from train_smarter.run.trial import current_trial
 from train_smarter.sanitize import escape_controls_in_lines
@@ -77,6 +77,8 @@ def _command(
         hydra.main(config_path=str(paths.CONF), config_name=name, execution_whitelist=HYDRA_ALLOWED_TARGETS)(
             _exit_on_error(act)
         )()
+    except RunRefusedError as refused:
+        _exit_with(refused.error)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:

@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import shutil
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from train_smarter.errors import UserError, file_error
 from train_smarter.run.files import read_json, write_json
 from train_smarter.run.lock import NAME, lock
-from train_smarter.sanitize import escape_controls_in_lines
 
 
 def display_name(folder: Path, logs: Path) -> str:
@@ -37,16 +35,28 @@ def task_overrides() -> list[str]:
 # ---- a new run's folder
 
 
+class RunRefusedError(SystemExit):
+    """Ends a run before it begins. Hydra turns any Exception of a callback into a warning, and goes on.
+
+    Attributes:
+        error: the message.
+    """
+
+    def __init__(self, error: UserError) -> None:
+        super().__init__(2)
+        self.error = error
+
+
 class CreateRunDir(Callback):
     """Makes a run's folder, exclusively: two runs never share one. With several processes all take rank 0's."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002 (Hydra's hook)
         try:
             self._make(config)
-        except (UserError, OSError) as error:  # of an Exception, Hydra would make a warning
-            told = file_error(error) if isinstance(error, OSError) else error
-            print(escape_controls_in_lines(str(told)), file=sys.stderr)  # noqa: T201 (a command's answer)
-            sys.exit(2)
+        except OSError as error:
+            raise RunRefusedError(file_error(error)) from error
+        except UserError as error:
+            raise RunRefusedError(error) from error
 
     def _make(self, config: DictConfig) -> None:
         rank = global_rank()

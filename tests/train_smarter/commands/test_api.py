@@ -82,6 +82,7 @@ def test_a_config_is_composed_and_checked_without_a_run(tmp_path: Path) -> None:
         (["seed=-1"], "seed=-1"),
         (["resume=nowhere"], "nowhere"),
         ([7], "7: give key=value"),
+        (["hydra.run.dir=/proc/nowhere"], "/proc/nowhere"),
     ],
 )
 def test_a_mistake_is_one_message(words: Any, message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -66,11 +66,12 @@ def test_a_folder_that_the_user_names_is_taken_as_it_is(tmp_path: Path, prefix: 
         assert new_run(f"{prefix}hydra.run.dir={tmp_path}", folder=tmp_path) == str(tmp_path)
 
 
-def test_a_folder_that_cannot_be_made_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_cannot_be_made_is_one_message(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises(run_dir.RunRefusedError) as caught:
         new_run(folder=tmp_path / "runs" / "a")
-    assert (caught.value.code, capsys.readouterr().err) == (2, f"{tmp_path}/runs: File exists\n")
+    answer = f"{tmp_path}/runs: a file is where a folder has to be; move it, or give another folder"
+    assert (caught.value.code, str(caught.value.error)) == (2, answer)
 
 
 Processes = Callable[[Mapping[str, str], list[Mapping[str, str]], Callable[[int], Path]], list[Path]]
@@ -139,15 +140,14 @@ def test_a_process_on_its_own_asks_nobody(tmp_path: Path, processes: Processes, 
 def test_variables_that_were_left_in_the_shell_are_named_before_anything_is_made(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
     variables: dict[str, str],
     message: str,
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(run_dir.RunRefusedError) as caught:
         new_run(folder=tmp_path / "a")
-    assert message in capsys.readouterr().err
+    assert message in str(caught.value.error)
     assert not list(tmp_path.iterdir())
 
 

@@ -7,7 +7,7 @@ import pytest
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from train_smarter.errors import UserError
-from train_smarter.fit.progress import check_trained
+from train_smarter.fit.trained_steps import check_trained
 
 
 class Manual(BoringModel):
