@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from train_smarter.errors import UserError, did_you_mean
 
@@ -25,16 +25,30 @@ SPLIT_FOLDERS = {"train": ["train"], "val": ["val", "valid", "validation"], "tes
 
 
 @dataclass(frozen=True)
-class FolderListing:
-    """What a folder holds.
+class FileExamples:
+    """Image files with what belongs to each.
+
+    targets: of each file; classes as int.
+    """
+
+    files: list[Path]
+    targets: list[Any]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+@dataclass(frozen=True)
+class ImageListing:
+    """Which images there are.
 
     names: the classes, sorted; a label is a place in this list.
-    splits: the files of each class of "train", and of "val" and "test" where they have folders of their own.
+    splits: of "train", and of "val" and "test" where they have folders of their own.
     ignored: how many files are no images, by suffix.
     """
 
     names: list[str]
-    splits: dict[str, list[tuple[Path, int]]]
+    splits: dict[str, FileExamples]
     ignored: dict[str, int]
 
 
@@ -65,7 +79,7 @@ def split_folders(root: Path) -> dict[str, Path]:
     return {split: folders[0] for split, folders in found.items() if folders}
 
 
-def list_folder(folder: str | os.PathLike[str]) -> FolderListing:
+def list_folder(folder: str | os.PathLike[str]) -> ImageListing:
     """All images of a folder per class, in an order that depends on their names alone.
 
     Raises:
@@ -76,18 +90,19 @@ def list_folder(folder: str | os.PathLike[str]) -> FolderListing:
     splits = {split: _list_examples(home, names, ignored) for split, home in split_folders(root).items()}
     if not any(splits.values()):
         raise UserError(f"{root} holds no image ({' '.join(SUFFIXES)}) in the folders of its classes")
-    present = {label for _, label in splits["train"]}
+    present = set(splits["train"].targets)
     if empty := [name for label, name in enumerate(names) if label not in present]:
         raise UserError(f"{split_folders(root)['train']}: no image in {empty}; fill or remove what is no class")
-    return FolderListing(names, splits, dict(ignored))
+    return ImageListing(names, splits, dict(ignored))
 
 
-def _list_examples(home: Path, names: Sequence[str], ignored: Counter[str]) -> list[tuple[Path, int]]:
+def _list_examples(home: Path, names: Sequence[str], ignored: Counter[str]) -> FileExamples:
     folders = _list_folders(home)
     if unknown := [folder.name for folder in folders if folder.name not in names]:
         raise UserError(f"{home} has classes that train lacks: {unknown}; train has {names}")
     label = {name: number for number, name in enumerate(names)}
-    return [(file, label[folder.name]) for folder in folders for file in sorted(_list_images(folder, ignored))]
+    pairs = [(file, label[folder.name]) for folder in folders for file in sorted(_list_images(folder, ignored))]
+    return FileExamples([file for file, _ in pairs], [label for _, label in pairs])
 
 
 def _list_images(folder: Path, ignored: Counter[str]) -> Iterator[Path]:

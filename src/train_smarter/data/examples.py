@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from train_smarter.data.rows import Rows
+
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-# A tensor, or a dict, tuple or list of them with the same first dimension; a list of N texts before `encode`.
+# A tensor, `Rows`, or a dict, tuple or list of them with the same first dimension; a list of N texts before `encode`.
 Tree = Any
 Batch = tuple[Tree, Tree]
 
@@ -20,7 +22,8 @@ class Examples:
     """Inputs and targets, side by side.
 
     inputs: uint8 images (N, C, H, W), integer tokens (N, T), features (N, D), raw texts (a list of N strings) before
-        `encode`, or a dict or tuple of tensors, for example {"image": ..., "table": ...}.
+        `encode`, or a dict or tuple of tensors, for example {"image": ..., "table": ...}. In place of a tensor, `Rows`
+        are examples that are not in memory.
     targets: as the task needs them: int64 classes (N,) from 0 to K - 1, floats (N, D), masks (N, H, W), ..., or a dict
         or tuple of tensors; None: the input is the target.
     """
@@ -32,13 +35,17 @@ class Examples:
         return count_rows(self.inputs)
 
     def take(self, index: Tensor) -> "Examples":
-        """The examples at `index` (n,), in its order."""
+        """The examples at `index` (n,), in its order; of `Rows`, nothing is read."""
         return Examples(take_rows(self.inputs, index), take_rows(self.targets, index))
+
+    def read(self, index: Tensor, *, epoch: int = 0) -> Batch:
+        """The batch at `index` (n,), in its order: tensors, whatever the examples are."""
+        return read_rows(self.inputs, index, epoch=epoch), read_rows(self.targets, index, epoch=epoch)
 
     @property
     def bytes(self) -> int:
-        """Memory that the tensors take."""
-        return sum(part.nbytes for part in tree_leaves((self.inputs, self.targets)) if isinstance(part, Tensor))
+        """Memory that the examples take as tensors."""
+        return sum(part.nbytes for part in tree_leaves((self.inputs, self.targets)) if isinstance(part, Tensor | Rows))
 
     def to(self, device: torch.device) -> "Examples":
         """The same on another device."""
@@ -78,12 +85,14 @@ class RawInput:
 
 def count_rows(tree: Tree) -> int:
     """N of a tensor, a list of texts, or of the tensors in a dict or tuple."""
-    return len(tree) if isinstance(tree, Tensor) or is_texts(tree) else len(first_tensor(tree))
+    return len(tree) if isinstance(tree, Tensor | Rows) or is_texts(tree) else len(first_tensor(tree))
 
 
-def first_tensor(tree: Tree) -> Tensor:
-    """The tensor itself, or the first one in a dict or tuple."""
-    return tree if isinstance(tree, Tensor) else next(part for part in tree_leaves(tree) if isinstance(part, Tensor))
+def first_tensor(tree: Tree) -> Tensor | Rows:
+    """The tensor itself, or the first one in a dict or tuple; `Rows` stand for a tensor."""
+    if isinstance(tree, Tensor | Rows):
+        return tree
+    return next(part for part in tree_leaves(tree) if isinstance(part, Tensor | Rows))
 
 
 def is_texts(tree: Tree) -> bool:
@@ -91,25 +100,44 @@ def is_texts(tree: Tree) -> bool:
 
 
 def take_rows(tree: Tree, index: Tensor) -> Tree:
-    """The rows at `index` (n,) of every tensor, or of a list of texts."""
+    """The rows at `index` (n,) of every tensor, or of a list of texts; of `Rows`, nothing is read."""
     if isinstance(tree, Tensor):
         return index_rows(tree, index)
     if is_texts(tree):
         return [tree[i] for i in index.tolist()]
-    return map_tensors(lambda part: index_rows(part, index), tree)
+    return _map_parts(lambda part: index_rows(part, index) if isinstance(part, Tensor) else part.take(index), tree)
+
+
+def read_rows(tree: Tree, index: Tensor, *, epoch: int = 0) -> Tree:
+    """The rows at `index` (n,) as tensors."""
+    if isinstance(tree, Tensor):
+        return index_rows(tree, index)
+    return _map_parts(
+        lambda part: index_rows(part, index) if isinstance(part, Tensor) else part.read(index, epoch=epoch), tree
+    )
 
 
 def split_rows(tree: Tree, size: int) -> Iterator[Tree]:
-    """Consecutive pieces of at most `size` rows."""
-    for start in range(0, count_rows(tree), size):
-        yield map_tensors(lambda part: part[start : start + size], tree)  # noqa: B023 (used before the next start)
+    """Consecutive pieces of at most `size` rows, as tensors."""
+    for start in range(0, count := count_rows(tree), size):
+        stop = min(start + size, count)
+        yield _map_parts(
+            lambda part: part[start:stop] if isinstance(part, Tensor) else part.read(torch.arange(start, stop)),  # noqa: B023 (used before the next start)
+            tree,
+        )
 
 
 def move(tree: Tree, device: torch.device, *, non_blocking: bool = False) -> Tree:
-    """Every tensor on a device."""
+    """Every tensor on a device; `Rows` are read."""
     if isinstance(tree, Tensor):
         return tree.to(device, non_blocking=non_blocking)
-    return map_tensors(lambda part: part.to(device, non_blocking=non_blocking), tree)
+
+    def moved(part: Tensor | Rows) -> Tree:
+        if isinstance(part, Tensor):
+            return part.to(device, non_blocking=non_blocking)
+        return map_tensors(lambda read: read.to(device, non_blocking=non_blocking), part.read())
+
+    return _map_parts(moved, tree)
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
@@ -117,6 +145,11 @@ def map_tensors(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
     if isinstance(tree, Tensor):
         return function(tree)
     return tree_map(lambda part: function(part) if isinstance(part, Tensor) else part, tree)
+
+
+def _map_parts(function: Callable[[Any], Any], tree: Tree) -> Tree:
+    """The tree with `function` applied to every tensor and to all `Rows`."""
+    return tree_map(lambda part: function(part) if isinstance(part, Tensor | Rows) else part, tree)
 
 
 def index_rows(tensor: Tensor, index: Tensor) -> Tensor:

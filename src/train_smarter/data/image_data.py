@@ -18,6 +18,7 @@ from train_smarter.data.class_folders import expand_input
 from train_smarter.data.examples import Batch, Examples, RawInput, SplitName, Tree, map_tensors
 from train_smarter.data.image_io import MODES, decode
 from train_smarter.data.loader import Loader, derive_seed
+from train_smarter.data.rows import Rows
 from train_smarter.data.shared_draws import SharedDraws
 from train_smarter.errors import UserError
 
@@ -113,7 +114,9 @@ class ImageData(Data):
         """Lays the channels of a pixel side by side, as convolutions and augmentations read them fastest."""
         laid_out = {}
         for name, examples in splits.items():
-            images = image_of(examples.inputs).contiguous(memory_format=torch.channels_last)
+            images = image_of(examples.inputs)
+            if isinstance(images, Tensor):  # `Rows` are read so
+                images = images.contiguous(memory_format=torch.channels_last)
             laid_out[name] = Examples(with_image(examples.inputs, images), examples.targets)
         return laid_out
 
@@ -206,19 +209,18 @@ class ImageData(Data):
         return self._constants[key]
 
 
-def image_of(inputs: Tree) -> Tensor:
+def image_of(inputs: Tree) -> Any:
     """The image of a batch's inputs: the tensor itself, the entry "image" of a dict, the first entry of a tuple."""
-    if isinstance(inputs, Tensor):
+    if isinstance(inputs, Tensor | Rows):
         return inputs
     if isinstance(inputs, Mapping) and "image" not in inputs:
         raise UserError(f"inputs are a dict of {', '.join(map(str, inputs))}: name the image 'image'")
-    image: Tensor = inputs["image" if isinstance(inputs, Mapping) else 0]
-    return image
+    return inputs["image" if isinstance(inputs, Mapping) else 0]
 
 
-def with_image(inputs: Tree, image: Tensor) -> Tree:
+def with_image(inputs: Tree, image: Tensor | Rows) -> Tree:
     """The inputs with another image in the place of theirs."""
-    if isinstance(inputs, Tensor):
+    if isinstance(inputs, Tensor | Rows):
         return image
     if isinstance(inputs, Mapping):
         return {**inputs, "image": image}

@@ -15,7 +15,7 @@ from rich.progress import track
 from torch import Tensor
 
 from train_smarter.data.base import data_dir
-from train_smarter.data.class_folders import list_folder
+from train_smarter.data.class_folders import FileExamples, list_folder
 from train_smarter.data.examples import Examples, RawDataset
 from train_smarter.data.image_data import ImageData
 from train_smarter.data.image_io import decode
@@ -52,14 +52,14 @@ class ImageFolder(ImageData):
     def preprocess(self) -> dict[str, Any]:
         return {**super().preprocess(), "size": self.size}
 
-    def _examples(self, files: Sequence[tuple[Path, int]]) -> Examples:
-        images = torch.empty(len(files), 3, self.size, self.size, dtype=torch.uint8)
+    def _examples(self, found: FileExamples) -> Examples:
+        images = torch.empty(len(found), 3, self.size, self.size, dtype=torch.uint8)
         whole: list[int] = []
-        for place, image in enumerate(self._decoded([file for file, _ in files])):
+        for place, image in enumerate(self._decoded(found.files)):
             if image is not None:
                 images[len(whole)] = image
                 whole.append(place)
-        labels = torch.tensor([label for _, label in files], dtype=torch.long)
+        labels = torch.tensor(found.targets, dtype=torch.long)
         return Examples(images[: len(whole)], labels[whole])
 
     def _decoded(self, files: Sequence[Path]) -> Iterator[Tensor | None]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import SequentialSampler
 
-from train_smarter.data.examples import Batch, Examples, first_tensor, map_tensors, take_rows
+from train_smarter.data.examples import Batch, Examples, first_tensor, map_tensors
 
 
 class ShardedBatchSampler(SequentialSampler):
@@ -99,10 +99,10 @@ class Loader:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Batch]:
-        inputs, targets = self.examples.inputs, self.examples.targets
         done, self.skip = self.skip, 0
-        for index in islice(self.sampler.iter_on(first_tensor(inputs).device), done, None):
-            batch = take_rows(inputs, index), take_rows(targets, index)
+        device = first_tensor(self.examples.inputs).device
+        for index in islice(self.sampler.iter_on(device), done, None):
+            batch = self.examples.read(index, epoch=self.sampler.epoch)
             yield map_tensors(Tensor.pin_memory, batch) if self.pin else batch
 
 

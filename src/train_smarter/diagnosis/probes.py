@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from train_smarter.data.rows import Rows
+
 SAMPLED_EXAMPLES = 2000  # examples of a split by which its inputs are judged
 MAX_CALLS = 4  # of a ReLU, a batch each
 COMMON_TOKENS = 200  # words whose shares are compared
@@ -125,11 +127,12 @@ def measure_shift(train: Any, val: Any, *, texts: bool = False) -> dict[str, flo
 
 
 def _are_images(part: Any) -> bool:
-    return isinstance(part, Tensor) and part.ndim == 4 and part.dtype == torch.uint8
+    return isinstance(part, Tensor | Rows) and part.ndim == 4 and part.dtype == torch.uint8
 
 
-def _sample(inputs: Tensor) -> Tensor:
-    return inputs[:: max(1, len(inputs) // SAMPLED_EXAMPLES)]
+def _sample(inputs: Tensor | Rows) -> Any:
+    step = max(1, len(inputs) // SAMPLED_EXAMPLES)
+    return inputs[::step] if isinstance(inputs, Tensor) else inputs.read(torch.arange(0, len(inputs), step))
 
 
 def _image_statistics(images: Tensor) -> dict[str, Tensor]:

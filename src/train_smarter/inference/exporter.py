@@ -97,7 +97,7 @@ def raw_examples(data: LightningDataModule, count: int | None, task: Task) -> Tr
     import torch
 
     from train_smarter.data.base import Data
-    from train_smarter.data.examples import count_rows, map_tensors, take_rows
+    from train_smarter.data.examples import count_rows, map_tensors, read_rows
 
     if isinstance(data, Data):
         data.prepare_data()
@@ -105,7 +105,7 @@ def raw_examples(data: LightningDataModule, count: int | None, task: Task) -> Tr
         inputs = data.examples["test"].inputs
         total = count_rows(inputs)
         count = total if count is None else min(count, total)
-        inputs = take_rows(inputs, torch.arange(count) * total // count)
+        inputs = read_rows(inputs, torch.arange(count) * total // count)
     else:
         inputs = _first_inputs(split_batches(data, "test", task), count)
     return map_tensors(_as_given, inputs)

@@ -26,7 +26,11 @@ def make(root: Path, *files: str) -> Path:
 def found(root: Path) -> dict[str, list[tuple[str, int]]]:
     splits = list_folder(root).splits
     return {
-        split: [(file.relative_to(root).as_posix(), label) for file, label in files] for split, files in splits.items()
+        split: [
+            (file.relative_to(root).as_posix(), label)
+            for file, label in zip(examples.files, examples.targets, strict=True)
+        ]
+        for split, examples in splits.items()
     }
 
 

@@ -282,7 +282,8 @@ class Keeper(Watcher):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ARG002
         self.batches.append(batch)
-        return self.weight * image_of(batch[0]).mean()
+        mean: Tensor = image_of(batch[0]).mean()
+        return self.weight * mean
 
 
 def training_batches(data: ImageData) -> list[Any]:
