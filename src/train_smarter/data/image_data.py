@@ -14,8 +14,8 @@ from torch import Tensor
 from train_smarter.data.augment import Augmentation as OwnAugmentation
 from train_smarter.data.augment import CoordinateMap, GeometricAugmentation, apply_maps
 from train_smarter.data.base import Data
-from train_smarter.data.class_folders import expand_input
 from train_smarter.data.examples import Batch, Examples, RawInput, SplitName, Tree, map_tensors
+from train_smarter.data.image_files import expand_input
 from train_smarter.data.image_io import MODES, decode
 from train_smarter.data.loader import Loader, derive_seed
 from train_smarter.data.rows import Rows

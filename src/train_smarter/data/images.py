@@ -15,10 +15,12 @@ from rich.progress import track
 from torch import Tensor
 
 from train_smarter.data.base import data_dir
-from train_smarter.data.class_folders import FileExamples, list_folder
+from train_smarter.data.class_folders import list_folder
 from train_smarter.data.examples import Examples, RawDataset
 from train_smarter.data.image_data import ImageData
+from train_smarter.data.image_files import describe_ignored
 from train_smarter.data.image_io import decode
+from train_smarter.data.image_listing import FileExamples
 from train_smarter.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,9 @@ class ImageFolder(ImageData):
     def read(self) -> RawDataset:
         found = list_folder(self.dir)
         if found.ignored:
-            log.warning("%s: files that are no known images, by kind: %s", self.dir, found.ignored)
+            log.warning("%s: %s", self.dir, describe_ignored(found.ignored))
+        for note in found.notes:
+            log.warning("%s", note)
         splits = {split: self._examples(files) for split, files in found.splits.items()}
         counts = splits["train"].targets.bincount(minlength=len(found.names)).tolist()
         if empty := [name for name, count in zip(found.names, counts, strict=True) if not count]:

@@ -96,10 +96,10 @@ def test_broken_files_are_named_and_skipped(folder: Path, caplog: pytest.LogCapt
 
 
 def test_files_of_other_kinds_are_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (folder / "red" / "photo.heic").touch()
+    (folder / "red" / "photo.xcf").touch()
     with caplog.at_level(logging.WARNING):
         data(folder).read()
-    assert "files that are no known images, by kind: {'.heic': 1}" in caplog.text
+    assert "files that are no known images, by kind: {'.xcf': 1}" in caplog.text
 
 
 def test_a_class_of_broken_files_is_refused(tmp_path: Path) -> None:
