@@ -10,8 +10,9 @@ from torch import Tensor
 def stratified_split(labels: Tensor, fraction: float, *, seed: int) -> tuple[Tensor, Tensor]:
     """Cut `fraction` of the examples off, and of every class as near to it as the total allows.
 
-    Each class is rounded. If the total is then off by more than an example, those classes have one more or less that
-    rounding moved the furthest from it. The last example of a class always stays.
+    Each class is rounded. A class of two or more examples has one at least in the piece, as far as the total allows one
+    for each. If the total is then off by more than an example, those classes have one more or less that rounding moved
+    the furthest from it. The last example of a class always stays.
 
     Args:
         labels: (N,) int64.
@@ -22,13 +23,18 @@ def stratified_split(labels: Tensor, fraction: float, *, seed: int) -> tuple[Ten
         Indices of the rest and of the piece, each ascending.
     """
     sizes = labels.unique(return_counts=True)[1].numpy()
+    wanted = len(labels) * fraction
     shares = sizes * fraction
-    counts = np.minimum(np.rint(shares), sizes - 1).astype(int)
-    if abs(counts.sum() - len(labels) * fraction) > 1:
-        step = 1 if counts.sum() < len(labels) * fraction else -1
-        movable = counts < sizes - 1 if step > 0 else counts > 0
+    least = np.minimum(1, sizes - 1) if (sizes > 1).sum() <= wanted + 1 else np.zeros_like(sizes)
+    counts = np.clip(np.rint(shares), least, sizes - 1).astype(int)
+    while abs(counts.sum() - wanted) > 1:
+        step = 1 if counts.sum() < wanted else -1
+        movable = counts < np.minimum(sizes - 1, shares + 1) if step > 0 else counts > least
         order = np.argsort(step * (counts - shares), kind="stable")
-        counts[order[movable[order]][: abs(round(len(labels) * fraction) - counts.sum())]] += step
+        chosen = order[movable[order]][: abs(round(wanted) - counts.sum())]
+        if not len(chosen):
+            break
+        counts[chosen] += step
     return _take_within_classes(labels, np.zeros_like(counts), counts, seed=seed)
 
 
