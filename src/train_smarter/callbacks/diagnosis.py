@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from train_smarter.data.base import Data, class_counts
+from train_smarter.data.base import Data
+from train_smarter.data.class_counts import class_counts
 from train_smarter.data.examples import move
 from train_smarter.diagnosis.findings import Finding, make_limits
 from train_smarter.diagnosis.layer_probe import LayerProbe
@@ -132,7 +133,8 @@ class Diagnosis(Callback):
         if isinstance(task, Classification):
             targets = data.examples["train"].targets
             facts.names, facts.train_classes = list(data.names), class_counts(targets, data.num_classes)
-            facts.chance_loss = task.chance_loss(targets)
+            # A balanced sampler draws as if there were one example of each class.
+            facts.chance_loss = task.chance_loss(targets.unique() if data.sampler == "balanced" else targets)
             return
         try:
             facts.chance_loss = _chance_loss(data, model)

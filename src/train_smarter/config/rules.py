@@ -96,6 +96,7 @@ RULES: dict[str, Rule] = {
     "data.max_length": POSITIVE_INT,
     "data.vocab_size": (lambda v: is_int(v) and v >= 3, "a whole number of at least 3"),
     "data.shuffle": BOOL,
+    "data.sampler": (lambda v: v in (None, "balanced"), "balanced, or null"),
     "data.on_device": _or_null(BOOL),
     "data.download": BOOL,
     "data.truncation_side": _one_of("left", "right"),

@@ -17,6 +17,8 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from train_smarter.data.balanced import BalancedOrder
+from train_smarter.data.class_counts import class_counts, is_classes, log_absent_classes
 from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName, first_tensor, move
 from train_smarter.data.loader import Loader, ShardedBatchSampler
 from train_smarter.data.reuse import ReadCache, copy_containers, equal_settings
@@ -41,6 +43,8 @@ class Data(LightningDataModule):
         split_seed: fixes the splits; independent of the training seed.
         seed: fixes order and augmentation, with the epoch.
         shuffle: False: training examples come in the same order each epoch, and without augmentation.
+        sampler: "balanced": an epoch of training draws each class equally often, and as many examples as there are;
+            None: each example once.
         download: fetch files that are missing; False: nothing is written to the data set's folder, caches included.
         on_device: keep the examples on the model's GPU, where a batch costs next to nothing; None: if all of them take
             at most half of its free memory.
@@ -58,6 +62,7 @@ class Data(LightningDataModule):
         "eval_batch_size",
         "seed",
         "shuffle",
+        "sampler",
         "on_device",
         "may_download",
         "splits",
@@ -79,6 +84,7 @@ class Data(LightningDataModule):
         split_seed: int = 0,
         seed: int = 0,
         shuffle: bool = True,
+        sampler: str | None = None,
         on_device: bool | None = None,
         download: bool = True,
     ) -> None:
@@ -88,6 +94,7 @@ class Data(LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_fraction, self.test_fraction, self.folds, self.fold = val_fraction, test_fraction, folds, fold
         self.split_seed, self.seed, self.shuffle, self.on_device = split_seed, seed, shuffle, on_device
+        self.sampler = sampler
         self.names: list[str] = []  # of classes, labels or target columns
         self.examples: dict[SplitName, Examples] = {}
         self._placed: dict[tuple[SplitName, torch.device], Examples] = {}
@@ -214,6 +221,7 @@ class Data(LightningDataModule):
             classes = class_counts(examples.targets, self.num_classes)
             told = f", per class {dict(zip(self.names, classes, strict=True))}" if classes else ""
             log.info("%s: %d examples%s", name, len(examples), told)
+        log_absent_classes(self.names, self.examples)
 
     def split(self, source: RawDataset) -> dict[SplitName, Examples]:
         """Train, validation and test; official splits are left as they are."""
@@ -251,6 +259,7 @@ class Data(LightningDataModule):
             batch_size=self.batch_size if training else self.eval_batch_size,
             shuffle_seed=self.seed if training else None,
             reshuffle=self.shuffle and not getattr(self.trainer, "overfit_batches", False),
+            balanced=BalancedOrder(self.examples[name].targets) if training and self.sampler == "balanced" else None,
             rank=rank,
             world=world,
         )
@@ -281,6 +290,10 @@ class Data(LightningDataModule):
         kind = type(self).__name__
         if self.num_classes is not None and len(self.names) != self.num_classes:
             raise UserError(f"data.num_classes={self.num_classes}, but {kind} has {len(self.names)}: {self.names}")
+        if self.sampler not in (None, "balanced"):
+            raise UserError(f"data.sampler={self.sampler}: give balanced, or null")
+        if self.sampler and not is_classes(self.examples["train"].targets):
+            raise UserError(f"data.sampler=balanced draws classes equally often, and the targets of {kind} are none")
         for name, examples in self.examples.items():
             if not len(examples):
                 raise UserError(f"{kind}: the {name} split is empty; check data.val_fraction, data.fold and the files")
@@ -316,19 +329,6 @@ class _Rest:
             return self.strata
         targets = self.examples.targets
         return targets if is_classes(targets) else torch.zeros(len(self.examples), dtype=torch.long)
-
-
-def is_classes(targets: Any) -> bool:
-    """Whether targets are one class an example: integers (N,)."""
-    return isinstance(targets, Tensor) and targets.ndim == 1 and not targets.is_floating_point()
-
-
-def class_counts(targets: Any, num_classes: int | None) -> list[int]:
-    """Examples of each class; empty where the targets are no classes."""
-    if num_classes is None or not is_classes(targets):
-        return []
-    counts: list[int] = targets.bincount(minlength=num_classes).tolist()
-    return counts if len(counts) == num_classes else []
 
 
 def stack(contents: Sequence[Any]) -> Any:

@@ -1,12 +1,16 @@
 """An image file of any size and kind as the tensor that a data set keeps in memory."""
 
+import importlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+
+from train_smarter.data.image_files import HAS_HEIF
 
 MODES = {1: ("L", "converted to grey"), 3: ("RGB", "converted to RGB")}  # by channels: Pillow's mode, and its making
 
@@ -23,6 +27,7 @@ def decode(file: Path, *, shape: Sequence[int]) -> tuple[Tensor, tuple[str, ...]
     Raises:
         Exception: the file is broken; Pillow's readers may raise anything.
     """
+    _register_heif()
     channels, height, width = shape
     mode, converted = MODES[channels]
     with Image.open(file) as image:
@@ -38,6 +43,13 @@ def decode(file: Path, *, shape: Sequence[int]) -> tuple[Tensor, tuple[str, ...]
         scaled = _drop_alpha(upright).convert(mode).resize((width, height), Image.Resampling.BILINEAR)
         pixels = np.array(scaled).reshape(height, width, channels)
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), tuple(name for name, done in changes.items() if done)
+
+
+@cache
+def _register_heif() -> None:
+    """Let Pillow open HEIC files, with the extra; it loads a large library, so the first image waits for it."""
+    if HAS_HEIF:
+        importlib.import_module("pillow_heif").register_heif_opener()
 
 
 def _drop_alpha(image: Image.Image) -> Image.Image:

@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from train_smarter.data.image_files import list_images
 from train_smarter.data.image_io import decode
 
 RED = [255, 0, 0]
@@ -180,3 +182,29 @@ def test_a_broken_file_raises(tmp_path: Path, content: bytes) -> None:
 def test_floats_have_no_known_range(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="save it with 8 or 16 bits"):
         decode(saved(tmp_path / "image.tif", 0.5, mode="F"), shape=(1, 4, 4))
+
+
+def test_a_heic_photo_is_read_upright(tmp_path: Path) -> None:
+    """Two quarters of a turned photo: 6 in its EXIF means that the left edge is shown at the top."""
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    photo = Image.new("RGB", (64, 32), "red")
+    photo.paste("blue", (0, 0, 32, 32))
+    exif = photo.getexif()
+    exif[0x0112] = 6
+    photo.save(tmp_path / "photo.heic", quality=100, exif=exif.tobytes())
+    image = decoded(tmp_path / "photo.heic", size=8).float()
+    assert image[:, 1].mean(1).sub(torch.tensor([0.0, 0, 255])).abs().max() < 10  # top: blue
+    assert image[:, -2].mean(1).sub(torch.tensor([255.0, 0, 0])).abs().max() < 10
+
+
+def test_heic_files_are_images_with_the_extra_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.HEIC", "b.heif", "c.png"):
+        (tmp_path / name).touch()
+    for installed, files, ignored in (
+        (True, ["a.HEIC", "b.heif", "c.png"], {}),
+        (False, ["c.png"], {".heic": 1, ".heif": 1}),
+    ):
+        monkeypatch.setattr("train_smarter.data.image_files.HAS_HEIF", installed)
+        counted = Counter[str]()
+        assert [file.name for file in list_images(tmp_path, counted)] == files
+        assert counted == ignored
