@@ -49,8 +49,8 @@ class Data(LightningDataModule):
     splits: tuple[SplitName, ...] = ("test",)  # what `test_dataloader` serves; `evaluate` asks for more
     kind = "examples"  # what they are called
     has_token_inputs = False  # inputs are token ids (N, T), 0 = padding and 1 = unknown
-    # Whether `setup` takes over what the last object of this process read, if its settings were the same; files that
-    # have changed since are then not seen.
+    # Whether `setup` takes over what the last object of this process read, if its settings and its `fingerprint` were
+    # the same; without a fingerprint, files that have changed since are not seen.
     reuse_across_jobs = False
     # Attributes that reading does not depend on: each object has its own.
     NOT_READ_KEYS: tuple[str, ...] = (
@@ -100,6 +100,10 @@ class Data(LightningDataModule):
     def read(self) -> RawDataset:
         """The raw examples and their names, in a fixed order."""
         raise NotImplementedError
+
+    def fingerprint(self) -> Any:
+        """What changes when the raw data do, as a JSON value that is quick to get; None: unknown."""
+        return None
 
     def encode(self, splits: dict[SplitName, Examples]) -> dict[SplitName, Examples]:
         """Turns read examples into tensors; may learn from `train` only (a vocabulary, say), and not once it has."""
@@ -172,7 +176,7 @@ class Data(LightningDataModule):
 
     def _load_or_reuse(self) -> None:
         """Takes over what the last object has read, or reads, and keeps it for the next one."""
-        settings, last = self._read_settings(), Data._last
+        settings, last = {**self._read_settings(), "": self.fingerprint()}, Data._last
         if last and last.kind is type(self) and equal_settings(last.settings, settings):
             log.info("the examples are in memory, from the run before")
             vars(self).update(copy_containers(last.content))
