@@ -21,6 +21,7 @@ from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, S
 from train_smarter.data.loader import Loader, ShardedBatchSampler
 from train_smarter.data.reuse import ReadCache, copy_containers, equal_settings
 from train_smarter.data.split import group_split, stratified_fold, stratified_split
+from train_smarter.data.workers import choose_workers
 from train_smarter.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ class Data(LightningDataModule):
         seed: fixes order and augmentation, with the epoch.
         shuffle: False: training examples come in the same order each epoch, and without augmentation.
         download: fetch files that are missing; False: nothing is written to the data set's folder, caches included.
+        num_workers: processes that read examples which are slow to read: files that are decoded for each batch, or a
+            Dataset; 0: the training process reads them; None: one a core, at most 8.
         on_device: keep the examples on the model's GPU, where a batch costs next to nothing; None: if all of them take
             at most half of its free memory.
     """
@@ -59,6 +62,7 @@ class Data(LightningDataModule):
         "seed",
         "shuffle",
         "on_device",
+        "num_workers",
         "may_download",
         "splits",
         "trainer",
@@ -80,6 +84,7 @@ class Data(LightningDataModule):
         seed: int = 0,
         shuffle: bool = True,
         on_device: bool | None = None,
+        num_workers: int | None = None,
         download: bool = True,
     ) -> None:
         super().__init__()
@@ -88,6 +93,7 @@ class Data(LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_fraction, self.test_fraction, self.folds, self.fold = val_fraction, test_fraction, folds, fold
         self.split_seed, self.seed, self.shuffle, self.on_device = split_seed, seed, shuffle, on_device
+        self.num_workers = num_workers
         self.names: list[str] = []  # of classes, labels or target columns
         self.examples: dict[SplitName, Examples] = {}
         self._placed: dict[tuple[SplitName, torch.device], Examples] = {}
@@ -260,7 +266,13 @@ class Data(LightningDataModule):
         )
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         examples = self.examples_on(device, name)
-        return Loader(examples, sampler, pin=device.type == "cuda" and first_tensor(examples.inputs).device != device)
+        return Loader(
+            examples,
+            sampler,
+            pin=device.type == "cuda" and first_tensor(examples.inputs).device != device,
+            random=training and self.shuffle,
+            num_workers=choose_workers(self.num_workers, processes=self.trainer.num_devices if self.trainer else 1),
+        )
 
     def examples_on(self, device: torch.device, name: SplitName) -> Examples:
         """The examples of a split where batches are cut from them: on the model's device, or on the CPU."""
@@ -275,7 +287,7 @@ class Data(LightningDataModule):
         if self.on_device is None and device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
             self.on_device = sum(examples.bytes for examples in self.examples.values()) <= free / 2
-        return bool(self.on_device)
+        return bool(self.on_device) and not any(examples.slow for examples in self.examples.values())
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:  # noqa: ARG002 (Lightning's hook)
         early = device.type != "mps"  # there, the copy would be read before it is complete, as Lightning knows, too
