@@ -8,13 +8,11 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from lightning import LightningDataModule
-from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from train_smarter.data.balanced import BalancedOrder
@@ -22,7 +20,8 @@ from train_smarter.data.class_counts import class_counts, is_classes, log_absent
 from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName, first_tensor, move
 from train_smarter.data.loader import Loader, ShardedBatchSampler
 from train_smarter.data.reuse import ReadCache, copy_containers, equal_settings
-from train_smarter.data.split import group_split, stratified_fold, stratified_split
+from train_smarter.data.split import Rest
+from train_smarter.data.workers import choose_workers
 from train_smarter.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -46,6 +45,8 @@ class Data(LightningDataModule):
         sampler: "balanced": an epoch of training draws each class equally often, and as many examples as there are;
             None: each example once.
         download: fetch files that are missing; False: nothing is written to the data set's folder, caches included.
+        num_workers: processes that read examples which are slow to read: files that are decoded for each batch, or a
+            Dataset; 0: the training process reads them; None: one a core, at most 8.
         on_device: keep the examples on the model's GPU, where a batch costs next to nothing; None: if all of them take
             at most half of its free memory.
     """
@@ -53,8 +54,8 @@ class Data(LightningDataModule):
     splits: tuple[SplitName, ...] = ("test",)  # what `test_dataloader` serves; `evaluate` asks for more
     kind = "examples"  # what they are called
     has_token_inputs = False  # inputs are token ids (N, T), 0 = padding and 1 = unknown
-    # Whether `setup` takes over what the last object of this process read, if its settings were the same; files that
-    # have changed since are then not seen.
+    # Whether `setup` takes over what the last object of this process read, if its settings and its `fingerprint` were
+    # the same; without a fingerprint, files that have changed since are not seen.
     reuse_across_jobs = False
     # Attributes that reading does not depend on: each object has its own.
     NOT_READ_KEYS: tuple[str, ...] = (
@@ -64,6 +65,7 @@ class Data(LightningDataModule):
         "shuffle",
         "sampler",
         "on_device",
+        "num_workers",
         "may_download",
         "splits",
         "trainer",
@@ -86,6 +88,7 @@ class Data(LightningDataModule):
         shuffle: bool = True,
         sampler: str | None = None,
         on_device: bool | None = None,
+        num_workers: int | None = None,
         download: bool = True,
     ) -> None:
         super().__init__()
@@ -94,7 +97,7 @@ class Data(LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_fraction, self.test_fraction, self.folds, self.fold = val_fraction, test_fraction, folds, fold
         self.split_seed, self.seed, self.shuffle, self.on_device = split_seed, seed, shuffle, on_device
-        self.sampler = sampler
+        self.sampler, self.num_workers = sampler, num_workers
         self.names: list[str] = []  # of classes, labels or target columns
         self.examples: dict[SplitName, Examples] = {}
         self._placed: dict[tuple[SplitName, torch.device], Examples] = {}
@@ -107,6 +110,10 @@ class Data(LightningDataModule):
     def read(self) -> RawDataset:
         """The raw examples and their names, in a fixed order."""
         raise NotImplementedError
+
+    def fingerprint(self) -> Any:
+        """What changes when the raw data do, as a JSON value that is quick to get; None: unknown."""
+        return None
 
     def encode(self, splits: dict[SplitName, Examples]) -> dict[SplitName, Examples]:
         """Turns read examples into tensors; may learn from `train` only (a vocabulary, say), and not once it has."""
@@ -179,7 +186,7 @@ class Data(LightningDataModule):
 
     def _load_or_reuse(self) -> None:
         """Takes over what the last object has read, or reads, and keeps it for the next one."""
-        settings, last = self._read_settings(), Data._last
+        settings, last = {**self._read_settings(), "": self.fingerprint()}, Data._last
         if last and last.kind is type(self) and equal_settings(last.settings, settings):
             log.info("the examples are in memory, from the run before")
             vars(self).update(copy_containers(last.content))
@@ -225,7 +232,7 @@ class Data(LightningDataModule):
 
     def split(self, source: RawDataset) -> dict[SplitName, Examples]:
         """Train, validation and test; official splits are left as they are."""
-        rest = _Rest(source.train, source.strata, source.groups)
+        rest = Rest(source.train, source.strata, source.groups)
         val, test = source.val, source.test
         if test is None:
             test, rest = rest.cut(self.test_fraction, seed=self.split_seed)
@@ -265,7 +272,13 @@ class Data(LightningDataModule):
         )
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         examples = self.examples_on(device, name)
-        return Loader(examples, sampler, pin=device.type == "cuda" and first_tensor(examples.inputs).device != device)
+        return Loader(
+            examples,
+            sampler,
+            pin=device.type == "cuda" and first_tensor(examples.inputs).device != device,
+            random=training and self.shuffle,
+            num_workers=choose_workers(self.num_workers, processes=self.trainer.num_devices if self.trainer else 1),
+        )
 
     def examples_on(self, device: torch.device, name: SplitName) -> Examples:
         """The examples of a split where batches are cut from them: on the model's device, or on the CPU."""
@@ -280,7 +293,7 @@ class Data(LightningDataModule):
         if self.on_device is None and device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
             self.on_device = sum(examples.bytes for examples in self.examples.values()) <= free / 2
-        return bool(self.on_device)
+        return bool(self.on_device) and not any(examples.slow for examples in self.examples.values())
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:  # noqa: ARG002 (Lightning's hook)
         early = device.type != "mps"  # there, the copy would be read before it is complete, as Lightning knows, too
@@ -297,38 +310,6 @@ class Data(LightningDataModule):
         for name, examples in self.examples.items():
             if not len(examples):
                 raise UserError(f"{kind}: the {name} split is empty; check data.val_fraction, data.fold and the files")
-
-
-@dataclass(frozen=True)
-class _Rest:
-    """What is left of the training examples while splits are cut off."""
-
-    examples: Examples
-    strata: Tensor | None
-    groups: Tensor | None
-
-    def cut(self, fraction: float, *, seed: int) -> tuple[Examples, "_Rest"]:
-        """Return a share of the examples, and what is left."""
-        if self.groups is not None:
-            return self._cut(*group_split(self.groups, fraction, seed=seed))
-        return self._cut(*stratified_split(self._classes(), fraction, seed=seed))
-
-    def cut_fold(self, folds: int, *, fold: int, seed: int) -> tuple[Examples, "_Rest"]:
-        """Return one of `folds` pieces, and what is left."""
-        if self.groups is not None:
-            return self._cut(*group_split(self.groups, 1 / folds, seed=seed, fold=fold))
-        return self._cut(*stratified_fold(self._classes(), folds, fold=fold, seed=seed))
-
-    def _cut(self, rest: Tensor, piece: Tensor) -> tuple[Examples, "_Rest"]:
-        strata, groups = (None if part is None else part[rest] for part in (self.strata, self.groups))
-        return self.examples.take(piece), _Rest(self.examples.take(rest), strata, groups)
-
-    def _classes(self) -> Tensor:
-        """What a split keeps in proportion; one class where there are none."""
-        if self.strata is not None:
-            return self.strata
-        targets = self.examples.targets
-        return targets if is_classes(targets) else torch.zeros(len(self.examples), dtype=torch.long)
 
 
 def stack(contents: Sequence[Any]) -> Any:

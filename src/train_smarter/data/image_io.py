@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -16,7 +17,13 @@ MODES = {1: ("L", "converted to grey"), 3: ("RGB", "converted to RGB")}  # by ch
 
 
 def decode(file: Path, *, shape: Sequence[int]) -> tuple[Tensor, tuple[str, ...]]:
-    """An image file of any size and kind as uint8 (C, H, W), and what had to be done to it, in words.
+    """An image file of any size and kind as uint8 (C, H, W), and what had to be done to it, in words: see `pixels`."""
+    array, changes = pixels(file, shape=shape)
+    return torch.from_numpy(array.transpose(2, 0, 1).copy()), changes
+
+
+def pixels(file: Path, *, shape: Sequence[int]) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """An image file of any size and kind as uint8 (H, W, C), and what had to be done to it, in words.
 
     Turned upright as its camera noted, laid on white where it is transparent, made grey (by luminance) or RGB, scaled
     with antialiasing, whatever its proportions. Of 16 bits the upper eight count, of an animation the first picture.
@@ -41,8 +48,8 @@ def decode(file: Path, *, shape: Sequence[int]) -> tuple[Tensor, tuple[str, ...]
             f"scaled to {width}x{height}": upright.size != (width, height),
         }
         scaled = _drop_alpha(upright).convert(mode).resize((width, height), Image.Resampling.BILINEAR)
-        pixels = np.array(scaled).reshape(height, width, channels)
-    return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), tuple(name for name, done in changes.items() if done)
+        array = np.asarray(scaled).reshape(height, width, channels)
+    return array, tuple(name for name, done in changes.items() if done)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Examples that are not a tensor in memory: read from a file, or made, a batch at a time."""
+"""Examples that are not a tensor for each split: read from a file, or made, a batch at a time."""
 
 from copy import copy
 from typing import Any, Self
@@ -56,7 +56,8 @@ class Rows:
 
         Args:
             index: (n,) int64; None: all.
-            epoch: changes the random numbers of what is read at random.
+            epoch: what is read at random depends on it, and on nothing else; a number that training derives from the
+                seed and the epoch. 0: an evaluation, without random transforms.
 
         Returns:
             A tensor (n, ...), images channels last, or a dict or tuple of such tensors.
@@ -69,3 +70,31 @@ class Rows:
     def read_at(self, places: Tensor, *, epoch: int) -> Any:
         """Read a batch from these places (n,) of the storage."""
         raise NotImplementedError
+
+    def prefetch(self, index: Tensor) -> None:
+        """Ask the system for the examples at `index` (n,), which are read soon; return at once."""
+
+
+class MemoryRows(Rows):
+    """Rows of one tensor, which all splits share.
+
+    Args:
+        storage: (N, H, W, C), images channels last, or (N, ...).
+    """
+
+    def __init__(self, storage: Tensor) -> None:
+        super().__init__(read_shape(storage.shape[1:]), storage.dtype, torch.arange(len(storage)))
+        self.storage = storage
+
+    def read_at(self, places: Tensor, *, epoch: int) -> Tensor:  # noqa: ARG002 (nothing is random)
+        return channels_first(self.storage.index_select(0, places))
+
+
+def read_shape(stored: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a row as it is read: (C, H, W) of one that is stored as (H, W, C)."""
+    return (stored[2], stored[0], stored[1]) if len(stored) == 3 else tuple(stored)
+
+
+def channels_first(batch: Tensor) -> Tensor:
+    """A stored batch as it is read: of images (n, H, W, C), a view (n, C, H, W)."""
+    return batch.permute(0, 3, 1, 2) if batch.ndim == 4 else batch

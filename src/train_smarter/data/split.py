@@ -1,10 +1,14 @@
 """Cut a piece off a data set: in proportion, or by groups."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from train_smarter.data.class_counts import is_classes
+from train_smarter.data.examples import Examples
 
 
 def stratified_split(labels: Tensor, fraction: float, *, seed: int) -> tuple[Tensor, Tensor]:
@@ -79,3 +83,35 @@ def group_split(groups: Tensor, fraction: float, *, seed: int, fold: int = 0) ->
     chosen[order[(middle >= low) & (middle < high)]] = True
     piece = chosen[group.numpy()]
     return torch.from_numpy(np.flatnonzero(~piece)), torch.from_numpy(np.flatnonzero(piece))
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What is left of the training examples while splits are cut off."""
+
+    examples: Examples
+    strata: Tensor | None
+    groups: Tensor | None
+
+    def cut(self, fraction: float, *, seed: int) -> tuple[Examples, "Rest"]:
+        """Return a share of the examples, and what is left."""
+        if self.groups is not None:
+            return self._cut(*group_split(self.groups, fraction, seed=seed))
+        return self._cut(*stratified_split(self._classes(), fraction, seed=seed))
+
+    def cut_fold(self, folds: int, *, fold: int, seed: int) -> tuple[Examples, "Rest"]:
+        """Return one of `folds` pieces, and what is left."""
+        if self.groups is not None:
+            return self._cut(*group_split(self.groups, 1 / folds, seed=seed, fold=fold))
+        return self._cut(*stratified_fold(self._classes(), folds, fold=fold, seed=seed))
+
+    def _cut(self, rest: Tensor, piece: Tensor) -> tuple[Examples, "Rest"]:
+        strata, groups = (None if part is None else part[rest] for part in (self.strata, self.groups))
+        return self.examples.take(piece), Rest(self.examples.take(rest), strata, groups)
+
+    def _classes(self) -> Tensor:
+        """What a split keeps in proportion; one class where there are none."""
+        if self.strata is not None:
+            return self.strata
+        targets = self.examples.targets
+        return targets if is_classes(targets) else torch.zeros(len(self.examples), dtype=torch.long)
