@@ -194,7 +194,7 @@ def _without_train(
         return layout
     if len(classes) > 1:
         raise UserError(
-            f"{home} has {names}, named like a split, beside {_shown(classes)}: to leave it out, type "
+            f"{home} has {names}, named like a split, beside {shorten(classes)}: to leave it out, type "
             f"{_choose(classes)}; to make it a class, {_choose(sorted([*classes, *names]))}"
         )
     raise UserError(f"{home} has {names} and no folder for training: call the one to train on {home / 'train'}")
@@ -217,7 +217,7 @@ def _inner_layout(home: Path, children: dict[str, Path]) -> Layout | None:
     whole = [name for name, splits in inside.items() if _classes_in(splits["train"], "train")]
     if len(whole) > 1:
         raise UserError(
-            f"{home} holds several data sets, {_shown(whole)}: give one of them, data.dir={home / whole[0]}"
+            f"{home} holds several data sets, {shorten(whole)}: give one of them, data.dir={home / whole[0]}"
         )
     if whole:
         layout = _split_layout(children[whole[0]], {child.name: child for child in list_folders(children[whole[0]])})
@@ -225,7 +225,7 @@ def _inner_layout(home: Path, children: dict[str, Path]) -> Layout | None:
             layout.notes.insert(0, f"the classes are in {children[whole[0]]}")
         return layout
     if without := [name for name in children if name not in inside]:
-        raise UserError(f"{home}: {_shown(list(inside))} have folders of splits, but {_shown(without)} no train")
+        raise UserError(f"{home}: {shorten(list(inside))} have folders of splits, but {shorten(without)} no train")
     folders = {
         split: {name: inside[name][split] for name in children if split in inside[name]} for split in SPLIT_WORDS
     }
@@ -249,11 +249,11 @@ def _checked(layout: Layout, root: Path, classes: Sequence[str] | None) -> Layou
     if classes:
         if unknown := [name for name in classes if name not in train]:
             raise UserError(
-                f"data.classes: {layout.root} has no {unknown[0]!r}; it has {_shown(list(train))}"
+                f"data.classes: {layout.root} has no {unknown[0]!r}; it has {shorten(list(train))}"
                 f"{did_you_mean(unknown[0], list(train))}"
             )
         if left_out := [name for name in train if name not in classes]:
-            layout.notes.append(f"classes that data.classes leaves out: {_shown(left_out)}")
+            layout.notes.append(f"classes that data.classes leaves out: {shorten(left_out)}")
         layout.folders = {
             split: {name: folders[name] for name in classes if name in folders}
             for split, folders in layout.folders.items()
@@ -273,7 +273,7 @@ def _unknown_class(folders: dict[str, Path], unknown: Sequence[str], known: Sequ
     home = folders[unknown[0]].parent
     same = next((name for name in known if _key(name) == _key(unknown[0])), None)
     hint = f"; is {unknown[0]!r} {same!r}? Rename it" if same else did_you_mean(unknown[0], known)
-    return f"{home} has classes that train lacks: {list(unknown)}; train has {_shown(known)}{hint}"
+    return f"{home} has classes that train lacks: {list(unknown)}; train has {shorten(known)}{hint}"
 
 
 def _reject_masks(layout: Layout) -> None:
@@ -311,9 +311,10 @@ def _choose(names: Sequence[str]) -> str:
     return f"'data.classes=[{','.join(names)}]'" if len(names) <= SHOWN else "'data.classes=[...]' with the classes"
 
 
-def _shown(names: Sequence[str]) -> str:
-    return f"{list(names)}" if len(names) <= SHOWN else f"{list(names[:SHOWN])} and {len(names) - SHOWN} more"
+def shorten(names: Sequence[str], *, count: int = SHOWN) -> str:
+    """Names in a message: all of a few, else the first ones and how many follow."""
+    return f"{list(names[:count])}{f' and {len(names) - count} more' if len(names) > count else ''}"
 
 
 def _quoted(folders: Sequence[Path]) -> str:
-    return _shown([folder.name for folder in folders])
+    return shorten([folder.name for folder in folders])
