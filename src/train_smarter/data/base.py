@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map
 from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName, first_tensor, move
 from train_smarter.data.loader import Loader, ShardedBatchSampler
 from train_smarter.data.reuse import ReadCache, copy_containers, equal_settings
-from train_smarter.data.split import group_split, stratified_fold, stratified_split
+from train_smarter.data.split import class_counts, group_split, is_classes, stratified_fold, stratified_split
 from train_smarter.data.workers import choose_workers
 from train_smarter.errors import UserError
 
@@ -332,19 +332,6 @@ class _Rest:
             return self.strata
         targets = self.examples.targets
         return targets if is_classes(targets) else torch.zeros(len(self.examples), dtype=torch.long)
-
-
-def is_classes(targets: Any) -> bool:
-    """Whether targets are one class an example: integers (N,)."""
-    return isinstance(targets, Tensor) and targets.ndim == 1 and not targets.is_floating_point()
-
-
-def class_counts(targets: Any, num_classes: int | None) -> list[int]:
-    """Examples of each class; empty where the targets are no classes."""
-    if num_classes is None or not is_classes(targets):
-        return []
-    counts: list[int] = targets.bincount(minlength=num_classes).tolist()
-    return counts if len(counts) == num_classes else []
 
 
 def stack(contents: Sequence[Any]) -> Any:

@@ -33,8 +33,6 @@ class ImageFolder(ImageData):
 
     NOT_READ_KEYS = (*ImageData.NOT_READ_KEYS, "_files")
 
-    NOT_READ_KEYS = (*ImageData.NOT_READ_KEYS, "_files")
-
     def __init__(
         self,
         *,
