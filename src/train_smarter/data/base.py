@@ -16,11 +16,10 @@ from lightning import LightningDataModule
 from torch.utils._pytree import tree_map
 
 from train_smarter.data.balanced import BalancedOrder
-from train_smarter.data.class_counts import class_counts, is_classes, log_absent_classes
 from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName, first_tensor, move
 from train_smarter.data.loader import Loader, ShardedBatchSampler
 from train_smarter.data.reuse import ReadCache, copy_containers, equal_settings
-from train_smarter.data.split import Rest
+from train_smarter.data.split import Rest, class_counts, is_classes, log_absent_classes
 from train_smarter.data.workers import choose_workers
 from train_smarter.errors import UserError
 

@@ -131,7 +131,7 @@ def _channels_last(part: Tensor) -> Tensor:
 def seed_globals(*seeds: int) -> None:
     """Seed the generators that transforms draw from: torch's, NumPy's and Python's."""
     words = np.random.SeedSequence(seeds).generate_state(2, np.uint64).tolist()
-    torch.random.default_generator.manual_seed(words[0])
+    torch.default_generator.manual_seed(words[0])
     np.random.seed(words[1] & 0xFFFFFFFF)
     random.seed(words[1])
 
@@ -142,10 +142,10 @@ def restore_globals() -> Iterator[None]:
 
     Else items that the main process reads would change the numbers of dropout, and items that a worker reads not.
     """
-    states = torch.random.default_generator.get_state(), np.random.get_state(), random.getstate()
+    states = torch.default_generator.get_state(), np.random.get_state(), random.getstate()
     try:
         yield
     finally:
-        torch.random.default_generator.set_state(states[0])
+        torch.default_generator.set_state(states[0])
         np.random.set_state(states[1])
         random.setstate(states[2])

@@ -83,7 +83,7 @@ def run_in_chunks(
                     part = range(starts[0], min(starts.pop(0) + chunk, places.stop))
                     waiting.append((part.stop, [pool.submit(work, place) for place in part]))
                 stop, futures = waiting.popleft()
-                failed = {}
+                failed = dict[int, str]()
                 for future in futures:
                     place, why = future.result()
                     progress.advance(task)

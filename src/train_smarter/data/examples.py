@@ -173,7 +173,7 @@ def move(tree: Tree, device: torch.device, *, non_blocking: bool = False) -> Tre
     def moved(part: Tensor | Rows) -> Tree:
         if isinstance(part, Tensor):
             return part.to(device, non_blocking=non_blocking)
-        return map_tensors(lambda read: read.to(device, non_blocking=non_blocking), part.read())
+        return part.read_to(device)
 
     return _map_parts(moved, tree)
 
@@ -188,6 +188,12 @@ def map_tensors(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
 def _map_parts(function: Callable[[Any], Any], tree: Tree) -> Tree:
     """The tree with `function` applied to every tensor and to all `Rows`."""
     return tree_map(lambda part: function(part) if isinstance(part, Tensor | Rows) else part, tree)
+
+
+def spread(length: int, count: int) -> Tensor:
+    """At most `count` of the indices 0 to length - 1, spread evenly."""
+    count = min(count, length)
+    return torch.arange(count) * length // max(1, count)
 
 
 def index_rows(tensor: Tensor, index: Tensor) -> Tensor:

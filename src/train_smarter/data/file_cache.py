@@ -46,7 +46,7 @@ class FileCache:
 
     @classmethod
     def of(cls, folder: Path, files: Sequence[Path], *, root: Path, decoder: Decoder) -> "FileCache":
-        """The cache by the names, sizes and times of the files and the settings of the decoder: nothing else is read."""
+        """The cache by the names, sizes and times of the files and the settings of the decoder; no file is read."""
         digest = hashlib.sha256(json.dumps(decoder.settings, sort_keys=True).encode())
         for file in files:
             digest.update(f"{_relative(file, root)}\0{_stamp(file)}\n".encode(errors="surrogateescape"))

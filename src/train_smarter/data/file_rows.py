@@ -10,7 +10,7 @@ from torch import Tensor
 
 from train_smarter.data.decode_files import DecodedFiles, run_in_chunks
 from train_smarter.data.decoders import Decoder, reason
-from train_smarter.data.rows import Rows, channels_first, read_shape
+from train_smarter.data.rows import StoredRows
 from train_smarter.errors import UserError
 
 
@@ -29,16 +29,16 @@ class PathTable:
         return Path(os.fsdecode(self.names[self.ends[place] : self.ends[place + 1]]))
 
 
-class FileRows(Rows):
+class FileRows(StoredRows):
     """Rows of files, decoded when they are read: by worker processes where a loader has some."""
 
     slow = True
 
     def __init__(self, files: Sequence[Path], decoder: Decoder) -> None:
-        super().__init__(read_shape(decoder.shape), torch.uint8, torch.arange(len(files)))
+        super().__init__((len(files), *decoder.shape))
         self.files, self.decoder = PathTable(files), decoder
 
-    def read_at(self, places: Tensor, *, epoch: int) -> Tensor:  # noqa: ARG002 (nothing is random)
+    def read_stored(self, places: Tensor) -> Tensor:
         rows = torch.empty((len(places), *self.decoder.shape), dtype=torch.uint8)
         array = rows.numpy()
         for number, place in enumerate(places.tolist()):
@@ -49,7 +49,7 @@ class FileRows(Rows):
                     f"{self.files[place]} is broken: {reason(error)}; repair or delete it, or type data.cache=disk, "
                     "which reads every file before training and leaves broken ones out"
                 ) from error
-        return channels_first(rows)
+        return rows
 
 
 def check_files(files: Sequence[Path], decoder: Decoder) -> DecodedFiles:

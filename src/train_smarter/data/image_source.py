@@ -1,13 +1,9 @@
 """Where a user's images are, as typed, and what they are labelled by."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from train_smarter.data.class_folders import class_names, list_folder
-from train_smarter.data.image_listing import FileExamples, ImageListing
-from train_smarter.data.mask_files import MaskPairs, find_pairs
+from train_smarter.data.image_listing import ImageListing
 from train_smarter.errors import UserError
 
 

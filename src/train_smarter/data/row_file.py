@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train_smarter.data.rows import Rows, channels_first, read_shape
+from train_smarter.data.rows import StoredRows
 from train_smarter.errors import UserError
 
 HAS_PREADV = hasattr(os, "preadv")
@@ -61,7 +61,7 @@ class RowFile:
             UserError: they cannot be read.
         """
         rows = torch.empty((len(places), *self.shape), dtype=torch.uint8)
-        buffer, size = memoryview(rows.numpy().reshape(-1)), self.row_bytes
+        buffer, size = rows.view(-1).numpy().data, self.row_bytes
         try:
             for first, place, count in _runs(places):
                 self._fill(buffer[first * size : (first + count) * size], place * size)
@@ -105,15 +105,15 @@ def _runs(places: Tensor) -> Iterator[tuple[int, int, int]]:
     return zip(starts.tolist(), numbers[starts].tolist(), np.diff(starts, append=len(numbers)).tolist(), strict=True)
 
 
-class DiskRows(Rows):
-    """Rows of a file: images (H, W, C), or others."""
+class DiskRows(StoredRows):
+    """Rows of a file."""
 
     def __init__(self, file: RowFile) -> None:
-        super().__init__(read_shape(file.shape), torch.uint8, torch.arange(file.count))
+        super().__init__((file.count, *file.shape))
         self.file = file
 
-    def read_at(self, places: Tensor, *, epoch: int) -> Tensor:  # noqa: ARG002 (nothing is random)
-        return channels_first(self.file.read(places))
+    def read_stored(self, places: Tensor) -> Tensor:
+        return self.file.read(places)
 
     def prefetch(self, index: Tensor) -> None:
         self.file.prefetch(self.index[index])

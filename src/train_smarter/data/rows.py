@@ -1,10 +1,14 @@
 """Examples that are not a tensor for each split: read from a file, or made, a batch at a time."""
 
+from collections.abc import Sequence
 from copy import copy
 from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
+
+PIECE_BYTES = 2**26  # that are read together on their way to a device
 
 
 class Rows:
@@ -71,11 +75,44 @@ class Rows:
         """Read a batch from these places (n,) of the storage."""
         raise NotImplementedError
 
+    def read_to(self, device: torch.device) -> Any:
+        """Read all of them to a device."""
+        return tree_map(lambda part: part.to(device), self.read())
+
     def prefetch(self, index: Tensor) -> None:
         """Ask the system for the examples at `index` (n,), which are read soon; return at once."""
 
 
-class MemoryRows(Rows):
+class StoredRows(Rows):
+    """Rows that are stored in one piece; images (H, W, C).
+
+    Args:
+        stored: the shape of all rows, (N, ...).
+    """
+
+    def __init__(self, stored: Sequence[int], dtype: torch.dtype = torch.uint8) -> None:
+        row = tuple(stored[1:])
+        super().__init__((row[2], row[0], row[1]) if len(row) == 3 else row, dtype, torch.arange(stored[0]))
+
+    def read_at(self, places: Tensor, *, epoch: int) -> Tensor:  # noqa: ARG002 (nothing is random)
+        batch = self.read_stored(places)
+        return batch.permute(0, 3, 1, 2) if batch.ndim == 4 else batch
+
+    def read_stored(self, places: Tensor) -> Tensor:
+        """The rows at these places, as they are stored."""
+        raise NotImplementedError
+
+    def read_to(self, device: torch.device) -> Tensor:
+        """In pieces: the machine may have less memory than the device."""
+        pieces = torch.arange(len(self)).split(max(1, PIECE_BYTES * len(self) // max(1, self.nbytes)))
+        layout = torch.channels_last if self.ndim == 4 else torch.contiguous_format
+        target = torch.empty(self.shape, dtype=self.dtype, device=device, memory_format=layout)
+        for piece in pieces:
+            target[piece[0] : piece[-1] + 1] = self.read(piece)
+        return target
+
+
+class MemoryRows(StoredRows):
     """Rows of one tensor, which all splits share.
 
     Args:
@@ -83,18 +120,8 @@ class MemoryRows(Rows):
     """
 
     def __init__(self, storage: Tensor) -> None:
-        super().__init__(read_shape(storage.shape[1:]), storage.dtype, torch.arange(len(storage)))
+        super().__init__(storage.shape, storage.dtype)
         self.storage = storage
 
-    def read_at(self, places: Tensor, *, epoch: int) -> Tensor:  # noqa: ARG002 (nothing is random)
-        return channels_first(self.storage.index_select(0, places))
-
-
-def read_shape(stored: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of a row as it is read: (C, H, W) of one that is stored as (H, W, C)."""
-    return (stored[2], stored[0], stored[1]) if len(stored) == 3 else tuple(stored)
-
-
-def channels_first(batch: Tensor) -> Tensor:
-    """A stored batch as it is read: of images (n, H, W, C), a view (n, C, H, W)."""
-    return batch.permute(0, 3, 1, 2) if batch.ndim == 4 else batch
+    def read_stored(self, places: Tensor) -> Tensor:
+        return self.storage.index_select(0, places)

@@ -51,8 +51,8 @@ def choose_cache(
         )
     if given == "disk" and writable and missing > disk:
         raise UserError(
-            f"data.cache=disk: {what} take {gigabytes(missing)}, and {folder} has {gigabytes(disk)} free: free some space, "
-            "or type paths.data=... of a larger disk, data.cache=none, or a smaller data.size"
+            f"data.cache=disk: {what} take {gigabytes(missing)}, and {folder} has {gigabytes(disk)} free: free some "
+            "space, or type paths.data=... of a larger disk, data.cache=none, or a smaller data.size"
         )
     if given == "disk" and missing and not writable:
         return Place("memory" if fits else "none", "there is no cache file, and this command makes none")
