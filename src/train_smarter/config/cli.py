@@ -46,10 +46,19 @@ HYDRA_ALLOWED_TARGETS = (
     "logging.FileHandler",
 )
 
-# Values that are files or folders.
-PLACES = r"ckpt_path|run|resume|rerun|compare_to|output|paths\.\w+|data\.dir|model\.pretrained|hydra\.(run|sweep)\.dir"
-PLACES += r"|callbacks\.\w+\.(dirpath|folder)|trainer\.default_root_dir"  # where no address will do
-PATH_KEYS = ("ckpt_path", "data.dir", "model.pretrained", "paths.data", "paths.logs")
+# Values that are files or folders, where no address will do.
+PLACES = r"ckpt_path|run|resume|rerun|compare_to|output|paths\.\w+|model\.pretrained|hydra\.(run|sweep)\.dir"
+PLACES += r"|data\.(dir|(val_|test_)?file)|callbacks\.\w+\.(dirpath|folder)|trainer\.default_root_dir"
+PATH_KEYS = (
+    "ckpt_path",
+    "data.dir",
+    "data.file",
+    "data.val_file",
+    "data.test_file",
+    "model.pretrained",
+    "paths.data",
+    "paths.logs",
+)
 
 
 def command(
