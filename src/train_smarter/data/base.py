@@ -21,6 +21,7 @@ from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, S
 from train_smarter.data.loader import Loader, ShardedBatchSampler
 from train_smarter.data.reuse import ReadCache, copy_containers, equal_settings
 from train_smarter.data.split import group_split, stratified_fold, stratified_split
+from train_smarter.data.token_rows import lengths_of
 from train_smarter.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,8 @@ class Data(LightningDataModule):
 
     splits: tuple[SplitName, ...] = ("test",)  # what `test_dataloader` serves; `evaluate` asks for more
     kind = "examples"  # what they are called
-    has_token_inputs = False  # inputs are token ids (N, T), 0 = padding and 1 = unknown
+    # Inputs are token ids (N, T), 0 = padding and 1 = unknown, or those of a pretrained model, `TokenRows`.
+    has_token_inputs = False
     # Whether `setup` takes over what the last object of this process read, if its settings were the same; files that
     # have changed since are then not seen.
     reuse_across_jobs = False
@@ -251,6 +253,7 @@ class Data(LightningDataModule):
             batch_size=self.batch_size if training else self.eval_batch_size,
             shuffle_seed=self.seed if training else None,
             reshuffle=self.shuffle and not getattr(self.trainer, "overfit_batches", False),
+            lengths=lengths_of(self.examples[name].inputs),
             rank=rank,
             world=world,
         )

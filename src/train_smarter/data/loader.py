@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import SequentialSampler
 
 from train_smarter.data.examples import Batch, Examples, first_tensor, map_tensors
+from train_smarter.data.token_rows import bucket_by_length
 
 
 class ShardedBatchSampler(SequentialSampler):
@@ -25,6 +26,7 @@ class ShardedBatchSampler(SequentialSampler):
         batch_size: examples per step and process.
         shuffle_seed: training, in an order fixed by seed and epoch; None: evaluation, in the order of the examples.
         reshuffle: False keeps the first epoch's order.
+        lengths: (N,) of the examples; in training, batches are then of near lengths: see `bucket_by_length`.
         rank, world: this process, and how many there are.
     """
 
@@ -35,11 +37,12 @@ class ShardedBatchSampler(SequentialSampler):
         batch_size: int,
         shuffle_seed: int | None = None,
         reshuffle: bool = True,
+        lengths: Tensor | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self.length, self.batch_size, self.shuffle_seed, self.reshuffle = length, batch_size, shuffle_seed, reshuffle
-        self.rank, self.world, self.epoch = rank, world, 0
+        self.lengths, self.rank, self.world, self.epoch = lengths, rank, world, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch."""
@@ -67,9 +70,11 @@ class ShardedBatchSampler(SequentialSampler):
     def _order(self) -> Tensor:
         if self.shuffle_seed is None:
             return torch.arange(self.length)
-        return torch.randperm(
-            self.length, generator=torch.Generator().manual_seed(derive_seed(self.shuffle_seed, self.epoch))
-        )
+        generator = torch.Generator().manual_seed(derive_seed(self.shuffle_seed, self.epoch))
+        order = torch.randperm(self.length, generator=generator)
+        if self.lengths is None:
+            return order
+        return bucket_by_length(order, self.lengths, self.batch_size * self.world, generator)
 
 
 class Loader:
