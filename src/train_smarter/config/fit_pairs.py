@@ -87,4 +87,3 @@ def check_tokenizer(cfg: DictConfig, chosen: Mapping[str, str]) -> Iterator[str]
             f"model={model} does not fit data={chosen.get('data', '?')}: it needs texts; the data has "
             f"{', '.join(_describe(data)) or 'none'}"
         )
-

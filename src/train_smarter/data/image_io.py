@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 MODES = {1: ("L", "converted to grey"), 3: ("RGB", "converted to RGB")}  # by channels: Pillow's mode, and its making
 
 
-def decode(file: Path, *, shape: Sequence[int]) -> tuple[Tensor, tuple[str, ...]]:
+def decode(file: Path | IO[bytes], *, shape: Sequence[int]) -> tuple[Tensor, tuple[str, ...]]:
     """An image file of any size and kind as uint8 (C, H, W), and what had to be done to it, in words.
 
     Turned upright as its camera noted, laid on white where it is transparent, made grey (by luminance) or RGB, scaled
