@@ -25,6 +25,7 @@ from train_smarter import paths
 from train_smarter.commands.train import run_train
 from train_smarter.config import cli
 from train_smarter.config.check import check
+from train_smarter.config.facts import fill_facts
 from train_smarter.errors import UserError
 from train_smarter.history import arguments
 from train_smarter.run.results import Results
@@ -107,6 +108,7 @@ def compose(overrides: Sequence[str] = (), *, folder: str | Path | None = None) 
     with _errors(), _separate_hydra(), initialize_config_dir(str(paths.CONF)):
         cfg = compose_with_hydra("train", words)
         cfg.paths.run = str(Path(folder or new).absolute())
+        fill_facts(cfg)
         check(cfg)
     return cfg
 

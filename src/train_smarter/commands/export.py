@@ -64,7 +64,8 @@ def run_export(cfg: DictConfig) -> None:
     network = end_to_end(data, model, raw)
     about = {**metadata(data, raw, network), "run": folder.name, "checkpoint": checkpoint.name}
     with silence_export():
-        content = export_network(network, raw, format=cfg.format, about=about)
+        length = getattr(data, "max_length", None)
+        content = export_network(network, raw, format=cfg.format, about=about, max_length=length)
         with _write_export(target, content) as part:
             batches = split_rows(raw, getattr(data, "eval_batch_size", 64))
             result = compare_export(load_export(part, format=cfg.format), network, batches)

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from train_smarter import paths
 from train_smarter.config.check import check, choices
 from train_smarter.config.cli import COMMAND_LINE, command
+from train_smarter.config.facts import fill_facts
 from train_smarter.errors import NOT_WRITTEN, file_error
 from train_smarter.history import arguments, saved_config
 from train_smarter.history.resume import ResumeState, load_resume_state, prepare, schedule_needs_length
@@ -68,14 +69,15 @@ def run_train(
         cfg, back = _resolve_config(cfg, folder)
         if back is not None and back.done:
             return _report_already_done(cfg, folder)
+        filled = fill_facts(cfg)
         check(cfg)
         training_done = back is not None and back.training_done
         with handle_signals(), _tracked_run(cfg, folder, command) as tracked:
             if back is not None:
                 log.info("resuming after %d epochs, %d steps", back.epoch, back.step)
                 cfg = prepare(back, folder)
-            elif cfg.rerun and run_dir.global_rank() == 0 and (folder / ".hydra").is_dir():
-                # Hydra has saved what conf/ says today.
+            elif (cfg.rerun or filled) and run_dir.global_rank() == 0 and (folder / ".hydra").is_dir():
+                # Hydra has saved what conf/ says today, before the data were read.
                 files.atomic_write(folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(cfg))
             run, epoch_logger, trial = _prepare_run(cfg, folder, training_done=training_done)
             hparams = record.hparams(cfg)

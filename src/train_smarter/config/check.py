@@ -16,7 +16,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from train_smarter.config.fit_pairs import check_outputs, explain_misfit
+from train_smarter.config.fit_pairs import check_outputs, check_tokenizer, explain_misfit
 from train_smarter.config.processes import check_processes
 from train_smarter.config.rules import LIMIT, check_ranges, is_int, is_number
 from train_smarter.errors import UserError, did_you_mean
@@ -32,6 +32,7 @@ def check(cfg: DictConfig) -> None:
     """Raises a UserError that lists every problem of a composed config; imports nothing heavy."""
     problems = [*dict.fromkeys(_check_interpolations(cfg))] or [
         *check_outputs(cfg, choices()),
+        *check_tokenizer(cfg, choices()),
         *check_ranges(cfg),
         *_check_fold(cfg),
         *_check_class_weights(cfg),

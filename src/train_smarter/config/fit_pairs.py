@@ -76,3 +76,14 @@ def check_outputs(cfg: DictConfig, chosen: Mapping[str, str]) -> Iterator[str]:
         f"model={model} does not fit data={data} with task={task}: it returns {OUTPUT_PER[given]}, but the task needs "
         f"{OUTPUT_PER[needed]}; give another model=... or task=..."
     )
+
+
+def check_tokenizer(cfg: DictConfig, chosen: Mapping[str, str]) -> Iterator[str]:
+    """A model that brings its tokenizer, where the data are no texts."""
+    data = cfg.get("data")
+    if isinstance(data, DictConfig) and "tokenizer" in data and "truncation_side" not in data:
+        model = chosen.get("model", "?")
+        yield (
+            f"model={model} does not fit data={chosen.get('data', '?')}: it needs texts; the data has "
+            f"{', '.join(_describe(data)) or 'none'}"
+        )

@@ -20,6 +20,7 @@ from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, S
 from train_smarter.data.loader import Loader, ShardedBatchSampler
 from train_smarter.data.reuse import ReadCache, copy_containers, equal_settings
 from train_smarter.data.split import Rest, class_counts, is_classes, log_absent_classes
+from train_smarter.data.token_rows import lengths_of
 from train_smarter.data.workers import choose_workers
 from train_smarter.errors import UserError
 
@@ -52,7 +53,8 @@ class Data(LightningDataModule):
 
     splits: tuple[SplitName, ...] = ("test",)  # what `test_dataloader` serves; `evaluate` asks for more
     kind = "examples"  # what they are called
-    has_token_inputs = False  # inputs are token ids (N, T), 0 = padding and 1 = unknown
+    # Inputs are token ids (N, T), 0 = padding and 1 = unknown, or those of a pretrained model, `TokenRows`.
+    has_token_inputs = False
     # Whether `setup` takes over what the last object of this process read, if its settings and its `fingerprint` were
     # the same; without a fingerprint, files that have changed since are not seen.
     reuse_across_jobs = False
@@ -266,6 +268,7 @@ class Data(LightningDataModule):
             shuffle_seed=self.seed if training else None,
             reshuffle=self.shuffle and not getattr(self.trainer, "overfit_batches", False),
             balanced=BalancedOrder(self.examples[name].targets) if training and self.sampler == "balanced" else None,
+            lengths=lengths_of(self.examples[name].inputs),
             rank=rank,
             world=world,
         )

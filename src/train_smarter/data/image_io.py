@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -16,13 +17,13 @@ from train_smarter.data.image_files import HAS_HEIF
 MODES = {1: ("L", "converted to grey"), 3: ("RGB", "converted to RGB")}  # by channels: Pillow's mode, and its making
 
 
-def decode(file: Path, *, shape: Sequence[int]) -> tuple[Tensor, tuple[str, ...]]:
+def decode(file: Path | IO[bytes], *, shape: Sequence[int]) -> tuple[Tensor, tuple[str, ...]]:
     """An image file of any size and kind as uint8 (C, H, W), and what had to be done to it, in words: see `pixels`."""
     array, changes = pixels(file, shape=shape)
     return torch.from_numpy(array.transpose(2, 0, 1).copy()), changes
 
 
-def pixels(file: Path, *, shape: Sequence[int]) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+def pixels(file: Path | IO[bytes], *, shape: Sequence[int]) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """An image file of any size and kind as uint8 (H, W, C), and what had to be done to it, in words.
 
     Turned upright as its camera noted, laid on white where it is transparent, made grey (by luminance) or RGB, scaled

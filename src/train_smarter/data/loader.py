@@ -11,6 +11,7 @@ from torch.utils.data import SequentialSampler
 
 from train_smarter.data.balanced import BalancedOrder
 from train_smarter.data.examples import Batch, Examples, first_tensor, map_tensors
+from train_smarter.data.token_rows import bucket_by_length
 from train_smarter.data.workers import BatchWorkers
 
 AHEAD = 2  # batches that the system reads from a disk before they are requested
@@ -31,6 +32,7 @@ class ShardedBatchSampler(SequentialSampler):
         shuffle_seed: training, in an order fixed by seed and epoch; None: evaluation, in the order of the examples.
         reshuffle: False keeps the first epoch's order.
         balanced: draws each class equally often in a training epoch; None: each example comes once.
+        lengths: (N,) of the examples; in training, batches are then of near lengths: see `bucket_by_length`.
         rank, world: this process, and how many there are.
     """
 
@@ -42,11 +44,12 @@ class ShardedBatchSampler(SequentialSampler):
         shuffle_seed: int | None = None,
         reshuffle: bool = True,
         balanced: BalancedOrder | None = None,
+        lengths: Tensor | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self.length, self.batch_size, self.shuffle_seed, self.reshuffle = length, batch_size, shuffle_seed, reshuffle
-        self.rank, self.world, self.epoch, self.balanced = rank, world, 0, balanced
+        self.rank, self.world, self.epoch, self.balanced, self.lengths = rank, world, 0, balanced, lengths
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch."""
@@ -75,7 +78,13 @@ class ShardedBatchSampler(SequentialSampler):
         if self.shuffle_seed is None:
             return torch.arange(self.length)
         generator = torch.Generator().manual_seed(derive_seed(self.shuffle_seed, self.epoch))
-        return self.balanced(generator) if self.balanced else torch.randperm(self.length, generator=generator)
+        if self.balanced:
+            order = self.balanced(generator)
+        else:
+            order = torch.randperm(self.length, generator=generator)
+        if self.lengths is None:
+            return order
+        return bucket_by_length(order, self.lengths, self.batch_size * self.world, generator)
 
 
 class Loader:

@@ -1,14 +1,14 @@
 """What text data sets share: texts are cleaned, cut into words and kept as ids; the result is cached.
 
 Cleaning, words, vocabulary, length and padding stand inside one tokenizer object, whose JSON is kept with every run:
-it alone turns new text into what the model was trained on.
+it alone turns new text into what the model was trained on. A pretrained model brings its own tokenizer.
 """
 
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,14 @@ from torch import Tensor
 from train_smarter.data.base import Data, data_dir
 from train_smarter.data.examples import SPLITS, Batch, Examples, RawDataset, RawInput, SplitName
 from train_smarter.data.text_files import TextLine, read_texts
-from train_smarter.data.tokenizer import build_tokenizer, load_tokenizer, set_length, train_vocab
+from train_smarter.data.token_rows import TokenRows
+from train_smarter.data.tokenizer import (
+    build_tokenizer,
+    load_pretrained_tokenizer,
+    load_tokenizer,
+    set_length,
+    train_vocab,
+)
 from train_smarter.errors import UserError
 from train_smarter.run.files import atomic_file
 
@@ -29,18 +36,23 @@ log = logging.getLogger(__name__)
 
 
 TRUNCATION_SIDES = ("left", "right")
+AT_ONCE = 4096  # texts that are encoded together; an encoding takes far more memory than its ids
 CACHE_VERSION = 3  # raise it when the code below makes something else of the same settings
 
 
 class TextData(Data):
     """Texts as word ids (N, T) in memory, 0 = padding on the right, 1 = unknown; a model receives them as int64.
 
+    With `tokenizer`, texts are `TokenRows` instead: a model receives a dict of ids and mask, padded a batch at a time.
+
     `read` returns raw texts. Texts that also stand in test, and repetitions, are left out of train and validation.
 
     Args:
-        vocab_size: ids in all, padding and unknown included; a model's embedding has exactly these rows.
+        vocab_size: ids in all, padding and unknown included; a model's embedding has exactly these rows. None: those of
+            `tokenizer`.
         length: T, words kept of a text.
         truncation_side: which end of a longer text is cut, "left" or "right".
+        tokenizer: of a pretrained model, a folder or a name on the hub; None: one is trained on these texts.
         dir: the data folder; the encoded texts are cached in its folder `cache`. None: there is no cache.
     """
 
@@ -50,9 +62,10 @@ class TextData(Data):
     def __init__(
         self,
         *,
-        vocab_size: int,
+        vocab_size: int | None,
         max_length: int,
         truncation_side: str = "left",
+        tokenizer: str | None = None,
         dir: str | None = None,  # noqa: A002
         **data: Any,
     ) -> None:
@@ -62,8 +75,9 @@ class TextData(Data):
                 f"data.truncation_side={truncation_side} is none of {', '.join(TRUNCATION_SIDES)}: "
                 "the end of a long text that is cut"
             )
-        if vocab_size < 3 or max_length < 1:
+        if (tokenizer is None and (vocab_size is None or vocab_size < 3)) or max_length < 1:
             raise UserError(f"data.vocab_size={vocab_size} must be at least 3, data.max_length={max_length} at least 1")
+        self.pretrained_tokenizer = tokenizer
         self.vocab_size, self.max_length, self.truncation_side = vocab_size, max_length, truncation_side
         self.dir = None if dir is None else data_dir(dir)
         self.tokenizer_json: str | None = None  # the tokenizer, as JSON; from setup or load_preprocess on
@@ -82,13 +96,32 @@ class TextData(Data):
         assert self.tokenizer_json is not None, "the vocabulary comes from setup or load_preprocess"
         return load_tokenizer(self.tokenizer_json)
 
-    def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """N texts -> ids (N, T), int64; after `setup` or `load_preprocess`."""
-        ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
-        return torch.tensor(ids, dtype=torch.long).view(-1, self.max_length)
+    def encode_texts(self, texts: Sequence[str]) -> Any:
+        """N texts -> ids (N, T), int64, or the dict of `TokenRows`; after `setup` or `load_preprocess`."""
+        rows = self._encode(texts)
+        return rows.read() if isinstance(rows, TokenRows) else rows.long()
 
-    def decode(self, tokens: Tensor) -> str:
-        """Ids (T,) -> the words that the model sees, padding left out."""
+    def _encode(self, texts: Sequence[str]) -> Tensor | TokenRows:
+        """As they are held in memory."""
+        tokenizer = self.tokenizer
+        small = torch.int16 if tokenizer.get_vocab_size() <= 2**15 else torch.int32
+        if self.pretrained_tokenizer is None:
+            ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
+            return torch.tensor(ids, dtype=small).view(-1, self.max_length)
+        tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        tokenizer.no_padding()  # up to the longest text of the split, which `TokenRows` leaves to the batches
+        encoded = (
+            one.ids
+            for start in range(0, len(texts), AT_ONCE)
+            for one in tokenizer.encode_batch_fast(list(texts[start : start + AT_ONCE]))
+        )
+        return TokenRows.from_ids(encoded, self.tokenizer.padding["pad_id"], dtype=small)
+
+    def decode(self, tokens: Tensor | Mapping[str, Tensor]) -> str:
+        """Ids (T,), or an example of `TokenRows` -> the words that the model sees, padding left out."""
+        if isinstance(tokens, Mapping):
+            ids = tokens["input_ids"][tokens["attention_mask"] != 0]
+            return self.tokenizer.decode(ids.tolist(), skip_special_tokens=True)
         return self.tokenizer.decode(tokens[tokens != 0].tolist(), skip_special_tokens=False)
 
     def split(self, source: RawDataset) -> dict[SplitName, Examples]:
@@ -116,12 +149,12 @@ class TextData(Data):
 
     def encode(self, splits: dict[SplitName, Examples]) -> dict[SplitName, Examples]:
         if self.tokenizer_json is None:
+            assert self.vocab_size is not None
             tokenizer = self._wordless()
             train_vocab(tokenizer, splits["train"].inputs, vocab_size=self.vocab_size)
             self.tokenizer_json = tokenizer.to_str()
             log.info("vocabulary: %d ids in use", tokenizer.get_vocab_size())
-        small = torch.int16 if self.vocab_size <= 2**15 else torch.int32
-        return {name: Examples(self.encode_texts(e.inputs).to(small), e.targets) for name, e in splits.items()}
+        return {name: Examples(self._encode(e.inputs), e.targets) for name, e in splits.items()}
 
     def _wordless(self) -> Tokenizer:
         return build_tokenizer(max_length=self.max_length, truncation_side=self.truncation_side)
@@ -134,6 +167,9 @@ class TextData(Data):
 
     def load_input(self, source: TextLine) -> RawInput:
         return RawInput({"line": source.number, "input": source.text}, source.text)
+
+    def collate(self, contents: Sequence[str]) -> Batch:
+        return self.encode_texts(contents), None
 
     # ---- what a run keeps, for a later one to treat its texts alike
 
@@ -162,7 +198,10 @@ class TextData(Data):
             UserError: the texts are encoded already, by another vocabulary.
         """
         tokenizer = Tokenizer.from_str(preprocess["tokenizer"])
-        set_length(tokenizer, max_length=self.max_length, truncation_side=self.truncation_side)
+        if self.pretrained_tokenizer is None:
+            set_length(tokenizer, max_length=self.max_length, truncation_side=self.truncation_side)
+        else:
+            tokenizer.enable_truncation(self.max_length, direction=self.truncation_side)
         if self.examples and tokenizer.get_vocab() != self.tokenizer.get_vocab():
             raise UserError(
                 f"the checkpoint has another vocabulary than {type(self).__name__}, whose texts are encoded already: "
@@ -172,7 +211,7 @@ class TextData(Data):
         self._check_vocab_size()
 
     def _check_vocab_size(self) -> None:
-        if (known := self.tokenizer.get_vocab_size()) > self.vocab_size:
+        if self.vocab_size is not None and (known := self.tokenizer.get_vocab_size()) > self.vocab_size:
             raise UserError(
                 f"data.vocab_size={self.vocab_size}, but the recorded tokenizer knows {known} ids: give the run's own "
                 f"data.vocab_size, at least {known}"
@@ -186,6 +225,8 @@ class TextData(Data):
 
     def load(self) -> None:
         """Takes the encoded texts from the cache, or makes them and the cache."""
+        if self.pretrained_tokenizer is not None and self.tokenizer_json is None:
+            self._load_pretrained_tokenizer(self.pretrained_tokenizer)
         files = self._cache_files()
         if any(self._load(file) for file in files):
             return
@@ -193,6 +234,17 @@ class TextData(Data):
         super().load()
         if files and self.may_download:
             self._save(files[0])
+
+    def _load_pretrained_tokenizer(self, name: str) -> None:
+        tokenizer = load_pretrained_tokenizer(
+            name, max_length=self.max_length, truncation_side=self.truncation_side, download=self.may_download
+        )
+        self.max_length = tokenizer.truncation["max_length"]
+        self.tokenizer_json = tokenizer.to_str()
+
+    def fits_on(self, device: torch.device) -> bool:
+        """Texts of different lengths stay in main memory: their batches are small, and padded there."""
+        return self.pretrained_tokenizer is None and super().fits_on(device)
 
     def log_summary(self) -> None:
         super().log_summary()
@@ -209,6 +261,8 @@ class TextData(Data):
         depends = (CACHE_VERSION, tokenizers.__version__, source, self.vocab_size, self._wordless().to_str(), splitting)
         # A recorded vocabulary makes a file of its own, unless the one learned here turns out to be the same.
         vocabularies = [""] if self.tokenizer_json is None else [self.tokenizer_json, ""]
+        if self.pretrained_tokenizer is not None:
+            vocabularies = vocabularies[:1]
         keys = [hashlib.sha256(json.dumps([*depends, v]).encode()).hexdigest()[:16] for v in vocabularies]
         return [self.dir / "cache" / f"{type(self).__name__.lower()}-{key}.pt" for key in keys]
 
@@ -219,7 +273,7 @@ class TextData(Data):
             spelled = bytes(state["tokenizer"].numpy()).decode()
             if self.tokenizer_json not in (None, spelled):
                 return False
-            examples: dict[SplitName, Examples] = {name: Examples(*state["splits"][name]) for name in SPLITS}
+            examples = {name: self._unpack(*state["splits"][name]) for name in SPLITS}
             names, self.num_removed = state["names"], state["left_out"]
         except FileNotFoundError:
             return False
@@ -230,11 +284,16 @@ class TextData(Data):
         self.tokenizer_json, self.examples = spelled, examples
         return True
 
+    def _unpack(self, inputs: Any, targets: Any) -> Examples:
+        if self.pretrained_tokenizer is None:
+            return Examples(inputs, targets)
+        return Examples(TokenRows(*inputs, pad_id=self.tokenizer.padding["pad_id"]), targets)
+
     def _save(self, file: Path) -> None:
         assert self.tokenizer_json is not None
         # As numbers: a long text takes longer to load than all the tokens.
         spelled = torch.frombuffer(bytearray(self.tokenizer_json.encode()), dtype=torch.uint8)
-        splits = {name: (examples.inputs, examples.targets) for name, examples in self.examples.items()}
+        splits = {name: (_pack(examples.inputs), examples.targets) for name, examples in self.examples.items()}
         state = {"names": self.names, "left_out": self.num_removed, "tokenizer": spelled, "splits": splits}
         try:
             with atomic_file(file, f".{os.getpid()}.part") as part:
@@ -244,4 +303,9 @@ class TextData(Data):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 (Lightning's hook)
         tokens, labels = batch
-        return tokens.long(), labels
+        return (tokens if isinstance(tokens, Mapping) else tokens.long()), labels
+
+
+def _pack(inputs: Tensor | TokenRows) -> Any:
+    """What a cache file holds of the inputs of a split: tensors alone."""
+    return (inputs.flat, inputs.offsets) if isinstance(inputs, TokenRows) else inputs

@@ -1,5 +1,6 @@
-"""Tokenizers that are trained on the texts of a run."""
+"""Tokenizers: trained on the texts of a run, or those of pretrained models."""
 
+import logging
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -9,6 +10,11 @@ from tokenizers.normalizers import NFKC, Lowercase, Replace
 from tokenizers.normalizers import Sequence as Steps
 from tokenizers.pre_tokenizers import Split
 from tokenizers.trainers import WordLevelTrainer
+
+from train_smarter.data.hub import hub_access, import_extra
+from train_smarter.errors import UserError
+
+log = logging.getLogger(__name__)
 
 # Ids 0 and 1. No text can spell them: the words are lower case and have no brackets.
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
@@ -49,6 +55,32 @@ def train_vocab(tokenizer: Tokenizer, texts: Sequence[str], *, vocab_size: int) 
     words.train_from_iterator(texts, trainer)
     ids = {word: place + 2 for word, place in words.get_vocab().items()}
     tokenizer.model = WordLevel({PADDING: 0, UNKNOWN: 1, **ids}, unk_token=UNKNOWN)
+
+
+def load_pretrained_tokenizer(name: str, *, max_length: int, truncation_side: str, download: bool) -> Tokenizer:
+    """The tokenizer of a pretrained model, which cuts to `max_length` tokens and pads to the longest text of a batch.
+
+    Args:
+        name: a folder, or a name on the hub.
+        download: see `hub_access`.
+
+    Raises:
+        UserError: there is none, or it is not a fast one.
+    """
+    transformers = import_extra("transformers", f"data.tokenizer={name}")
+    with hub_access("data.tokenizer", name, download=download):
+        found = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    if not found.is_fast:
+        raise UserError(f"data.tokenizer={name}: {type(found).__name__} has no fast version; give another model")
+    padding = found.pad_token or found.eos_token
+    if padding is None:
+        raise UserError(f"data.tokenizer={name} has neither a padding token nor an end token; give another model")
+    if found.model_max_length < max_length:
+        log.info("texts are cut to the %d tokens of %s, not to %d", found.model_max_length, name, max_length)
+    tokenizer = Tokenizer.from_str(found.backend_tokenizer.to_str())
+    tokenizer.enable_truncation(min(max_length, found.model_max_length), direction=truncation_side)
+    tokenizer.enable_padding(pad_id=found.convert_tokens_to_ids(padding), pad_token=padding)
+    return tokenizer
 
 
 @lru_cache(maxsize=1)

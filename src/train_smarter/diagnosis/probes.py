@@ -116,10 +116,10 @@ def measure_shift(train: Any, val: Any, *, texts: bool = False) -> dict[str, flo
     Args:
         train, val: uint8 images (N, C, H, W), or a dict or tuple with some; tokens (N, T). Of other inputs, no feature
             is known.
-        texts: the inputs are tokens, with 0 for padding and 1 for unknown words.
+        texts: the inputs are tokens, with 0 for padding and 1 for unknown words, or `TokenRows`.
     """
     if texts:
-        return _token_distance(_sample(train).long(), _sample(val).long())
+        return _token_distance(_token_ids(_sample(train)), _token_ids(_sample(val)))
     train, val = (next(filter(_are_images, tree_leaves(inputs)), None) for inputs in (train, val))
     if train is None or val is None:
         return {}
@@ -133,6 +133,11 @@ def _are_images(part: Any) -> bool:
 def _sample(inputs: Tensor | Rows) -> Any:
     step = max(1, len(inputs) // SAMPLED_EXAMPLES)
     return inputs[::step] if isinstance(inputs, Tensor) else inputs.read(torch.arange(0, len(inputs), step))
+
+
+def _token_ids(sample: Any) -> Tensor:
+    """Ids (N, T), 0 = padding and 1 = unknown; those of a pretrained tokenizer are moved beyond both."""
+    return sample.long() if isinstance(sample, Tensor) else (sample["input_ids"] + 2) * sample["attention_mask"]
 
 
 def _image_statistics(images: Tensor) -> dict[str, Tensor]:

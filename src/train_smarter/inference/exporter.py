@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from train_smarter.errors import UserError
@@ -37,6 +38,7 @@ NOISE = (
     "_check_is_size will be removed",
     "No complete tensor found in the group",  # said of weights that lie channels last; they are saved whole
     "The given buffer is not writable",
+    "# The axis name: .* will not be used",  # of the second input, whose axis is that of the first
 )
 NOISY_LOGGERS = ("torch._export.serde.serialize", "torch.onnx", "onnxscript", "onnx_ir")
 
@@ -156,7 +158,8 @@ def metadata(data: LightningDataModule, raw: Tree, network: EndToEnd) -> dict[st
 
     from train_smarter.data.base import Data
 
-    inputs = {name: _describe_rows(leaf) for name, leaf in zip(input_names(raw), tree_leaves(raw), strict=True)}
+    leaves = zip(input_names(raw), tree_leaves(raw), strict=True)
+    inputs = {name: _describe_rows(leaf, dynamic_axes(raw)) for name, leaf in leaves}
     about = {"input": json.dumps(inputs["input"] if isinstance(raw, Tensor) else inputs)}
     about["outputs"] = json.dumps(network.outputs)
     facts = data.preprocess() if isinstance(data, Data) else {}
@@ -166,12 +169,30 @@ def metadata(data: LightningDataModule, raw: Tree, network: EndToEnd) -> dict[st
     return about | ({"tokenizer": facts["tokenizer"]} if "tokenizer" in facts else {})
 
 
-def _describe_rows(tensor: Tensor) -> dict[str, Any]:
-    return {"dtype": str(tensor.dtype).removeprefix("torch."), "shape": ["batch", *tensor.shape[1:]]}
+def dynamic_axes(raw: Tree) -> dict[int, str]:
+    """The axes of the inputs whose size a user of the file chooses, by name."""
+    from train_smarter.data.token_rows import is_tokens
+
+    return {0: "batch"} | ({1: "tokens"} if is_tokens(raw) else {})
 
 
-def export_network(network: EndToEnd, raw: Tree, *, format: str, about: Mapping[str, str]) -> bytes:  # noqa: A002
+def _describe_rows(tensor: Tensor, axes: Mapping[int, str] = MappingProxyType({0: "batch"})) -> dict[str, Any]:
+    shape = [axes.get(axis, size) for axis, size in enumerate(tensor.shape)]
+    return {"dtype": str(tensor.dtype).removeprefix("torch."), "shape": shape}
+
+
+def export_network(
+    network: EndToEnd,
+    raw: Tree,
+    *,
+    format: str,  # noqa: A002
+    about: Mapping[str, str],
+    max_length: int | None = None,
+) -> bytes:
     """The content of the file.
+
+    Args:
+        max_length: tokens of a text, at most, where their number is the user's choice.
 
     Raises:
         UserError: the model does something that cannot be exported, or that ties it to one batch size.
@@ -181,7 +202,9 @@ def export_network(network: EndToEnd, raw: Tree, *, format: str, about: Mapping[
 
     # The file keeps its example: nobody's photo. Two, since torch.export takes a batch of one for a constant.
     example = tuple(torch.zeros_like(leaf[:1]).repeat_interleave(2, 0) for leaf in tree_leaves(raw))
-    shapes = _for_each_input({0: torch.export.Dim("batch", min=1)}, len(example))
+    limits = {"batch": {"min": 1}, "tokens": {"min": 1, "max": max_length}}
+    dims = {axis: torch.export.Dim(name, **limits[name]) for axis, name in dynamic_axes(raw).items()}
+    shapes = _for_each_input(dims, len(example))
     network.requires_grad_(False)  # else torch warns while it takes a network apart
     try:
         with torch.no_grad():
@@ -221,7 +244,7 @@ def _to_onnx(program: ExportedProgram, about: Mapping[str, str], raw: Tree, netw
         dynamo=True,
         input_names=inputs,
         output_names=outputs,
-        dynamic_shapes=_for_each_input({0: "batch"}, len(inputs)),  # the axis' name
+        dynamic_shapes=_for_each_input(dynamic_axes(raw), len(inputs)),  # the names of the axes
         custom_translation_table={torch.ops.aten.sort.stable: _sort_stable},
         external_data=False,
         verbose=False,

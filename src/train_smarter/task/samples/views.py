@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from train_smarter.data.token_rows import is_tokens
+
 View = dict[str, Any]
 SIDE = 128  # pixels, the longer side of an image
 MAX_TEXT = 4000  # characters kept of a text
@@ -152,7 +154,7 @@ def text_of(data: Any, tokens: Tensor) -> str | None:
 
 def input_entry(inputs: Any, data: Any) -> dict[str, str]:
     """The input of one example as an image or a text; empty for other inputs."""
-    if isinstance(inputs, Tensor) and hasattr(data, "decode"):
+    if (isinstance(inputs, Tensor) or is_tokens(inputs)) and hasattr(data, "decode"):
         return {"text": textwrap.shorten(str(data.decode(inputs)), MAX_TEXT, placeholder=" …")}
     image = image_of(inputs, 3)
     return {} if image is None else {"image": image_png(image, data)}

@@ -1,0 +1,157 @@
+"""Targets from the columns of a `datasets.Dataset`: classes, labels or numbers, by their type and the task."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from train_smarter.errors import UserError
+
+log = logging.getLogger(__name__)
+
+MANY = 1000  # different values from which a column holds no classes, unless most of them come more than once
+TASKS = {"Classification": "classes", "Multilabel": "labels", "Regression": "numbers"}  # what each needs
+CHOICES = {"classes": "classification", "labels": "multilabel", "numbers": "regression"}
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Targets of each split, which may lack one without labels.
+
+    names: of the classes, labels or target columns.
+    facts: num_classes or num_targets.
+    """
+
+    by_split: dict[str, Tensor]
+    names: list[str]
+    facts: dict[str, int]
+
+
+def kind_of(features: Mapping[str, Any], columns: Sequence[str], task: str) -> str:
+    """What columns hold for a task: classes, labels or numbers.
+
+    Args:
+        task: the name of its class; another one takes what the type says.
+
+    Raises:
+        UserError: the columns hold something else.
+    """
+    feature = features[columns[0]]
+    if type(feature).__name__ in ("List", "LargeList", "Sequence"):
+        kinds = ["numbers"] if _dtype(feature.feature).startswith(("float", "double")) else ["labels"]
+    elif len(columns) > 1:
+        kinds = ["numbers", "labels"]
+    elif (dtype := _dtype(feature)).startswith(("float", "double")):
+        kinds = ["numbers"]
+    elif "int" in dtype and type(feature).__name__ == "Value":
+        kinds = ["classes", "numbers"]
+    else:
+        kinds = ["classes"]
+    wanted = TASKS.get(task, kinds[0])
+    if wanted not in kinds:
+        raise UserError(
+            f"task={CHOICES[wanted]} does not fit data.target={','.join(columns)}, which holds {kinds[0]}: type "
+            f"task={CHOICES[kinds[0]]}, or another data.target=..."
+        )
+    return wanted
+
+
+def _dtype(feature: Any) -> str:
+    return str(getattr(feature, "dtype", ""))
+
+
+def read_targets(splits: Mapping[str, Any], columns: Sequence[str], *, kind: str) -> Targets:
+    """The targets of all splits.
+
+    Args:
+        splits: a `datasets.Dataset` each.
+        kind: see `kind_of`.
+
+    Raises:
+        UserError: a value is missing, or does not fit.
+    """
+    values = {split: _rows(dataset, columns) for split, dataset in splits.items()}
+    feature = splits["train"].features[columns[0]]
+    if kind == "numbers":
+        tensors = {split: _numbers(rows, split, columns) for split, rows in values.items()}
+        width = tensors["train"].shape[1]
+        return Targets(tensors, list(columns) if len(columns) == width else [], {"num_targets": width})
+    if kind == "labels":
+        tensors, names = _labels(values, columns, getattr(feature, "feature", None))
+    else:
+        tensors, names = _classes(values, columns[0], getattr(feature, "names", None))
+    return Targets(tensors, names, {"num_classes": len(names)})
+
+
+def _rows(dataset: Any, columns: Sequence[str]) -> list[Any]:
+    """The values of a column, or the rows of several."""
+    if len(columns) == 1:
+        return list(dataset[columns[0]][:])
+    return [list(row) for row in zip(*(dataset[column][:] for column in columns), strict=True)]
+
+
+def _classes(
+    values: Mapping[str, list[Any]], column: str, names: Sequence[str] | None
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Classes (N,) of each split."""
+    hidden = [split for split, rows in values.items() if split != "train" and set(rows) <= {None, -1}]
+    for split in hidden if names is not None else ():  # competitions publish test examples without their labels
+        log.warning("%s has no labels and is not used", split)
+    values = {split: rows for split, rows in values.items() if names is None or split not in hidden}
+    if names is not None:
+        order = {place: place for place in range(len(names))}
+        shown = [str(name) for name in names]
+    else:
+        found = {value for rows in values.values() for value in rows if value is not None}
+        count = sum(map(len, values.values()))
+        if len(found) > min(MANY, count / 2) and count > 2 * len(found) - count:
+            raise UserError(
+                f"data.target={column} has {len(found)} different values in {count} rows, which are no classes: give "
+                "another column, or task=regression for numbers"
+            )
+        order = {value: place for place, value in enumerate(sorted(found))}
+        shown = [str(value).lower() if isinstance(value, bool) else str(value) for value in sorted(found)]
+    tensors = {}
+    for split, rows in values.items():
+        if wrong := [row for row, value in enumerate(rows) if value not in order]:
+            raise UserError(f"data.target={column}: row {wrong[0] + 1} of {split} has no class, but {rows[wrong[0]]!r}")
+        tensors[split] = torch.tensor([order[value] for value in rows], dtype=torch.long)
+    return tensors, shown
+
+
+def _labels(
+    values: Mapping[str, list[Any]], columns: Sequence[str], feature: Any
+) -> tuple[dict[str, Tensor], list[str]]:
+    """0 or 1 for each label, (N, K) floats, of lists of labels or of a column each."""
+    if len(columns) > 1:
+        tensors = {split: _numbers(rows, split, columns) for split, rows in values.items()}
+        for split, rows in tensors.items():
+            if not ((rows == 0) | (rows == 1)).all():
+                raise UserError(f"task=multilabel needs 0 or 1 in data.target={','.join(columns)} of {split}")
+        return tensors, list(columns)
+    names = getattr(feature, "names", None)
+    found = (
+        range(len(names)) if names else sorted({one for rows in values.values() for row in rows for one in row or ()})
+    )
+    order = {value: place for place, value in enumerate(found)}
+    tensors = {split: torch.zeros(len(rows), len(order)) for split, rows in values.items()}
+    for split, rows in values.items():
+        for place, row in enumerate(rows):
+            for one in row or ():
+                tensors[split][place, order[one]] = 1
+    return tensors, [str(name) for name in names or found]
+
+
+def _numbers(rows: Sequence[Any], split: str, columns: Sequence[str]) -> Tensor:
+    """(N, D) floats."""
+    wanted = len(rows[0]) if rows and isinstance(rows[0], list) else 1
+    for place, row in enumerate(rows):
+        parts = row if isinstance(row, list) else [row]
+        if len(parts) != wanted or any(part is None or part != part for part in parts):
+            raise UserError(
+                f"data.target={','.join(columns)}: row {place + 1} of {split} holds {row!r}, and not {wanted} numbers"
+            )
+    return torch.tensor(rows, dtype=torch.float).view(len(rows), wanted)

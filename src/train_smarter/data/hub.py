@@ -1,0 +1,88 @@
+"""Hugging Face's libraries: imported where they are used, and kept off the network where a run may not download."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from train_smarter.errors import UserError, first_paragraph
+
+log = logging.getLogger(__name__)
+
+
+def import_extra(package: str, user: str) -> Any:
+    """A package of the extra `hf`.
+
+    Args:
+        user: what needs it, for the message: "model=transformer".
+    """
+    try:
+        module = import_module(package)
+    except ImportError as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing not in ("transformers", "datasets", "huggingface_hub", "safetensors"):
+            raise
+        raise UserError(
+            f"{user} needs a package that is not installed ({missing}): uv pip install -e '.[hf]'"
+        ) from error
+    import_module(f"{package}.utils.logging").set_verbosity_error()  # this package's log says what counts
+    if not sys.stderr.isatty():
+        import_module(f"{package}.utils.logging").disable_progress_bar()
+    return module
+
+
+@contextmanager
+def hub_access(key: str, name: str, *, download: bool) -> Iterator[None]:
+    """Load something from a folder, the cache of Hugging Face, or the hub; a failure becomes one message.
+
+    Args:
+        key: what was typed: "model.name".
+        name: its value.
+        download: False: nothing reaches the network.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    try:
+        with _offline() if not download else _as_it_is():
+            yield
+    except UserError:
+        raise
+    except Exception as error:  # each library fails in its own ways
+        raise UserError(f"{key}={name}: {_reason(error, key, download=download)}") from error
+
+
+def _reason(error: Exception, key: str, *, download: bool) -> str:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    text = first_paragraph(error)
+    unreachable = bool(names & {"ConnectionError", "OfflineModeIsEnabled"}) or "connect to" in text
+    if unreachable and not download:
+        return (
+            "it is not on this machine, and nothing is downloaded that only a run's config names, or under "
+            f"{key.partition('.')[0]}.download=false: type {key}=... yourself, or name a local folder"
+        )
+    if unreachable:
+        return "it is not on this machine, and the hub cannot be reached: name a local folder, or try again"
+    return text.rstrip(".")[:300]
+
+
+@contextmanager
+def _as_it_is() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Without requests to the hub; both libraries read their own copy of the environment variable."""
+    places = [import_module("huggingface_hub.constants")]
+    places += [sys.modules["datasets.config"]] if "datasets.config" in sys.modules else []
+    before = [place.HF_HUB_OFFLINE for place in places]
+    try:
+        for place in places:
+            place.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.HF_HUB_OFFLINE = value

@@ -1,0 +1,377 @@
+"""Data sets that the library `datasets` loads: local files of several formats, folders of images, names on the hub."""
+
+import io
+import json
+import logging
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from train_smarter.data.base import Data, data_dir
+from train_smarter.data.column_targets import Targets, kind_of, read_targets
+from train_smarter.data.examples import Examples, RawDataset
+from train_smarter.data.hub import hub_access, import_extra
+from train_smarter.data.image_data import ImageData
+from train_smarter.data.image_io import decode
+from train_smarter.data.rows import Rows
+from train_smarter.data.table_data import TableData
+from train_smarter.data.text_data import TextData
+from train_smarter.errors import UserError, did_you_mean
+
+log = logging.getLogger(__name__)
+
+BUILDERS = ("arrow", "csv", "imagefolder", "json", "parquet", "text")  # of local files alone
+SPLIT_NAMES = {"train": ("train",), "val": ("validation", "valid", "val", "dev"), "test": ("test",)}
+IN_MEMORY = 2**31  # bytes of decoded images up to which they are decoded once
+TEXT = re.compile(r"(large_)?string")
+NUMBER = re.compile(r"u?int\d+|float\d+|double|bool")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What `load_dataset` is given.
+
+    path: one of `BUILDERS`, a folder, or a name on the hub. dir: the data folder; prepared copies go to its folder
+    `huggingface`. download: False: nothing is fetched, or written.
+    """
+
+    path: str
+    dir: str
+    name: str | None = None
+    data_files: Any = None
+    data_dir: str | None = None
+    revision: str | None = None
+    download: bool = True
+
+    def load(self) -> dict[str, Any]:
+        """The `datasets.Dataset` of each official split, by our names; read once for the same settings.
+
+        Raises:
+            UserError: there is no such data set, it cannot be read, or has no training split.
+        """
+        key = json.dumps(asdict(self), sort_keys=True, default=str)
+        if _Loaded.key != key:
+            _Loaded.key, _Loaded.splits = "", {}
+            _Loaded.splits = _by_split(self._load(), self.path)
+            _Loaded.key = key
+        return _Loaded.splits
+
+    def _load(self) -> dict[str, Any]:
+        datasets = import_extra("datasets", "data=huggingface")
+        settings = {"data_files": self.data_files, "data_dir": self.data_dir, "revision": self.revision}
+        with hub_access("data.path", self.path, download=self.download):
+            if self.download:
+                return dict(
+                    datasets.load_dataset(
+                        self.path, self.name, cache_dir=str(data_dir(self.dir) / "huggingface"), **settings
+                    )
+                )
+            self._reject_addresses()
+            with tempfile.TemporaryDirectory() as folder:
+                place = folder if self.path in BUILDERS else None
+                return dict(
+                    datasets.load_dataset(self.path, self.name, cache_dir=place, keep_in_memory=True, **settings)
+                )
+
+    def _reject_addresses(self) -> None:
+        """Raise a UserError where something could be fetched though nothing may: `datasets` fetches files offline, too.
+
+        A folder may name addresses in its README.md; a name on the hub is looked up in the cache alone.
+        """
+        values = [self.path, self.name, self.data_dir, self.revision, *_texts(self.data_files)]
+        remote = next((value for value in values if value and ("://" in value or "::" in value)), None)
+        if remote is None and self.path not in BUILDERS and Path(self.path).expanduser().exists():
+            remote = self.path
+        if remote is not None:
+            raise UserError(
+                f"{remote} may lead to the network, and nothing is downloaded that only a run's config names, or under "
+                f"data.download=false: type data.path={self.path} yourself"
+            )
+
+
+class _Loaded:
+    """What was loaded last in this process: the config and the data set need it one after the other."""
+
+    key = ""
+    splits: dict[str, Any] = {}  # noqa: RUF012 (it is replaced, not changed)
+
+
+def _texts(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        node = node.values()
+    elif isinstance(node, str):
+        yield node
+        return
+    for value in node or ():
+        yield from _texts(value)
+
+
+def _by_split(found: Mapping[str, Any], path: str) -> dict[str, Any]:
+    splits = {
+        split: next((found[name] for name in names if name in found), None) for split, names in SPLIT_NAMES.items()
+    }
+    known = {name for names in SPLIT_NAMES.values() for name in names}
+    others = [name for name in found if name not in known]
+    if splits["train"] is None and len(found) == 1:
+        splits["train"], others = next(iter(found.values())), []
+        splits |= {"val": None, "test": None}
+    if splits["train"] is None:
+        raise UserError(f"data.path={path} has the splits {', '.join(found)}, and none of them is called train")
+    if others:
+        log.info("%s: splits that are not used: %s", path, ", ".join(others))
+    return {split: dataset for split, dataset in splits.items() if dataset is not None}
+
+
+# ---- which class reads it
+
+
+def describe(settings: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """What only the data know of a config: its class and its facts; None marks keys of other kinds of data.
+
+    Args:
+        settings: the group `data`; arguments of `HuggingFace` among them.
+        task: the name of the task's class, "" without one.
+
+    Raises:
+        UserError: the data cannot be read, or do not fit the task.
+    """
+    source = Source(**{key: settings[key] for key in Source.__annotations__ if key in settings})
+    splits = source.load()
+    features = splits["train"].features
+    targets = target_columns(features, settings.get("target"), needed=task != "Reconstruction")
+    inputs = input_columns(features, settings.get("input"), targets)
+    kind = _input_kind(features, inputs)
+    facts: dict[str, Any] = {"_target_": f"{__name__}.{kind.__name__}", "input": inputs, "target": targets}
+    if targets:
+        found = read_targets(splits, targets, kind=kind_of(features, targets, task))
+        facts |= {"num_classes": None, "num_targets": None, **found.facts}
+    return facts | ({"shape": [len(inputs)]} if kind is HuggingFaceTable else {})
+
+
+def unused_keys(target: str) -> tuple[str, ...]:
+    """Keys of conf/data/huggingface.yaml that a class of this module does not take."""
+    images = ("mean", "std", "mask_fill", "augment", "size")
+    texts = ("vocab_size", "max_length", "truncation_side")
+    return {
+        "HuggingFaceTexts": (*images, "shape", "standardize"),
+        "HuggingFaceImages": (*texts, "standardize"),
+        "HuggingFaceTable": (*images, *texts),
+    }[target.rpartition(".")[2]]
+
+
+def target_columns(features: Mapping[str, Any], given: Any, *, needed: bool = True) -> list[str]:
+    """The columns of targets; `label` or `labels` where none is given."""
+    if given is None:
+        found = next(([name] for name in ("label", "labels") if name in features), [])
+        if not found and needed:
+            raise UserError(f"data.target has no value yet: type data.target=..., a column of {_columns(features)}")
+        return found
+    return _checked("data.target", given, features)
+
+
+def input_columns(features: Mapping[str, Any], given: Any, targets: Sequence[str]) -> list[str]:
+    """The columns of inputs; the only column of images or of texts where none is given."""
+    if given is not None:
+        return _checked("data.input", given, features)
+    rest = [name for name in features if name not in targets]
+    for fits in (_is_image, _is_text):
+        if len(found := [name for name in rest if fits(features[name])]) == 1:
+            return found
+    raise UserError(f"data.input has no value yet: type data.input=..., a column of {_columns(features)}")
+
+
+def _checked(key: str, given: Any, features: Mapping[str, Any]) -> list[str]:
+    columns = [given] if isinstance(given, str) else [str(one) for one in given]
+    for column in columns:
+        if column not in features:
+            raise UserError(
+                f"{key}={column}: there is no such column; give one of {_columns(features)}"
+                f"{did_you_mean(column, list(features))}"
+            )
+    return columns
+
+
+def _columns(features: Mapping[str, Any]) -> str:
+    """Columns with their types, for messages."""
+    shown = [f"{name} ({_type_name(feature)})" for name, feature in list(features.items())[:20]]
+    return ", ".join(shown) + (" ..." if len(features) > 20 else "")
+
+
+def _type_name(feature: Any) -> str:
+    dtype = getattr(feature, "dtype", None)
+    return dtype if type(feature).__name__ == "Value" and dtype else type(feature).__name__
+
+
+def _is_image(feature: Any) -> bool:
+    return type(feature).__name__ == "Image"
+
+
+def _is_text(feature: Any) -> bool:
+    return type(feature).__name__ == "Value" and TEXT.fullmatch(feature.dtype) is not None
+
+
+def _is_number(feature: Any) -> bool:
+    return type(feature).__name__ == "Value" and NUMBER.fullmatch(feature.dtype) is not None
+
+
+def _input_kind(features: Mapping[str, Any], columns: Sequence[str]) -> "type[HuggingFace]":
+    kinds = {HuggingFaceImages: _is_image, HuggingFaceTexts: _is_text, HuggingFaceTable: _is_number}
+    for kind, fits in kinds.items():
+        if all(fits(features[column]) for column in columns) and (kind is not HuggingFaceImages or len(columns) == 1):
+            return kind
+    shown = _columns({column: features[column] for column in columns})
+    raise UserError(
+        f"data.input=[{','.join(columns)}]: give a column of images, or columns of texts or of numbers, not {shown}"
+    )
+
+
+# ---- the data sets
+
+
+class HuggingFace(Data):
+    """Columns of a data set that `datasets` loads. The subclasses are for texts, images and numbers.
+
+    Official splits stay as they are; validation and test are cut from train where they are missing.
+
+    Args:
+        path, name, data_files, data_dir, revision: see `Source`.
+        input: the columns of inputs.
+        target: the columns of targets; [] for none.
+        dir: the data folder.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        input: Sequence[str],  # noqa: A002 (the key)
+        target: Sequence[str],
+        dir: str,  # noqa: A002
+        name: str | None = None,
+        data_files: Any = None,
+        data_dir: str | None = None,
+        revision: str | None = None,
+        **data: Any,
+    ) -> None:
+        super().__init__(**data)
+        self.source = Source(path, dir, name, data_files, data_dir, revision, self.may_download)
+        self.input, self.target = list(input), list(target)
+
+    def download(self) -> None:
+        self.source.load()
+
+    def read(self) -> RawDataset:
+        splits = self.source.load()
+        targets = self._read_targets(splits)
+        examples = {
+            split: Examples(self.read_inputs(dataset), targets.by_split.get(split))
+            for split, dataset in splits.items()
+            if split in targets.by_split or not self.target
+        }
+        return RawDataset(targets.names, examples["train"], examples.get("val"), examples.get("test"))
+
+    def _read_targets(self, splits: Mapping[str, Any]) -> Targets:
+        if not self.target:
+            return Targets({}, [], {})
+        task = "Regression" if self.num_targets is not None else ""
+        return read_targets(splits, self.target, kind=kind_of(splits["train"].features, self.target, task))
+
+    def read_inputs(self, dataset: Any) -> Any:
+        """The inputs of a split."""
+        raise NotImplementedError
+
+
+class HuggingFaceTexts(HuggingFace, TextData):
+    """Columns of texts, joined by line breaks."""
+
+    def __init__(self, *, dir: str, **text: Any) -> None:  # noqa: A002
+        super().__init__(dir=dir, **text)
+        self.dir = data_dir(dir)  # of the cache of encoded texts
+
+    def fingerprint(self) -> Any:
+        splits = {split: dataset._fingerprint for split, dataset in self.source.load().items()}
+        return [splits, self.input, self.target, self.num_targets]
+
+    def read_inputs(self, dataset: Any) -> list[str]:
+        columns = [dataset[column][:] for column in self.input]
+        return ["\n".join(part or "" for part in row) for row in zip(*columns, strict=True)]
+
+
+class HuggingFaceTable(HuggingFace, TableData):
+    """Columns of numbers."""
+
+    def read_inputs(self, dataset: Any) -> Tensor:
+        self.columns = self.input
+        rows = dataset.select_columns(self.input).with_format("numpy")[:]
+        return torch.stack([torch.as_tensor(rows[column]).double() for column in self.input], 1)
+
+
+class HuggingFaceImages(HuggingFace, ImageData):
+    """A column of images of any size and kind, scaled to `size` x `size` pixels.
+
+    Up to 2 GB they are decoded once, else when a batch needs them.
+
+    Args:
+        size: height and width in pixels.
+    """
+
+    def __init__(self, *, size: int, **image: Any) -> None:
+        super().__init__(**image)
+        self.size = size
+
+    def preprocess(self) -> dict[str, Any]:
+        return {**super().preprocess(), "size": self.size}
+
+    def read_inputs(self, dataset: Any) -> Any:
+        column = self.input[0]
+        image = type(dataset.features[column])
+        rows = ImageColumn(dataset.select_columns([column]).cast_column(column, image(decode=False)), self.shape)
+        return rows.read_all() if rows.nbytes <= IN_MEMORY else rows
+
+
+class ImageColumn(Rows):
+    """Images of a data set, decoded when they are read; (N, C, H, W) uint8, channels last.
+
+    Args:
+        dataset: with one column of images, which are not decoded: their bytes, or a file.
+        shape: C, H, W.
+    """
+
+    slow = True
+
+    def __init__(self, dataset: Any, shape: Sequence[int]) -> None:
+        super().__init__(tuple(shape), torch.uint8, torch.arange(len(dataset)))
+        self.dataset = dataset
+
+    def read_at(self, places: Tensor, *, epoch: int) -> Tensor:  # noqa: ARG002
+        return self._decode(map, places.tolist())
+
+    def read_all(self) -> Tensor:
+        """All images, decoded in threads: Pillow works outside Python's lock."""
+        with ThreadPoolExecutor() as pool:
+            return self._decode(pool.map, self.index.tolist())
+
+    def _decode(self, mapper: Any, places: list[int]) -> Tensor:
+        channels, height, width = self.row_shape
+        images = torch.empty(len(places), height, width, channels, dtype=torch.uint8)
+        for row, image in enumerate(mapper(self._decode_one, places)):
+            images[row] = image.permute(1, 2, 0)
+        return images.permute(0, 3, 1, 2)
+
+    def _decode_one(self, place: int) -> Tensor:
+        # Never by `datasets`, which would fetch an image whose file is an address.
+        (image,) = self.dataset[place].values()
+        content, path = (image or {}).get("bytes"), (image or {}).get("path")
+        try:
+            return decode(io.BytesIO(content) if content else Path(path), shape=self.row_shape)[0]
+        except Exception as error:  # Pillow's readers may raise anything
+            raise UserError(
+                f"image {place + 1} of the data set cannot be read ({path or 'no file'}): {error}"
+            ) from error
