@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from train_smarter import paths
+from train_smarter.commands.inspect_data import run_inspection
 from train_smarter.config.check import check, choices
 from train_smarter.config.cli import COMMAND_LINE, command
 from train_smarter.config.facts import fill_facts
@@ -65,6 +66,9 @@ def run_train(
     """
     exit_with_parent()
     folder = Path(cfg.paths.run)
+    if cfg.get("inspect"):  # debug=data
+        run_inspection(cfg, folder, on_end)
+        return None
     with _own_folder(cfg, folder):
         cfg, back = _resolve_config(cfg, folder)
         if back is not None and back.done:

@@ -52,16 +52,21 @@ def examples_section(path: Path) -> Content:
 def predictions_section(path: Path) -> Content:
     """The views of samples.json."""
     content = files.read_json(path)
+    shown = render_views(views_of(content))
+    if not shown["plots"] and not shown["views"]:
+        return {"missing": f"{path.name} holds nothing that can be shown.", "again": ""}
+    return {"split": truncate(str(content["split"]), MAX_NAME), **shown}
+
+
+def render_views(views: Sequence[Mapping[str, Any]]) -> Content:
+    """What a page shows of views: its plots, and the others."""
     room, shown = MAX_IMAGES, []
-    for place, view in enumerate(views_of(content)[:MAX_VIEWS]):
+    for place, view in enumerate(views[:MAX_VIEWS]):
         one, used = _render_view(view, f"view-{place}", room)
         room -= used
         shown += [one] if one else []
-    if not shown:
-        return {"missing": f"{path.name} holds nothing that can be shown.", "again": ""}
     plots = [one for one in shown if one["kind"] == "plot"]
-    others = [one for one in shown if one["kind"] != "plot"]
-    return {"split": truncate(str(content["split"]), MAX_NAME), "plots": plots, "views": others}
+    return {"plots": plots, "views": [one for one in shown if one["kind"] != "plot"]}
 
 
 def _render_view(view: Mapping[str, Any], name: str, room: int) -> tuple[Content | None, int]:

@@ -123,10 +123,14 @@ def image_of(inputs: Any, ndim: int = 4) -> Tensor | None:
 
 def mask_png(mask: Tensor, num_classes: int) -> str:
     """Classes (H, W) in the colours of `mask_color`, as a PNG file in base64."""
+    return png(mask_pixels(mask, num_classes), nearest=True)
+
+
+def mask_pixels(mask: Tensor, num_classes: int) -> Any:
+    """Classes (H, W) -> the colours of `mask_color` in 0..1, (H, W, 3)."""
     colors = [mask_color(k) for k in range(num_classes)] + [IGNORED]
     table = np.array([[int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)] for color in colors])
-    index = np.where((mask.numpy() >= 0) & (mask.numpy() < num_classes), mask.numpy(), num_classes)
-    return png(table[index], nearest=True)
+    return table[np.where((mask.numpy() >= 0) & (mask.numpy() < num_classes), mask.numpy(), num_classes)]
 
 
 def mask_color(place: int) -> str:
