@@ -78,10 +78,7 @@ class ShardedBatchSampler(SequentialSampler):
         if self.shuffle_seed is None:
             return torch.arange(self.length)
         generator = torch.Generator().manual_seed(derive_seed(self.shuffle_seed, self.epoch))
-        if self.balanced:
-            order = self.balanced(generator)
-        else:
-            order = torch.randperm(self.length, generator=generator)
+        order = self.balanced(generator) if self.balanced else torch.randperm(self.length, generator=generator)
         if self.lengths is None:
             return order
         return bucket_by_length(order, self.lengths, self.batch_size * self.world, generator)
