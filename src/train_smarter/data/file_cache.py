@@ -24,6 +24,7 @@ from train_smarter.run.files import atomic_file, read_json
 
 log = logging.getLogger(__name__)
 
+LEAST_FILES = 64  # that are noted as done together
 POSITION = threading.Lock()
 
 
@@ -165,7 +166,7 @@ class FileCache:
                 raise StorageError from error
 
         broken: dict[int, str] = {}
-        chunk = max(64, CHUNK_BYTES // row_bytes)
+        chunk = max(LEAST_FILES, CHUNK_BYTES // row_bytes)
         places = range(done, len(self.files))
         with journal.open("a", encoding="utf8") as notes:
             for stop, failed in run_in_chunks(
