@@ -1,5 +1,6 @@
 """Wherever examples are, the batches and the weights are the same, and a run resumes bit for bit."""
 
+import json
 import logging
 import os
 import signal
@@ -20,9 +21,10 @@ from torch.optim import Adam
 from sample_project.data.tiles import COUNT, TileDataset, Tiles
 from sample_project.model.mlp import MLP
 from train_smarter.callbacks.resume_checkpoint import ResumeCheckpoint
-from train_smarter.data import file_storage, workers
+from train_smarter.data import workers
 from train_smarter.data.base import Data
 from train_smarter.data.dataset_rows import DatasetRows
+from train_smarter.data.decode_files import decode_to_memory
 from train_smarter.data.examples import Examples
 from train_smarter.data.file_rows import FileRows
 from train_smarter.data.images import ImageFolder
@@ -353,13 +355,13 @@ def test_workers_share_the_cores(
 
 def test_jobs_of_a_process_decode_once_unless_a_file_has_changed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[int] = []
-    real = file_storage.decode_to_memory
+    real = decode_to_memory
 
     def counted(files: Any, decoder: Any) -> Any:
         decoded.append(len(files))
         return real(files, decoder)
 
-    monkeypatch.setattr(file_storage, "decode_to_memory", counted)
+    monkeypatch.setattr("train_smarter.data.file_storage.decode_to_memory", counted)
     for _ in range(2):
         data = images(folder, "memory")
         data.reuse_across_jobs = True
@@ -381,3 +383,25 @@ def test_the_place_is_said_with_its_size(folder: Path, caplog: pytest.LogCapture
     with caplog.at_level(logging.INFO):
         images(folder, None).setup()
     assert "data.cache=memory: 60 images of 3x8x8, 12 KB (" in caplog.text
+
+
+@pytest.mark.slow
+def test_every_command_takes_a_dataset_and_files_that_are_decoded_for_each_batch(
+    folder: Path, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    own = ["data=images", f"data.dir={folder}", "data.size=8", "data.cache=none", f"paths.data={tmp_path}"]
+    for words in (["data=tiles", "data.num_workers=2"], own):
+        short = ["model=mlp", "trainer=cpu", "trainer.max_epochs=2", "data.batch_size=8"]
+        done = command("train", *words, *short, "report=true", timeout=500)
+        assert done.returncode == 0, done.stderr
+        run = max((tmp_path / "train" / "runs").iterdir(), key=lambda path: path.stat().st_mtime)
+        assert (run / "report.html").is_file()
+        measured = json.loads((run / "diagnosis.json").read_text())["measured"]
+        assert measured["shift"]
+        assert sum(measured["train_classes"]) > 0
+        results = json.loads((run / "results.json").read_text())
+        for verb, more in (("evaluate", []), ("predict", ["split=test"]), ("export", ["format=torch"])):
+            done = command(verb, f"run={run}", *more, timeout=500)
+            assert done.returncode == 0, done.stderr
+        again = json.loads((run / "evaluate" / "results.json").read_text())
+        assert again["metrics"] == results["metrics"]

@@ -67,11 +67,9 @@ def cache_of(files: list[Path], decoder: FirstBytes | None = None) -> FileCache:
 
 def test_the_rows_are_those_of_the_files(files: list[Path]) -> None:
     cache = cache_of(files)
-    assert not cache.ready
-    assert cache.missing == cache.size == 60
+    assert (cache.ready, cache.missing, cache.size) == (False, 60, 60)
     cache.make()
-    assert cache.ready
-    assert cache.missing == 0
+    assert (cache.ready, cache.missing) == (True, 0)
     rows = cache.open().rows
     assert rows.shape == (10, 3, 1, 2)
     for index in ([4, 5, 6, 1], [9], [0, 0, 3]):  # consecutive ones are read by one call
