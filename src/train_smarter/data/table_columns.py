@@ -119,7 +119,7 @@ def _why_unused(name: str, cells: Any, *, number: bool, typed: bool) -> str:
         return f"{cells[0].as_py()} in every row"
     if number:
         values = pc.cast(cells, pa.float64()).to_numpy()
-        counts = len(values) > 2 and present == len(cells) and bool((np.diff(values) == 1).all())
+        counts = len(values) > 2 and values[0] % 1 == 0 and bool((np.diff(values) == 1).all())  # not where one is NaN
         return "counts the rows" if counts else ""
     if pc.all(pc.match_substring_regex(cells.drop_null(), DATE)).as_py():
         return "dates"
