@@ -22,8 +22,6 @@ SHORT = ["model=mlp", "trainer=cpu", "trainer.max_epochs=2", "data.batch_size=32
 CHECKOUT = paths.ENGINE.parents[1]
 SAMPLE = Path(__file__).parent / "project"
 PROJECT_GROUPS = ("data", "model", "experiment", "search", "local")  # groups whose choices the sample does not share
-# Choices of these groups that belong to the engine.
-ENGINE_CHOICES = ("huggingface", "images", "transformer", "none", "default")
 TRAIN = {  # values of conf/train.yaml, which a project may have changed
     "task": "classification",
     "data": "digits",
@@ -61,9 +59,10 @@ def sample_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _is_shared(file: Path) -> bool:
     """Whether a config of the checkout belongs to the engine: none with a class of the checkout's project does."""
     group, name = file.relative_to(CHECKOUT / "conf").parts[0], file.stem
-    if group == "allowed.yaml" or (group in PROJECT_GROUPS and name[0] != "_" and name not in ENGINE_CHOICES):
-        return False
     content = file.read_text(encoding="utf8")
+    of_engine = name[0] == "_" or name in ("none", "default") or "\n_target_: train_smarter." in content
+    if group == "allowed.yaml" or (group in PROJECT_GROUPS and not of_engine):
+        return False
     return not any(f"_target_: {package}." in content for package in paths._named_in(CHECKOUT))
 
 

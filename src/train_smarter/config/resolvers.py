@@ -28,7 +28,7 @@ def _target_type(*, _root_: Any) -> str | None:
 
 def _count_targets(key: str, *, _parent_: Any) -> int | None:
     """`num_classes` or `num_targets` of the target columns that the data's config names."""
-    from train_smarter.data.row_files import count_targets
+    from train_smarter.data.table_source import count_targets
 
     return count_targets(_resolve_keys(_parent_, COUNTED))[key]
 

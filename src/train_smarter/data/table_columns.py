@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from train_smarter.data.cells import NA_VALUES, is_number_column, number_cells, to_numbers
-from train_smarter.data.row_files import DATE
 from train_smarter.data.table_file import StringTable, shorten
+from train_smarter.data.table_source import DATE
 from train_smarter.errors import UserError
 
 FEW = 20  # different texts up to which a column holds categories, however few rows there are
@@ -74,6 +74,8 @@ def choose_columns(
     """
     for key, given in (("columns", columns), ("ignore", ignore), ("categories", categories)):
         table.require(given, f"data.{key}")
+    if given := [name for name in columns if name in roles]:
+        raise UserError(f"data.columns: {given[0]} is the target, or says the split; leave it out")
     chosen, texts, left_out = list[str](), set[str](), dict[str, str]()
     for name in columns or [name for name in table.names if name not in (*roles, *ignore)]:
         cells = number_cells(table, name, na_values, decimal_comma=decimal_comma)
@@ -90,11 +92,11 @@ def choose_columns(
     unused = ", ".join(f"{name or 'the first column'} ({reason})" for name, reason in left_out.items())
     if not chosen:
         raise UserError(f"{table.where}: no column is left for the input: {unused or 'there is none but the target'}")
-    numbers = [name for name in chosen if name not in texts]
-    notes = [
-        f"{len(numbers)} columns of numbers ({shorten(numbers)}), {len(texts)} of categories "
-        f"({shorten([name for name in chosen if name in texts])})"
-    ]
+    kinds = {
+        "numbers": [name for name in chosen if name not in texts],
+        "categories": [name for name in chosen if name in texts],
+    }
+    notes = [f"columns of {kind}: {shorten(names)}" for kind, names in kinds.items() if names]
     if unused:
         notes.append(f"left out: {unused}; 'data.columns=[...]' names those to use")
     return ColumnChoice(chosen, texts, notes)
@@ -117,7 +119,7 @@ def _why_unused(name: str, cells: Any, *, number: bool, typed: bool) -> str:
         return f"{cells[0].as_py()} in every row"
     if number:
         values = pc.cast(cells, pa.float64()).to_numpy()
-        counts = len(values) > 2 and present == len(cells) and bool((np.diff(values) == 1).all())
+        counts = len(values) > 2 and values[0] % 1 == 0 and bool((np.diff(values) == 1).all())  # not where one is NaN
         return "counts the rows" if counts else ""
     if pc.all(pc.match_substring_regex(cells.drop_null(), DATE)).as_py():
         return "dates"
@@ -161,7 +163,8 @@ def learn_column(name: str, cells: Any, texts: Sequence[str] | None, *, max_cate
     Args:
         cells: (N,) of the training split, as `read_columns` returns them.
         texts: of a category; None: numbers.
-        max_categories: the most frequent texts that get an index; the others are treated as unknown ones.
+        max_categories: the most frequent texts that get an index, if training has two of them at least; the others are
+            treated as unknown ones, which so occur in training, too.
     """
     missing = np.isnan(cells)
     present, some = cells[~missing], bool(missing.any())
@@ -173,7 +176,9 @@ def learn_column(name: str, cells: Any, texts: Sequence[str] | None, *, max_cate
         constant = std <= 1e-12 * np.abs(present).max()
         return Column(name, mean=mean, std=1.0 if constant else std, missing=some)
     counts = np.bincount(present.astype(np.int64), minlength=len(texts))
-    frequent = sorted(np.flatnonzero(counts), key=lambda code: (-counts[code], texts[code]))[:max_categories]
+    frequent = sorted(np.flatnonzero(counts > 1).tolist(), key=lambda code: (-counts[code], texts[code]))[
+        :max_categories
+    ]
     return Column(name, values=sorted(texts[code] for code in frequent), missing=some)
 
 

@@ -1,4 +1,4 @@
-"""Read a file with columns, CSV, TSV, JSONL or Parquet, as texts: nothing is guessed. Imports no torch.
+"""Read a file with columns, CSV, TSV, JSONL or Parquet, or a folder of texts, as texts. Imports no torch.
 
 A reader that guesses types turns the code 00501 into the number 501. So every cell is text, an empty one is None, and
 whoever knows what a column holds converts it; `StringTable.place` names the line for a message.
@@ -8,12 +8,14 @@ import glob
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from train_smarter.data import text_folders
 from train_smarter.data.delimited import (
     DelimitedFormat,
     detect_format,
@@ -52,13 +54,14 @@ class StringTable:
 
     parts: the files, one after the other.
     data: a pyarrow.Table of strings.
-    key: what was typed before the name of the file, for messages.
+    known: all columns of the files, of which some may not have been read.
+    left_out: columns that hold lists or objects.
     """
 
     parts: list[TablePart]
     data: Any
-    key: str = "data.file"
-    left_out: list[str] = field(default_factory=list)  # columns that hold lists or objects
+    known: list[str]
+    left_out: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return int(self.data.num_rows)
@@ -87,15 +90,16 @@ class StringTable:
         """
         for name in names:
             if name not in self.names:
+                nested = "; it holds lists or objects" if name in self.left_out else ""
                 raise UserError(
-                    f"{key}={name}: {self.where} has no such column{did_you_mean(name, self.names) or '.'} It has "
-                    f"{shorten(self.names)}{self._header_hint()}"
+                    f"{key}={name}: {self.where} has no such column{did_you_mean(name, self.known) or '.'} It has "
+                    f"{shorten(self.known)}{nested or self._header_hint()}"
                 )
 
     def _header_hint(self) -> str:
-        if any(part.format for part in self.parts) and any(_looks_like_number(name) for name in self.names):
+        if any(part.format for part in self.parts) and any(_looks_like_number(name) for name in self.known):
             return "; the first line of the file has to name the columns"
-        return f"; it has the delimiter {form.delimiter!r}" if (form := self.parts[0].format) else ""
+        return f" ({form})" if (form := self.parts[0].format) else ""
 
     @property
     def where(self) -> str:
@@ -105,7 +109,7 @@ class StringTable:
 
     def describe(self) -> str:
         form = self.parts[0].format
-        return f"{self.where}: {len(self)} rows, {len(self.names)} columns{f', {form}' if form else ''}"
+        return f"{self.where}: {len(self)} rows, {len(self.known)} columns{f', {form}' if form else ''}"
 
     def place(self, row: int) -> str:
         """The file with the line of a row, or with its number where there are no lines; rows count from 1 then."""
@@ -115,6 +119,8 @@ class StringTable:
             row -= part.rows
         if part.format:
             return f"{part.path}, line {line_of(part.path, part.format, row)}"
+        if part.path.is_dir():
+            return str(next(islice(text_folders.iter_files(part.path), row, None)))
         if part.path.suffix.lower() in PARQUET:
             return f"{part.path}, row {row + 1}"
         return f"{part.path}, line {_json_line(part.path, row)}"
@@ -162,11 +168,11 @@ def expand_files(given: str | Sequence[str], key: str = "data.file") -> list[Pat
 
 
 def _reject_other_kinds(path: Path, key: str) -> None:
-    if path.is_dir():
+    if path.is_dir() and not text_folders.class_folders(path):
         inside = sorted(file.name for file in path.iterdir() if kind_of(file))
         hint = f"give one of its files, {shorten(inside, count=3)}, or a glob in quotes" if inside else "give a file"
         raise UserError(f"{key}={path} is a folder: {hint}")
-    if not kind_of(path):
+    if not path.is_dir() and not kind_of(path):
         cure = "save it as CSV" if path.suffix.lower() in (".xlsx", ".xls", ".ods") else "its name has to end in "
         endings = "" if cure == "save it as CSV" else " ".join((*DELIMITED, *JSON, *PARQUET))
         raise UserError(f"{key}={path}: {ACCEPTED} are read; {cure}{endings}")
@@ -207,9 +213,9 @@ def read_table(
 
     parts: list[TablePart] = []
     tables: list[Any] = []
-    left_out: list[str] = []
+    known: dict[str, bool] = {}  # by column, whether it holds plain values
     for path in expand_files(given, key):
-        form, table = _read_file(path, columns, left_out, delimiter=delimiter, encoding=encoding)
+        form, table = _read_file(path, columns, known, delimiter=delimiter, encoding=encoding)
         if tables and sorted(table.column_names) != sorted(tables[0].column_names):
             _reject_other_columns(parts[0].path, tables[0].column_names, path, table.column_names)
         parts.append(TablePart(path, table.num_rows, form))
@@ -217,7 +223,7 @@ def read_table(
     table = pa.concat_tables(tables)
     if not table.num_rows:
         raise UserError(f"{parts[0].path} has no row{' after its header' if parts[0].format else ''}")
-    return StringTable(parts, table, key, left_out)
+    return StringTable(parts, table, [*known], [name for name, plain in known.items() if not plain])
 
 
 def _reject_other_columns(first: Path, known: Sequence[str], path: Path, names: Sequence[str]) -> None:
@@ -227,15 +233,24 @@ def _reject_other_columns(first: Path, known: Sequence[str], path: Path, names: 
 
 
 def _read_file(
-    path: Path, columns: Sequence[str] | None, left_out: list[str], *, delimiter: str | None, encoding: str | None
+    path: Path, columns: Sequence[str] | None, known: dict[str, bool], *, delimiter: str | None, encoding: str | None
 ) -> tuple[DelimitedFormat | None, Any]:
+    """The format of a text file, and a pyarrow.Table; of a file with none of the columns, all."""
+    import pyarrow as pa
+
     try:
-        if (kind := kind_of(path)) in PARQUET:
-            return None, _read_parquet(path, columns, left_out)
-        if kind in JSON:
-            return None, _read_json(path, columns, encoding or "utf-8-sig")
-        form = detect_format(path, delimiter=delimiter, encoding=encoding)
-        return form, _read_delimited(path, form, columns)
+        if path.is_dir():
+            known |= dict.fromkeys(text_folders.COLUMNS, True)
+            return None, pa.table(text_folders.read_folder(path, encoding))
+        if (kind := kind_of(path)) in (*PARQUET, *JSON):
+            form = None
+            read = partial(_read_parquet if kind in PARQUET else _read_json, path, known)
+        else:
+            form = detect_format(path, delimiter=delimiter, encoding=encoding)
+            known |= dict.fromkeys((name.strip() for name in form.header), True)
+            read = partial(_read_delimited, path, form)
+        table = read(columns)
+        return form, table if table.num_columns else read(None)
     except OSError as error:
         raise file_error(error, path=path) from error
 
@@ -245,6 +260,8 @@ def _read_delimited(path: Path, form: DelimitedFormat, columns: Sequence[str] | 
     from pyarrow import csv
 
     wanted = [name for name in form.header if columns is None or name.strip() in columns]
+    if not wanted:
+        return pa.table({})
     conversion = csv.ConvertOptions(
         column_types={name: pa.string() for name in form.header},
         include_columns=wanted,
@@ -271,42 +288,42 @@ def _read_delimited(path: Path, form: DelimitedFormat, columns: Sequence[str] | 
 # ---- JSON
 
 
-def _read_json(path: Path, columns: Sequence[str] | None, encoding: str) -> Any:
+def _read_json(path: Path, known: dict[str, bool], columns: Sequence[str] | None) -> Any:
     import pyarrow as pa
 
     blocks: list[Any] = []
-    rows = iter(_json_rows(path, encoding))
+    rows = iter(_json_rows(path))
     while block := [row for _, row in islice(rows, JSON_BLOCK)]:
-        names = dict.fromkeys(name for row in block for name in row if columns is None or name in columns)
+        known |= {name: True for row in block for name in row}
+        names = [name for name in known if columns is None or name in columns]
         blocks.append(pa.table({name: pa.array([row.get(name) for row in block], pa.string()) for name in names}))
     return pa.concat_tables(blocks, promote_options="default") if blocks else pa.table({})
 
 
-def _json_rows(path: Path, encoding: str = "utf-8-sig") -> Iterator[tuple[int, dict[str, str | None]]]:
+def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
     """The objects of a file, one a line, with the line; or those of one list, with their number.
 
     Raises:
         UserError: a line is no JSON, or no object.
     """
     with open_bytes(path) as file:
-        for number, line in enumerate(_decoded(path, file, encoding), start=1):
+        for number, line in enumerate(_decoded(path, file), start=1):
             if not line.strip():
                 continue
             if line.lstrip()[:1] == "[":  # the whole file is a list
-                rest = b"".join(file).decode(encoding.removesuffix("-sig"))
-                objects = _parse_json(line + rest, f"{path}, line {number}")
+                objects = _parse_json(line + "".join(_decoded(path, file)), f"{path}, line {number}")
                 yield from ((place, _json_cells(each, f"{path}, row {place}")) for place, each in enumerate(objects, 1))
                 return
             place = f"{path}, line {number}"
             yield number, _json_cells(_parse_json(line, place), place)
 
 
-def _decoded(path: Path, lines: Any, encoding: str) -> Iterator[str]:
+def _decoded(path: Path, lines: Iterable[bytes]) -> Iterator[str]:
     for number, line in enumerate(lines, start=1):
         try:
-            yield line.decode(encoding)
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise UserError(f"{path}, line {number} is not {encoding}: type data.encoding=...") from error
+            raise UserError(f"{path}, line {number} is not UTF-8, as JSON has to be") from error
 
 
 def _parse_json(text: str, place: str) -> Any:
@@ -336,19 +353,19 @@ def _json_line(path: Path, row: int) -> int:
 # ---- Parquet
 
 
-def _read_parquet(path: Path, columns: Sequence[str] | None, left_out: list[str]) -> Any:
+def _read_parquet(path: Path, known: dict[str, bool], columns: Sequence[str] | None) -> Any:
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
         file = parquet.ParquetFile(path)
-        names = [name for name in file.schema_arrow.names if columns is None or name in columns]
-        table = file.read(columns=names)
+        types = {entry.name: entry.type for entry in file.schema_arrow}
+        plain = {name: not (pa.types.is_nested(kind) or pa.types.is_binary(kind)) for name, kind in types.items()}
+        known |= plain
+        table = file.read(columns=[name for name in types if plain[name] and (columns is None or name in columns)])
     except pa.ArrowInvalid as error:
         raise UserError(f"{path} is no Parquet file that can be read: {error}") from error
-    kept = [name for name in names if not pa.types.is_nested(table.schema.field(name).type)]
-    left_out += [name for name in names if name not in kept]
-    return pa.table({name: _strings(table.column(name)) for name in kept})
+    return pa.table({name: _strings(table.column(name)) for name in table.column_names})
 
 
 def _strings(column: Any) -> Any:

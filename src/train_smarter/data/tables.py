@@ -15,8 +15,6 @@ from torch import Tensor
 from train_smarter.data.base import Data
 from train_smarter.data.cells import NUMBER
 from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName
-from train_smarter.data.file_examples import make_dataset
-from train_smarter.data.row_files import SplitTable, as_names, left_out_note, pop_files
 from train_smarter.data.table_columns import (
     Column,
     ColumnChoice,
@@ -26,7 +24,9 @@ from train_smarter.data.table_columns import (
     read_columns,
 )
 from train_smarter.data.table_data import TableRow
+from train_smarter.data.table_dataset import make_dataset
 from train_smarter.data.table_file import read_table, shorten
+from train_smarter.data.table_source import SplitTable, as_names, left_out_note, pop_source
 from train_smarter.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class TableFile(Data):
     each category one-hot, and 1 or 0 for whether the cell is missing, where one was in training.
 
     Args:
-        data: those of `RowFiles` and of `Data`.
+        data: those of `TableSource` and of `Data`.
         columns: names of those that are used; empty: all but the target and those that `choose_columns` leaves out.
         ignore: names of those that are not used.
         categories: names of columns of numbers that are categories.
@@ -70,7 +70,7 @@ class TableFile(Data):
         standardize: bool = True,
         **data: Any,
     ) -> None:
-        self.files, self.notes = pop_files(data), list[str]()
+        self.source, self.notes = pop_source(data), list[str]()
         super().__init__(**data)
         if missing not in MISSING:
             raise UserError(f"data.missing={missing}: give one of {', '.join(MISSING)}")
@@ -80,7 +80,7 @@ class TableFile(Data):
         self.columns: list[Column] = []  # from setup or load_preprocess on
         self._choice = ColumnChoice([], set())
         self._texts: dict[str, list[str]] = {}  # of the categories, by their codes in what was read
-        self._constants: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
+        self._constants: dict[tuple[torch.device, torch.dtype], dict[str, Any]] = {}
 
     @property
     def width(self) -> int:
@@ -104,7 +104,7 @@ class TableFile(Data):
             return  # the first layer starts afresh
         if self.examples and known != self.columns:
             raise UserError(
-                f"the checkpoint was trained on other rows of {self.files.file}: the file has changed; start again"
+                f"the checkpoint was trained on other rows of {self.source.file}: the file has changed; start again"
             )
         if self.shape is None or self.shape == (sum(column.width for column in known),):
             self.columns = known
@@ -128,19 +128,20 @@ class TableFile(Data):
         """Changes when anything does that reading depends on."""
         left_out = ("shape", "num_classes", "num_targets", *self.NOT_READ_KEYS)
         settings = {name: value for name, value in vars(self).items() if name not in left_out and name[:1] != "_"}
-        return json.dumps([type(self).__qualname__, settings, self.files.stamp()], default=str, sort_keys=True)
+        return json.dumps([type(self).__qualname__, settings, self.source.stamp()], default=str, sort_keys=True)
 
     def read(self) -> RawDataset:
-        found = self.files.read()
+        found = self.source.read()
+        self.notes.append(found.table.describe())
         choice = self._choice = self._choose(found)
-        targets = self.files.read_targets(found.table, self.names)
-        self.notes += left_out_note(found.table, targets.rows, self.files.target, "a target")
+        targets = self.source.read_targets(found.table, self.names)
+        self.notes += left_out_note(found.table, targets.rows, self.source.target, "a target")
         matrix, self._texts = read_columns(
             found.table,
             choice.names,
             choice.categories,
-            na_values=self.files.na_values,
-            decimal_comma=self.files.decimal_comma,
+            na_values=self.source.na_values,
+            decimal_comma=self.source.decimal_comma,
         )
         kept = self._rows_with_all(found, matrix, choice.names, targets.rows)
         inputs = torch.from_numpy(matrix[targets.rows[kept]])
@@ -153,12 +154,12 @@ class TableFile(Data):
             return ColumnChoice(names, {column.name for column in self.columns if column.values is not None})
         choice = choose_columns(
             found.table,
-            roles=self.files.role_columns,
+            roles=self.source.role_columns,
             columns=self.used,
             ignore=self.ignored,
             categories=self.categories,
-            na_values=self.files.na_values,
-            decimal_comma=self.files.decimal_comma,
+            na_values=self.source.na_values,
+            decimal_comma=self.source.decimal_comma,
         )
         self.notes += choice.notes
         return choice
@@ -218,29 +219,32 @@ class TableFile(Data):
         key = rows.device, rows.dtype
         if key not in self._constants:  # once: copying numbers to a GPU waits for it
             self._constants[key] = self._make_constants(*key)
-        constants = self._constants[key]
-        cells = rows.index_select(1, constants["source"])  # (B, D)
-        missing = cells.isnan()
-        numbers = torch.where(missing, constants["fill"], (cells - constants["mean"]) / constants["std"])
-        flags = (cells == constants["index"]) | (missing & constants["marks_missing"])
-        return torch.where(constants["is_number"], numbers, flags.to(rows.dtype)), targets
+        parts = self._constants[key]
+        return torch.cat([*_numbers(rows, **parts), *_one_hot(rows, **parts), *_gaps(rows, **parts)], 1), targets
 
-    def _make_constants(self, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-        """What each of the D numbers is made of, (D,) each."""
-        parts: list[dict[str, Any]] = []
-        for source, column in enumerate(self.columns):
-            base = {"source": source, "mean": 0.0, "std": 1.0, "fill": 0.0, "index": -2.0}
-            if column.values is None:
-                mean, std = (column.mean, column.std) if self.standardize else (0.0, 1.0)
-                fill = 0.0 if self.standardize else column.mean
-                parts.append({**base, "mean": mean, "std": std, "fill": fill, "is_number": True})
-            parts += [{**base, "index": float(index)} for index in range(len(column.values or ()))]
-            parts += [{**base, "marks_missing": True}] if column.missing else []
-        kinds = {"source": torch.long, "is_number": torch.bool, "marks_missing": torch.bool}
-        return {
-            name: torch.tensor([part.get(name, False) for part in parts], device=device, dtype=kinds.get(name, dtype))
-            for name in ("source", "mean", "std", "fill", "index", "is_number", "marks_missing")
+    def _make_constants(self, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+        """Places of columns, what belongs to each number (n,), and of each category (k,) the first number and how many.
+
+        The model receives all numbers, then all categories, then whether cells are missing.
+        """
+        places = {
+            "numbers": [place for place, column in enumerate(self.columns) if column.values is None],
+            "categories": [place for place, column in enumerate(self.columns) if column.values is not None],
+            "gaps": [place for place, column in enumerate(self.columns) if column.missing],
         }
+        means = [self.columns[place].mean for place in places["numbers"]]
+        stds = [self.columns[place].std for place in places["numbers"]]
+        sizes = [len(self.columns[place].values or ()) for place in places["categories"]]
+        values: dict[str, list[float]] = {
+            "fill": means,
+            "shift": means if self.standardize else [0.0] * len(means),
+            "scale": stds if self.standardize else [1.0] * len(means),
+            "size": [float(size) for size in sizes],
+            "start": [float(sum(sizes[:number])) for number in range(len(sizes))],
+        }
+        indices = {name: torch.tensor(part, device=device, dtype=torch.long) for name, part in places.items()}
+        found = {name: torch.tensor(part, device=device, dtype=dtype) for name, part in values.items()}
+        return {**indices, **found, "count": sum(sizes)}
 
     # ---- a user's own input
 
@@ -252,7 +256,7 @@ class TableFile(Data):
         """
         names = [column.name for column in self.columns]
         table = read_table(
-            given, key="input", columns=names, delimiter=self.files.delimiter, encoding=self.files.encoding
+            given, key="input", columns=names, delimiter=self.source.delimiter, encoding=self.source.encoding
         )
         if absent := [name for name in names if name not in table.names]:
             raise UserError(
@@ -277,17 +281,43 @@ class TableFile(Data):
 
     def _parse_cell(self, column: Column, cell: str) -> float:
         """A number, the index of a category, -1 for one that is unknown; NaN where the cell is missing."""
-        if not cell or (column.values is None and cell in self.files.na_values):
+        if not cell or (column.values is None and cell in self.source.na_values):
             return math.nan
         if column.values is not None:
             return float(column.values.index(cell)) if cell in column.values else -1.0
-        number = cell.replace(",", ".") if self.files.decimal_comma else cell
+        number = cell.replace(",", ".") if self.source.decimal_comma else cell
         if not re.match(NUMBER, number) or math.isinf(float(number)):
             raise ValueError(f"column {column.name!r} is {cell!r} and no number")
         return float(number)
 
     def collate(self, contents: Sequence[Any]) -> Batch:
         return torch.stack(list(contents)), None
+
+
+# ---- the parts of what a model receives, for rows (B, C); none where there is no such column
+
+
+def _numbers(rows: Tensor, *, numbers: Tensor, fill: Tensor, shift: Tensor, scale: Tensor, **_: Any) -> list[Tensor]:
+    """(B, n), standardized."""
+    if not len(numbers):
+        return []
+    cells = rows.index_select(1, numbers)
+    return [(torch.where(cells.isnan(), fill, cells) - shift) / scale]
+
+
+def _one_hot(rows: Tensor, *, categories: Tensor, size: Tensor, start: Tensor, count: int, **_: Any) -> list[Tensor]:
+    """(B, K) of all categories; zeros for an unknown one and for a missing cell."""
+    if not len(categories):
+        return []
+    cells = rows.index_select(1, categories)
+    known = (cells >= 0) & (cells < size)
+    place = torch.where(known, cells + start, float(count)).long()
+    return [rows.new_zeros(len(rows), count + 1).scatter(1, place, 1.0)[:, :count]]
+
+
+def _gaps(rows: Tensor, *, gaps: Tensor, **_: Any) -> list[Tensor]:
+    """(B, g): whether the cell is missing."""
+    return [rows.index_select(1, gaps).isnan().to(rows.dtype)] if len(gaps) else []
 
 
 def count_numbers(settings: Mapping[str, Any]) -> int:
