@@ -1,19 +1,21 @@
-"""Your own images: a folder for each class."""
+"""Your own images: a folder for each class, or masks beside them."""
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from train_smarter.data.base import data_dir
-from train_smarter.data.class_folders import list_folder
-from train_smarter.data.decoders import ImageDecoder
+from train_smarter.data.decoders import Decoder, ImageDecoder
 from train_smarter.data.examples import Examples, RawDataset
 from train_smarter.data.file_storage import FileStorage, StoredFiles
 from train_smarter.data.image_data import ImageData
 from train_smarter.data.image_files import describe_ignored
 from train_smarter.data.image_listing import FileExamples, ImageListing
+from train_smarter.data.image_source import ImageSource
+from train_smarter.data.mask_values import MaskClasses, MaskDecoder
 from train_smarter.data.storage import CACHES
 from train_smarter.errors import UserError
 
@@ -21,14 +23,16 @@ log = logging.getLogger(__name__)
 
 
 class ImageFolder(ImageData):
-    """Photos or drawings of any size and kind, in `dir/<class>/` or in `dir/{train,val,test}/<class>/`.
+    """Photos or drawings of any size and kind, and what belongs to each.
 
-    What lacks a folder of its own, validation or test, is cut from train. Each image takes `size` x `size` x 3 bytes:
-    12 KB at 64, 150 KB at 224. Broken files are named in the log and left out.
+    In `dir/<class>/`, or with a mask each in `masks`; `dir/{train,val,test}/` are splits. What lacks a folder of its
+    own, validation or test, is cut from train. Each image takes `size` x `size` x 3 bytes: 12 KB at 64, 150 KB at 224.
+    Broken files are named in the log and left out.
 
     Args:
-        dir: holds the folders.
-        classes: those that are used, in this order; None: all, sorted.
+        dir: holds the images.
+        masks: holds their masks, by the same names: pixels are classes, 255 is none.
+        classes: folders that are classes, or names of the values of masks, in this order; None: all.
         size: height and width in pixels to which the whole image is scaled, whatever its proportions.
         cache: where the decoded images are held: memory; disk, a file in `cache_dir`, made once; none: files are
             decoded when a batch needs them, by worker processes. None: chosen by size. Batches are the same.
@@ -40,7 +44,8 @@ class ImageFolder(ImageData):
     def __init__(
         self,
         *,
-        dir: str,  # noqa: A002
+        dir: str | None = None,  # noqa: A002
+        masks: str | None = None,
         classes: Sequence[str] | None = None,
         size: int = 64,
         cache: str | None = None,
@@ -50,8 +55,9 @@ class ImageFolder(ImageData):
         super().__init__(**data)
         if cache not in (None, *CACHES):
             raise UserError(f"data.cache={cache}: give {', '.join(CACHES)}, or null: chosen by size")
-        self.dir, self.size, self.cache, self.cache_dir = data_dir(dir), size, cache, data_dir(cache_dir)
-        self.classes = None if classes is None else [str(name) for name in classes]
+        self.source = ImageSource.of({"dir": dir, "masks": masks, "classes": classes})
+        self.size, self.cache, self.cache_dir = size, cache, data_dir(cache_dir)
+        self.mask_values: list[int] | None = None
         self._files: tuple[ImageListing, FileStorage] | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -68,29 +74,47 @@ class ImageFolder(ImageData):
     def read(self) -> RawDataset:
         found, storage = self._storage()
         if found.ignored:
-            log.warning("%s: %s", self.dir, describe_ignored(found.ignored))
+            log.warning("%s: %s", self.source.dir, describe_ignored(found.ignored))
         for note in found.notes:
-            log.warning("%s", note)
-        (images,) = storage.open()
-        splits = {split: _examples(files, images) for split, files in found.splits.items()}
-        counts = splits["train"].targets.bincount(minlength=len(found.names)).tolist()
-        if empty := [name for name, count in zip(found.names, counts, strict=True) if not count]:
-            raise UserError(f"{self.dir}: not one image of {empty} can be read; the log names the broken files")
+            log.info("%s", note)
+        images, *masks = storage.open()
+        splits = {split: _examples(files, found.kind, images, *masks) for split, files in found.splits.items()}
+        self._reject_empty_classes(found, splits["train"])
+        self.mask_values = None if found.mask_values is None else list(found.mask_values)
         return RawDataset(found.names, splits["train"], splits.get("val"), splits.get("test"))
 
+    def _reject_empty_classes(self, found: ImageListing, train: Examples) -> None:
+        if found.kind != "classes":
+            return
+        counts = train.targets.bincount(minlength=len(found.names)).tolist()
+        if empty := [name for name, count in zip(found.names, counts, strict=True) if not count]:
+            raise UserError(f"{self.source.dir}: not one image of {empty} can be read; the log names the broken files")
+
     def preprocess(self) -> dict[str, Any]:
-        return {**super().preprocess(), "size": self.size}
+        values = {} if self.mask_values is None else {"mask_values": self.mask_values}
+        return {**super().preprocess(), "size": self.size, **values}
+
+    def load_preprocess(self, preprocess: dict[str, Any]) -> None:
+        super().load_preprocess(preprocess)
+        self.mask_values = preprocess.get("mask_values")
 
     def _storage(self) -> tuple[ImageListing, FileStorage]:
         """Which files there are, and where they are held; settled once."""
         if self._files is None:
-            found = list_folder(self.dir, self.classes)
-            files = [file for examples in found.splits.values() for file in examples.files]
+            values = None if self.mask_values is None else tuple(self.mask_values)
+            known = MaskClasses(self.names, values) if self.names else None
+            found = self.source.list(count=self.num_classes, known=known)
+            parts: list[tuple[Sequence[Path], Decoder]] = [
+                ([file for each in found.splits.values() for file in each.files], ImageDecoder(self.size, self.size))
+            ]
+            if found.kind == "masks":
+                decoder = MaskDecoder(self.size, self.size, len(found.names), found.mask_values)
+                parts.append(([mask for each in found.splits.values() for mask in each.targets], decoder))
             self._files = (
                 found,
                 FileStorage(
-                    [(files, ImageDecoder(self.size, self.size))],
-                    root=self.dir,
+                    parts,
+                    root=self.source.dir,
                     folder=self.cache_dir,
                     given=self.cache,
                     copies=self.trainer.num_devices if self.trainer else 1,
@@ -100,7 +124,13 @@ class ImageFolder(ImageData):
         return self._files
 
 
-def _examples(found: FileExamples, images: StoredFiles) -> Examples:
-    whole = [place for place, file in enumerate(found.files) if file not in images.broken]
-    labels = torch.tensor([found.targets[place] for place in whole], dtype=torch.long)
-    return Examples(images.take([found.files[place] for place in whole]), labels)
+def _examples(found: FileExamples, kind: str, images: StoredFiles, masks: StoredFiles | None = None) -> Examples:
+    """The examples of a split whose files can be decoded."""
+    pairs = zip(found.files, found.targets, strict=True)
+    whole = [(file, target) for file, target in pairs if file not in images.broken]
+    if masks:
+        whole = [(file, mask) for file, mask in whole if mask not in masks.broken]
+    inputs, targets = images.take([file for file, _ in whole]), [target for _, target in whole]
+    if masks:
+        return Examples(inputs, masks.take(targets))
+    return Examples(inputs, torch.tensor(targets, dtype=torch.long if kind == "classes" else torch.float))

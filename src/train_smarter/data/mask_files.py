@@ -115,9 +115,7 @@ def _pair(
         splits = {split: pairs for split, pairs in splits.items() if pairs}
     if "train" not in splits:
         raise UserError(f"{root} has no image with a mask in a folder for training, only in {list(splits)}")
-    found = MaskPairs(splits, ignored)
-    found.notes += _notes(photos, painted, chosen, keys, where)
-    return found
+    return MaskPairs(splits, ignored, list(_notes(photos, painted, chosen, keys, where)))
 
 
 def _by_key(painted: Iterable[Path], base: Path, wanted: set[Key]) -> dict[Key, Path]:
