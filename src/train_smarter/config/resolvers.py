@@ -32,7 +32,7 @@ def _count_targets(key: str, *, _parent_: Any) -> int | None:
         from train_smarter.data.image_source import ImageSource
 
         return ImageSource.of(_resolve_keys(_parent_, COUNTED)).count()[key]
-    from train_smarter.data.row_files import count_targets
+    from train_smarter.data.table_source import count_targets
 
     return count_targets(_resolve_keys(_parent_, COUNTED))[key]
 

@@ -4,7 +4,6 @@ import codecs
 import csv
 import gzip
 import io
-import logging
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -15,10 +14,9 @@ from typing import IO, NoReturn
 
 from train_smarter.errors import UserError, file_error
 
-log = logging.getLogger(__name__)
-
 DELIMITERS = (",", ";", "\t", "|")
 DELIMITER_NAMES = {"\t": "tab"}  # as a user types it
+GUESS = "cp1252"  # Western Europe on Windows: a file that is not UTF-8
 SAMPLE = 1 << 18  # bytes from which the delimiter is detected
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
@@ -28,15 +26,19 @@ class DelimitedFormat:
     """How a file is written.
 
     header: names of the columns, as they are spelled.
+    guessed: the encoding is a guess.
     """
 
     encoding: str
     delimiter: str
     header: list[str]
+    guessed: bool = False
 
     def __str__(self) -> str:
         name = DELIMITER_NAMES.get(self.delimiter, self.delimiter)
-        return f"delimiter {name!r}" + ("" if self.encoding.startswith("utf-8") else f", encoding {self.encoding}")
+        encoding = "" if self.encoding.startswith("utf-8") else f", encoding {self.encoding}"
+        hint = "; it is not UTF-8: if letters are wrong, type data.encoding=..." if self.guessed else ""
+        return f"delimiter {name!r}{encoding}{hint}"
 
 
 def open_bytes(path: Path) -> IO[bytes]:
@@ -50,6 +52,7 @@ def detect_format(path: Path, *, delimiter: str | None, encoding: str | None) ->
     Raises:
         UserError: it is no text, is empty, or has two columns of one name.
     """
+    given = encoding
     try:
         encoding = encoding or _detect_encoding(path)
         with open_records(path, encoding) as text:
@@ -67,7 +70,7 @@ def detect_format(path: Path, *, delimiter: str | None, encoding: str | None) ->
     names = [name.strip() for name in header]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"{path}, line 1: several columns have the name {repeated[0]!r}: rename all but one")
-    return DelimitedFormat(encoding, delimiter, header)
+    return DelimitedFormat(encoding, delimiter, header, guessed=given is None and encoding == GUESS)
 
 
 @contextmanager
@@ -84,11 +87,11 @@ def _unreadable(path: Path, error: Exception) -> UserError:
 
 
 def _detect_encoding(path: Path) -> str:
-    """UTF-8 where the whole file is; else that of its byte order mark, or cp1252, Western Europe on Windows."""
-    decoder, read = codecs.getincrementaldecoder("utf-8")(), 0
+    """UTF-8 where the whole file is; else that of its byte order mark, or the guess."""
+    decoder, started = codecs.getincrementaldecoder("utf-8")(), False
     with open_bytes(path) as file:
         while block := file.read(1 << 20):
-            if not read:
+            if not started:
                 if found := next((name for mark, name in BOMS.items() if block.startswith(mark)), None):
                     return found
                 if b"\0" in block[:SAMPLE]:
@@ -98,25 +101,20 @@ def _detect_encoding(path: Path) -> str:
                     )
             try:
                 decoder.decode(block)
-            except UnicodeDecodeError as error:
-                log.warning(
-                    "%s is not UTF-8 (byte %d): read as cp1252; if letters are wrong, type data.encoding=...",
-                    path,
-                    read + error.start + 1,
-                )
-                return _reject_other_than_cp1252(path)
-            read += len(block)
+            except UnicodeDecodeError:
+                return _check_guess(path)
+            started = True
     return "utf-8-sig"
 
 
-def _reject_other_than_cp1252(path: Path) -> str:
+def _check_guess(path: Path) -> str:
     with open_bytes(path) as file:
         try:
             while block := file.read(1 << 20):
-                block.decode("cp1252")
+                block.decode(GUESS)
         except UnicodeDecodeError as error:
-            raise UserError(f"{path} is neither UTF-8 nor cp1252: type data.encoding=..., latin-1 say") from error
-    return "cp1252"
+            raise UserError(f"{path} is neither UTF-8 nor {GUESS}: type data.encoding=..., latin-1 say") from error
+    return GUESS
 
 
 def _parse_delimiter(given: str | None) -> str | None:

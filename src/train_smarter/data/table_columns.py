@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from train_smarter.data.cells import NA_VALUES, is_number_column, number_cells, to_numbers
-from train_smarter.data.row_files import DATE
 from train_smarter.data.table_file import StringTable, shorten
+from train_smarter.data.table_source import DATE
 from train_smarter.errors import UserError
 
 FEW = 20  # different texts up to which a column holds categories, however few rows there are
@@ -161,7 +161,8 @@ def learn_column(name: str, cells: Any, texts: Sequence[str] | None, *, max_cate
     Args:
         cells: (N,) of the training split, as `read_columns` returns them.
         texts: of a category; None: numbers.
-        max_categories: the most frequent texts that get an index; the others are treated as unknown ones.
+        max_categories: the most frequent texts that get an index, if training has two of them at least; the others are
+            treated as unknown ones, which so occur in training, too.
     """
     missing = np.isnan(cells)
     present, some = cells[~missing], bool(missing.any())
@@ -173,7 +174,7 @@ def learn_column(name: str, cells: Any, texts: Sequence[str] | None, *, max_cate
         constant = std <= 1e-12 * np.abs(present).max()
         return Column(name, mean=mean, std=1.0 if constant else std, missing=some)
     counts = np.bincount(present.astype(np.int64), minlength=len(texts))
-    frequent = sorted(np.flatnonzero(counts), key=lambda code: (-counts[code], texts[code]))[:max_categories]
+    frequent = sorted(np.flatnonzero(counts > 1), key=lambda code: (-counts[code], texts[code]))[:max_categories]
     return Column(name, values=sorted(texts[code] for code in frequent), missing=some)
 
 

@@ -8,8 +8,9 @@ import glob
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -52,13 +53,14 @@ class StringTable:
 
     parts: the files, one after the other.
     data: a pyarrow.Table of strings.
-    key: what was typed before the name of the file, for messages.
+    known: all columns of the files, of which some may not have been read.
+    left_out: columns that hold lists or objects.
     """
 
     parts: list[TablePart]
     data: Any
-    key: str = "data.file"
-    left_out: list[str] = field(default_factory=list)  # columns that hold lists or objects
+    known: list[str]
+    left_out: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return int(self.data.num_rows)
@@ -87,13 +89,14 @@ class StringTable:
         """
         for name in names:
             if name not in self.names:
+                nested = "; it holds lists or objects" if name in self.left_out else ""
                 raise UserError(
-                    f"{key}={name}: {self.where} has no such column{did_you_mean(name, self.names) or '.'} It has "
-                    f"{shorten(self.names)}{self._header_hint()}"
+                    f"{key}={name}: {self.where} has no such column{did_you_mean(name, self.known) or '.'} It has "
+                    f"{shorten(self.known)}{nested or self._header_hint()}"
                 )
 
     def _header_hint(self) -> str:
-        if any(part.format for part in self.parts) and any(_looks_like_number(name) for name in self.names):
+        if any(part.format for part in self.parts) and any(_looks_like_number(name) for name in self.known):
             return "; the first line of the file has to name the columns"
         return f"; it has the delimiter {form.delimiter!r}" if (form := self.parts[0].format) else ""
 
@@ -105,7 +108,7 @@ class StringTable:
 
     def describe(self) -> str:
         form = self.parts[0].format
-        return f"{self.where}: {len(self)} rows, {len(self.names)} columns{f', {form}' if form else ''}"
+        return f"{self.where}: {len(self)} rows, {len(self.known)} columns{f', {form}' if form else ''}"
 
     def place(self, row: int) -> str:
         """The file with the line of a row, or with its number where there are no lines; rows count from 1 then."""
@@ -207,9 +210,9 @@ def read_table(
 
     parts: list[TablePart] = []
     tables: list[Any] = []
-    left_out: list[str] = []
+    known: dict[str, bool] = {}  # by column, whether it holds plain values
     for path in expand_files(given, key):
-        form, table = _read_file(path, columns, left_out, delimiter=delimiter, encoding=encoding)
+        form, table = _read_file(path, columns, known, delimiter=delimiter, encoding=encoding)
         if tables and sorted(table.column_names) != sorted(tables[0].column_names):
             _reject_other_columns(parts[0].path, tables[0].column_names, path, table.column_names)
         parts.append(TablePart(path, table.num_rows, form))
@@ -217,7 +220,7 @@ def read_table(
     table = pa.concat_tables(tables)
     if not table.num_rows:
         raise UserError(f"{parts[0].path} has no row{' after its header' if parts[0].format else ''}")
-    return StringTable(parts, table, key, left_out)
+    return StringTable(parts, table, [*known], [name for name, plain in known.items() if not plain])
 
 
 def _reject_other_columns(first: Path, known: Sequence[str], path: Path, names: Sequence[str]) -> None:
@@ -227,15 +230,19 @@ def _reject_other_columns(first: Path, known: Sequence[str], path: Path, names: 
 
 
 def _read_file(
-    path: Path, columns: Sequence[str] | None, left_out: list[str], *, delimiter: str | None, encoding: str | None
+    path: Path, columns: Sequence[str] | None, known: dict[str, bool], *, delimiter: str | None, encoding: str | None
 ) -> tuple[DelimitedFormat | None, Any]:
+    """The format of a text file, and a pyarrow.Table; of a file with none of the columns, all."""
     try:
-        if (kind := kind_of(path)) in PARQUET:
-            return None, _read_parquet(path, columns, left_out)
-        if kind in JSON:
-            return None, _read_json(path, columns, encoding or "utf-8-sig")
-        form = detect_format(path, delimiter=delimiter, encoding=encoding)
-        return form, _read_delimited(path, form, columns)
+        if (kind := kind_of(path)) in (*PARQUET, *JSON):
+            form = None
+            read = partial(_read_parquet if kind in PARQUET else _read_json, path, known)
+        else:
+            form = detect_format(path, delimiter=delimiter, encoding=encoding)
+            known |= dict.fromkeys((name.strip() for name in form.header), True)
+            read = partial(_read_delimited, path, form)
+        table = read(columns)
+        return form, table if table.num_columns else read(None)
     except OSError as error:
         raise file_error(error, path=path) from error
 
@@ -245,6 +252,8 @@ def _read_delimited(path: Path, form: DelimitedFormat, columns: Sequence[str] | 
     from pyarrow import csv
 
     wanted = [name for name in form.header if columns is None or name.strip() in columns]
+    if not wanted:
+        return pa.table({})
     conversion = csv.ConvertOptions(
         column_types={name: pa.string() for name in form.header},
         include_columns=wanted,
@@ -271,42 +280,42 @@ def _read_delimited(path: Path, form: DelimitedFormat, columns: Sequence[str] | 
 # ---- JSON
 
 
-def _read_json(path: Path, columns: Sequence[str] | None, encoding: str) -> Any:
+def _read_json(path: Path, known: dict[str, bool], columns: Sequence[str] | None) -> Any:
     import pyarrow as pa
 
     blocks: list[Any] = []
-    rows = iter(_json_rows(path, encoding))
+    rows = iter(_json_rows(path))
     while block := [row for _, row in islice(rows, JSON_BLOCK)]:
-        names = dict.fromkeys(name for row in block for name in row if columns is None or name in columns)
+        known |= {name: True for row in block for name in row}
+        names = [name for name in known if columns is None or name in columns]
         blocks.append(pa.table({name: pa.array([row.get(name) for row in block], pa.string()) for name in names}))
     return pa.concat_tables(blocks, promote_options="default") if blocks else pa.table({})
 
 
-def _json_rows(path: Path, encoding: str = "utf-8-sig") -> Iterator[tuple[int, dict[str, str | None]]]:
+def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
     """The objects of a file, one a line, with the line; or those of one list, with their number.
 
     Raises:
         UserError: a line is no JSON, or no object.
     """
     with open_bytes(path) as file:
-        for number, line in enumerate(_decoded(path, file, encoding), start=1):
+        for number, line in enumerate(_decoded(path, file), start=1):
             if not line.strip():
                 continue
             if line.lstrip()[:1] == "[":  # the whole file is a list
-                rest = b"".join(file).decode(encoding.removesuffix("-sig"))
-                objects = _parse_json(line + rest, f"{path}, line {number}")
+                objects = _parse_json(line + "".join(_decoded(path, file)), f"{path}, line {number}")
                 yield from ((place, _json_cells(each, f"{path}, row {place}")) for place, each in enumerate(objects, 1))
                 return
             place = f"{path}, line {number}"
             yield number, _json_cells(_parse_json(line, place), place)
 
 
-def _decoded(path: Path, lines: Any, encoding: str) -> Iterator[str]:
+def _decoded(path: Path, lines: Iterable[bytes]) -> Iterator[str]:
     for number, line in enumerate(lines, start=1):
         try:
-            yield line.decode(encoding)
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise UserError(f"{path}, line {number} is not {encoding}: type data.encoding=...") from error
+            raise UserError(f"{path}, line {number} is not UTF-8, as JSON has to be") from error
 
 
 def _parse_json(text: str, place: str) -> Any:
@@ -336,19 +345,19 @@ def _json_line(path: Path, row: int) -> int:
 # ---- Parquet
 
 
-def _read_parquet(path: Path, columns: Sequence[str] | None, left_out: list[str]) -> Any:
+def _read_parquet(path: Path, known: dict[str, bool], columns: Sequence[str] | None) -> Any:
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
         file = parquet.ParquetFile(path)
-        names = [name for name in file.schema_arrow.names if columns is None or name in columns]
-        table = file.read(columns=names)
+        types = {entry.name: entry.type for entry in file.schema_arrow}
+        plain = {name: not (pa.types.is_nested(kind) or pa.types.is_binary(kind)) for name, kind in types.items()}
+        known |= plain
+        table = file.read(columns=[name for name in types if plain[name] and (columns is None or name in columns)])
     except pa.ArrowInvalid as error:
         raise UserError(f"{path} is no Parquet file that can be read: {error}") from error
-    kept = [name for name in names if not pa.types.is_nested(table.schema.field(name).type)]
-    left_out += [name for name in names if name not in kept]
-    return pa.table({name: _strings(table.column(name)) for name in kept})
+    return pa.table({name: _strings(table.column(name)) for name in table.column_names})
 
 
 def _strings(column: Any) -> Any:

@@ -15,8 +15,6 @@ from torch import Tensor
 from train_smarter.data.base import Data
 from train_smarter.data.cells import NUMBER
 from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName
-from train_smarter.data.file_examples import make_dataset
-from train_smarter.data.row_files import SplitTable, as_names, left_out_note, pop_files
 from train_smarter.data.table_columns import (
     Column,
     ColumnChoice,
@@ -26,7 +24,9 @@ from train_smarter.data.table_columns import (
     read_columns,
 )
 from train_smarter.data.table_data import TableRow
+from train_smarter.data.table_dataset import make_dataset
 from train_smarter.data.table_file import read_table, shorten
+from train_smarter.data.table_source import SplitTable, as_names, left_out_note, pop_source
 from train_smarter.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class TableFile(Data):
     each category one-hot, and 1 or 0 for whether the cell is missing, where one was in training.
 
     Args:
-        data: those of `RowFiles` and of `Data`.
+        data: those of `TableSource` and of `Data`.
         columns: names of those that are used; empty: all but the target and those that `choose_columns` leaves out.
         ignore: names of those that are not used.
         categories: names of columns of numbers that are categories.
@@ -70,7 +70,7 @@ class TableFile(Data):
         standardize: bool = True,
         **data: Any,
     ) -> None:
-        self.files, self.notes = pop_files(data), list[str]()
+        self.source, self.notes = pop_source(data), list[str]()
         super().__init__(**data)
         if missing not in MISSING:
             raise UserError(f"data.missing={missing}: give one of {', '.join(MISSING)}")
@@ -104,7 +104,7 @@ class TableFile(Data):
             return  # the first layer starts afresh
         if self.examples and known != self.columns:
             raise UserError(
-                f"the checkpoint was trained on other rows of {self.files.file}: the file has changed; start again"
+                f"the checkpoint was trained on other rows of {self.source.file}: the file has changed; start again"
             )
         if self.shape is None or self.shape == (sum(column.width for column in known),):
             self.columns = known
@@ -128,19 +128,20 @@ class TableFile(Data):
         """Changes when anything does that reading depends on."""
         left_out = ("shape", "num_classes", "num_targets", *self.NOT_READ_KEYS)
         settings = {name: value for name, value in vars(self).items() if name not in left_out and name[:1] != "_"}
-        return json.dumps([type(self).__qualname__, settings, self.files.stamp()], default=str, sort_keys=True)
+        return json.dumps([type(self).__qualname__, settings, self.source.stamp()], default=str, sort_keys=True)
 
     def read(self) -> RawDataset:
-        found = self.files.read()
+        found = self.source.read()
+        self.notes.append(found.table.describe())
         choice = self._choice = self._choose(found)
-        targets = self.files.read_targets(found.table, self.names)
-        self.notes += left_out_note(found.table, targets.rows, self.files.target, "a target")
+        targets = self.source.read_targets(found.table, self.names)
+        self.notes += left_out_note(found.table, targets.rows, self.source.target, "a target")
         matrix, self._texts = read_columns(
             found.table,
             choice.names,
             choice.categories,
-            na_values=self.files.na_values,
-            decimal_comma=self.files.decimal_comma,
+            na_values=self.source.na_values,
+            decimal_comma=self.source.decimal_comma,
         )
         kept = self._rows_with_all(found, matrix, choice.names, targets.rows)
         inputs = torch.from_numpy(matrix[targets.rows[kept]])
@@ -153,12 +154,12 @@ class TableFile(Data):
             return ColumnChoice(names, {column.name for column in self.columns if column.values is not None})
         choice = choose_columns(
             found.table,
-            roles=self.files.role_columns,
+            roles=self.source.role_columns,
             columns=self.used,
             ignore=self.ignored,
             categories=self.categories,
-            na_values=self.files.na_values,
-            decimal_comma=self.files.decimal_comma,
+            na_values=self.source.na_values,
+            decimal_comma=self.source.decimal_comma,
         )
         self.notes += choice.notes
         return choice
@@ -252,7 +253,7 @@ class TableFile(Data):
         """
         names = [column.name for column in self.columns]
         table = read_table(
-            given, key="input", columns=names, delimiter=self.files.delimiter, encoding=self.files.encoding
+            given, key="input", columns=names, delimiter=self.source.delimiter, encoding=self.source.encoding
         )
         if absent := [name for name in names if name not in table.names]:
             raise UserError(
@@ -277,11 +278,11 @@ class TableFile(Data):
 
     def _parse_cell(self, column: Column, cell: str) -> float:
         """A number, the index of a category, -1 for one that is unknown; NaN where the cell is missing."""
-        if not cell or (column.values is None and cell in self.files.na_values):
+        if not cell or (column.values is None and cell in self.source.na_values):
             return math.nan
         if column.values is not None:
             return float(column.values.index(cell)) if cell in column.values else -1.0
-        number = cell.replace(",", ".") if self.files.decimal_comma else cell
+        number = cell.replace(",", ".") if self.source.decimal_comma else cell
         if not re.match(NUMBER, number) or math.isinf(float(number)):
             raise ValueError(f"column {column.name!r} is {cell!r} and no number")
         return float(number)

@@ -57,10 +57,12 @@ def test_the_encoding_is_detected(tmp_path: Path, encoding: str) -> None:
     assert cells(read(tmp_path, "städt,b\nKöln,2\n".encode(encoding))) == {"städt": ["Köln"], "b": ["2"]}
 
 
-def test_a_guessed_encoding_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    table = read(tmp_path, "a,b\nKöln,2\n".encode("cp1252"))
-    assert "table.csv is not UTF-8 (byte 6): read as cp1252; if letters are wrong, type data.encoding=" in caplog.text
-    assert table.describe().endswith("table.csv: 1 rows, 2 columns, delimiter ',', encoding cp1252")
+def test_a_guessed_encoding_is_described_as_such(tmp_path: Path) -> None:
+    described = read(tmp_path, "a,b\nKöln,2\n".encode("cp1252")).describe()
+    assert described == (
+        f"{tmp_path}/table.csv: 1 rows, 2 columns, delimiter ',', encoding cp1252; it is not UTF-8: if letters are "
+        "wrong, type data.encoding=..."
+    )
 
 
 def test_a_compressed_file_is_read(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ DATE = r"^\d{4}-\d{2}(-\d{2}([T ].*)?)?$"
 
 
 @dataclass(frozen=True)
-class RowFiles:
+class TableSource:
     """Files with a row an example, as a user names them under `data`.
 
     file, val_file, test_file: a file, a glob, or a list of them. Without a file of its own, or `split_column`,
@@ -140,7 +140,7 @@ class SplitTable:
     notes: lines for the log.
     """
 
-    files: RowFiles
+    source: TableSource
     table: StringTable
     split: Any
     official: bool
@@ -158,12 +158,12 @@ class SplitTable:
         if (absent := np.flatnonzero(present == 0)).size:
             row = int(targets.rows[np.flatnonzero(targets.values == absent[0])[0]])
             raise self.table.error(
-                row, self.files.target[0], f"{targets.names[absent[0]]!r} is no class of any row of train"
+                row, self.source.target[0], f"{targets.names[absent[0]]!r} is no class of any row of train"
             )
 
     def cut_by_time(self, rows: Any, *, test_fraction: float, val_fraction: float) -> "SplitTable":
         """The same with the latest of `rows` as test, and those before them as validation."""
-        assert self.files.time is not None
+        assert self.source.time is not None
         times, spelled = self._times(rows)
         split = self.split.copy()
         for name, fraction in (("test", test_fraction), ("val", val_fraction)):
@@ -171,17 +171,17 @@ class SplitTable:
             first = _first_of_latest(times[rest], fraction)
             if first is None:
                 raise UserError(
-                    f"data.time={self.files.time}: too few different times to cut {name} off, {len(np.unique(times))}"
+                    f"data.time={self.source.time}: too few different times to cut {name} off, {len(np.unique(times))}"
                 )
             split[rows[rest[times[rest] >= first]]] = SPLITS.index(name)
-            self.notes.append(f"{name}: the rows from {self.files.time} {spelled[first]} on")
-        return SplitTable(self.files, self.table, split, True, self.notes)
+            self.notes.append(f"{name}: the rows from {self.source.time} {spelled[first]} on")
+        return SplitTable(self.source, self.table, split, True, self.notes)
 
     def _times(self, rows: Any) -> tuple[Any, list[str]]:
         """The rank of the time of each row (M,), and how each rank is spelled."""
         import pyarrow as pa
 
-        name = str(self.files.time)
+        name = str(self.source.time)
         cells = number_cells(self.table, name, ())
         if (empty := np.flatnonzero(cells.is_null().to_numpy())).size:
             raise self.table.error(int(empty[0]), name, "no time: fill it, or remove the row")
@@ -203,13 +203,13 @@ class SplitTable:
         """The group of each of `rows`, (M,) int64; None: there are none."""
         import pyarrow.compute as pc
 
-        if not self.files.group:
+        if not self.source.group:
             return None
-        encoded = pc.dictionary_encode(self.table.column(self.files.group)).combine_chunks()
+        encoded = pc.dictionary_encode(self.table.column(self.source.group)).combine_chunks()
         groups = encoded.indices.fill_null(-1).to_numpy()[rows].astype(np.int64)
         if (missing := np.flatnonzero(groups < 0)).size:
-            raise self.table.error(int(rows[missing[0]]), self.files.group, "no group: fill it, or remove the row")
-        self.notes.append(f"{len(np.unique(groups))} groups by {self.files.group}, none of them divided")
+            raise self.table.error(int(rows[missing[0]]), self.source.group, "no group: fill it, or remove the row")
+        self.notes.append(f"{len(np.unique(groups))} groups by {self.source.group}, none of them divided")
         return groups
 
 
@@ -225,9 +225,9 @@ def count_targets(settings: Mapping[str, Any]) -> dict[str, int | None]:
     """How many classes or labels, and how many numbers, an example has: `num_classes` and `num_targets`.
 
     Args:
-        settings: of a data set; those that `RowFiles` has not are passed over.
+        settings: of a data set; those that `TableSource` has not are passed over.
     """
-    files = pop_files(dict(settings))
+    files = pop_source(dict(settings))
     key = json.dumps([vars(files), files.stamp()], default=str, sort_keys=True)
     if key not in _COUNTED:
         targets = files.read_targets(files.read([]).table)
@@ -242,14 +242,14 @@ def count_targets(settings: Mapping[str, Any]) -> dict[str, int | None]:
 _COUNTED: dict[str, dict[str, int | None]] = {}  # by settings and the state of the files
 
 
-def pop_files(settings: dict[str, Any]) -> RowFiles:
-    """Take the arguments of `RowFiles` out of those of a data set."""
-    given = {each.name: settings.pop(each.name) for each in fields(RowFiles) if each.name in settings}
+def pop_source(settings: dict[str, Any]) -> TableSource:
+    """Take the arguments of `TableSource` out of those of a data set."""
+    given = {each.name: settings.pop(each.name) for each in fields(TableSource) if each.name in settings}
     if not given.get("file"):
         raise UserError(f"data.file has no value yet: type data.file=..., {ACCEPTED}")
     names = {key: None if given.get(key) is None else str(given[key]) for key in ("split_column", "group", "time")}
     na_values = {"na_values": as_names(given["na_values"])} if "na_values" in given else {}
-    return RowFiles(**{**given, **names, **na_values, "target": as_names(given.get("target"))})
+    return TableSource(**{**given, **names, **na_values, "target": as_names(given.get("target"))})
 
 
 def left_out_note(table: StringTable, rows: Any, columns: Sequence[str], what: str) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 
 from train_smarter.data.base import Data
 from train_smarter.data.examples import Examples, RawDataset
-from train_smarter.data.row_files import SplitTable
+from train_smarter.data.table_source import SplitTable
 from train_smarter.data.target_columns import Targets
 from train_smarter.errors import UserError
 
@@ -27,7 +27,7 @@ def make_dataset(
     """
     targets = replace(targets, rows=targets.rows[kept], values=None if targets.values is None else targets.values[kept])
     found.check_classes(targets)
-    if found.files.time:
+    if found.source.time:
         if data.fold is not None:
             raise UserError("data.fold and data.time exclude each other: a fold is drawn at random")
         found = found.cut_by_time(targets.rows, test_fraction=data.test_fraction, val_fraction=data.val_fraction)
