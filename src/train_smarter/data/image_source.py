@@ -14,52 +14,105 @@ from train_smarter.errors import UserError
 
 if TYPE_CHECKING:
     from train_smarter.data.mask_values import MaskClasses, MaskCount
+    from train_smarter.data.table_source import TableSource
+
+# Arguments of a data set of images that say what these are.
+TABLE_KEYS = (
+    "file",
+    "val_file",
+    "test_file",
+    "target",
+    "target_type",
+    "split_column",
+    "group",
+    "delimiter",
+    "encoding",
+)
+SOURCE_KEYS = ("dir", "masks", "classes", "image", *TABLE_KEYS)
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Images with a class by their folder, or with a mask each.
+    """Images with a class by their folder, with a mask each, or with the targets of a table.
 
-    dir: folder of the images.
+    dir: folder of the images; of a table, where its paths begin.
     masks: folder of their masks, see `find_pairs`; None: the folders of the images are classes.
     classes: those that are used, in this order; None: all.
+    table: names the images.
+    image: the table's column of paths; None: the one that holds names of images.
     """
 
-    dir: Path
+    dir: Path | None = None
     masks: Path | None = None
     classes: tuple[str, ...] | None = None
+    table: TableSource | None = None
+    image: str | None = None
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> ImageSource:
         """By the keys of data's config; other keys are ignored."""
-        folder, masks, classes = (settings.get(key) for key in ("dir", "masks", "classes"))
-        if not folder:
-            raise UserError("data.dir has no value yet: type data.dir=<folder of images>")
-        if classes is not None and (isinstance(classes, str) or not isinstance(classes, Sequence)):
-            raise UserError(f"data.classes={classes}: give a list, 'data.classes=[cat,dog]'")
+        folder, masks, classes, file = (settings.get(key) for key in ("dir", "masks", "classes", "file"))
+        _reject_misfits(settings)
         names = None if classes is None else tuple(map(str, classes))
-        if names is not None and (len(names) < 2 or len(set(names)) < len(names)):
-            raise UserError(f"data.classes={list(names)}: give two or more different names")
-        return cls(Path(folder).expanduser().resolve(), Path(masks) if masks else None, names)
+        table, image = None, settings.get("image")
+        if file:
+            from train_smarter.data.table_source import pop_source
+
+            table = pop_source({key: settings[key] for key in TABLE_KEYS if key in settings})
+        return cls(
+            Path(folder).expanduser().resolve() if folder else None,
+            Path(masks) if masks else None,
+            names,
+            table,
+            None if image is None else str(image),
+        )
+
+    @property
+    def root(self) -> Path:
+        """The folder that files are named from."""
+        return self.dir or next(iter(self._table.paths().values()))[0].parent
+
+    @property
+    def _table(self) -> TableSource:
+        assert self.table is not None, "there is a folder or a table"
+        return self.table
 
     def count(self) -> dict[str, int | None]:
         """`num_classes` and `num_targets` of the data."""
+        if self.dir is None or self.table:
+            from train_smarter.data.table_source import count_targets
+
+            return count_targets(vars(self._table))
         if self.masks is None:
             names: Sequence[str] = class_names(self.dir, self.classes)
         else:
             names = self.classes or self._classes_of_masks(find_pairs(self.dir, self.masks)).names
         return {"num_classes": len(names), "num_targets": None}
 
-    def list(self, *, count: int | None = None, known: MaskClasses | None = None) -> ImageListing:
+    def list(
+        self, *, count: int | None = None, names: Sequence[str] = (), mask_values: Sequence[int] | None = None
+    ) -> ImageListing:
         """The images of each split, with what belongs to each.
 
         Args:
             count: K of masks, as it may have been typed.
-            known: what the values of masks mean in the run that is gone back to.
+            names: of the classes in the run that is gone back to.
+            mask_values: of the pixels of these classes, where they are not 0, 1, 2, ...
         """
+        if self.dir is None or self.table:
+            from train_smarter.data.image_table import list_table
+
+            return list_table(self._table, self.image, folder=self.dir, names=names)
         if self.masks is None:
             return list_folder(self.dir, self.classes)
-        pairs = find_pairs(self.dir, self.masks)
+        return self._list_masks(find_pairs(self.dir, self.masks), count, names, mask_values)
+
+    def _list_masks(
+        self, pairs: MaskPairs, count: int | None, names: Sequence[str], values: Sequence[int] | None
+    ) -> ImageListing:
+        from train_smarter.data.mask_values import MaskClasses
+
+        known = MaskClasses(list(names), None if values is None else tuple(values)) if names else None
         meaning, counted = known or self._classes_of_masks(pairs, count), _count(pairs)
         notes = [*pairs.notes, *_describe_masks(meaning, counted)]
         notes += [f"{photo} is left out: {why}" for photo, why in counted.broken.items()]
@@ -79,6 +132,38 @@ class ImageSource:
         if not counted.pixels:
             raise UserError(f"{self.dir}: no mask can be used; {next(iter(counted.broken.values()))}")
         return decide_classes(counted.pixels, where=f"data.masks={self.masks}", classes=self.classes, count=count)
+
+
+def _reject_misfits(settings: Mapping[str, Any]) -> None:
+    """Raise a UserError where the keys of data's config say two things, or nothing."""
+    folder, masks, classes, file = (settings.get(key) for key in ("dir", "masks", "classes", "file"))
+    if not folder and not file:
+        raise UserError(
+            "data.dir has no value yet: type data.dir=<folder of images>, or data.file=<table> data.target=<column>"
+        )
+    if file and masks:
+        raise UserError("data.file and data.masks both say what belongs to an image: give one of them")
+    if file and classes:
+        raise UserError("data.classes chooses folders or names values of masks; with data.file, leave it out")
+    for key in ("image", "target", "split_column", "group"):
+        if settings.get(key) is not None and not file:
+            raise UserError(f"data.{key}={settings[key]} is a column of a table: type data.file=<table>, too")
+    kind = settings.get("target_type")
+    if not file and kind in ("numbers", "labels"):
+        has = "a class for each pixel" if masks else "one class by their folder"
+        raise UserError(
+            f"the images have {has}, but the task needs {kind}: type data.file=<table> data.target=<column>"
+        )
+    if classes is not None:
+        _reject_bad_names(classes)
+
+
+def _reject_bad_names(classes: Any) -> None:
+    if isinstance(classes, str) or not isinstance(classes, Sequence):
+        raise UserError(f"data.classes={classes}: give a list, 'data.classes=[cat,dog]'")
+    names = list(map(str, classes))
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise UserError(f"data.classes={names}: give two or more different names")
 
 
 _LAST: list[tuple[Any, MaskCount]] = []  # the masks that were counted last, by their state, and what they hold
