@@ -57,7 +57,7 @@ def choose_cache(
     if given == "disk" and missing and not writable:
         return Place("memory" if fits else "none", "there is no cache file, and this command makes none")
     if given is not None:
-        return Place(given, "as given")
+        return Place(given, "")
     if not missing:
         return Place("disk", "their cache file is there")
     if fits and size * copies <= QUICK_BYTES:
