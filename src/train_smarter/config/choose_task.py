@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from train_smarter import paths
 from train_smarter.data.table_source import pop_source
 from train_smarter.data.target_columns import TASKS, detect_targets
+from train_smarter.trust.nodes import raw
 
 BY_TARGET = "${target_type:}"  # `target_type` of data whose task depends on their targets
 
@@ -30,9 +31,9 @@ def task_by_target(words: Sequence[str]) -> tuple[str, str] | None:
     if "experiment" in chosen and _load_group("experiment", chosen["experiment"]) is None:
         return None
     data = _load_group("data", chosen.get("data", ""))
-    if data is None or data._get_node("target_type") is None or data._get_node("target_type")._value() != BY_TARGET:
+    if data is None or raw(data, ["target_type"]) != BY_TARGET:
         return None
-    settings = {key: _plain(data, key) for key in data if key != "target_type"}
+    settings = {str(key): _plain(data, key) for key in data if key != "target_type"}
     settings |= dict(filter(None, map(_parse, words)))
     if settings.get("masks"):
         return "task=segmentation", "data.masks has a class for each pixel"

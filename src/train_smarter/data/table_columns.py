@@ -74,6 +74,8 @@ def choose_columns(
     """
     for key, given in (("columns", columns), ("ignore", ignore), ("categories", categories)):
         table.require(given, f"data.{key}")
+    if given := [name for name in columns if name in roles]:
+        raise UserError(f"data.columns: {given[0]} is the target, or says the split; leave it out")
     chosen, texts, left_out = list[str](), set[str](), dict[str, str]()
     for name in columns or [name for name in table.names if name not in (*roles, *ignore)]:
         cells = number_cells(table, name, na_values, decimal_comma=decimal_comma)
@@ -90,11 +92,11 @@ def choose_columns(
     unused = ", ".join(f"{name or 'the first column'} ({reason})" for name, reason in left_out.items())
     if not chosen:
         raise UserError(f"{table.where}: no column is left for the input: {unused or 'there is none but the target'}")
-    numbers = [name for name in chosen if name not in texts]
-    notes = [
-        f"{len(numbers)} columns of numbers ({shorten(numbers)}), {len(texts)} of categories "
-        f"({shorten([name for name in chosen if name in texts])})"
-    ]
+    kinds = {
+        "numbers": [name for name in chosen if name not in texts],
+        "categories": [name for name in chosen if name in texts],
+    }
+    notes = [f"columns of {kind}: {shorten(names)}" for kind, names in kinds.items() if names]
     if unused:
         notes.append(f"left out: {unused}; 'data.columns=[...]' names those to use")
     return ColumnChoice(chosen, texts, notes)
@@ -117,7 +119,7 @@ def _why_unused(name: str, cells: Any, *, number: bool, typed: bool) -> str:
         return f"{cells[0].as_py()} in every row"
     if number:
         values = pc.cast(cells, pa.float64()).to_numpy()
-        counts = len(values) > 2 and present == len(cells) and bool((np.diff(values) == 1).all())
+        counts = len(values) > 2 and values[0] % 1 == 0 and bool((np.diff(values) == 1).all())  # not where one is NaN
         return "counts the rows" if counts else ""
     if pc.all(pc.match_substring_regex(cells.drop_null(), DATE)).as_py():
         return "dates"
@@ -174,7 +176,9 @@ def learn_column(name: str, cells: Any, texts: Sequence[str] | None, *, max_cate
         constant = std <= 1e-12 * np.abs(present).max()
         return Column(name, mean=mean, std=1.0 if constant else std, missing=some)
     counts = np.bincount(present.astype(np.int64), minlength=len(texts))
-    frequent = sorted(np.flatnonzero(counts > 1), key=lambda code: (-counts[code], texts[code]))[:max_categories]
+    frequent = sorted(np.flatnonzero(counts > 1).tolist(), key=lambda code: (-counts[code], texts[code]))[
+        :max_categories
+    ]
     return Column(name, values=sorted(texts[code] for code in frequent), missing=some)
 
 

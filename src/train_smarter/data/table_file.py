@@ -1,4 +1,4 @@
-"""Read a file with columns, CSV, TSV, JSONL or Parquet, as texts: nothing is guessed. Imports no torch.
+"""Read a file with columns, CSV, TSV, JSONL or Parquet, or a folder of texts, as texts. Imports no torch.
 
 A reader that guesses types turns the code 00501 into the number 501. So every cell is text, an empty one is None, and
 whoever knows what a column holds converts it; `StringTable.place` names the line for a message.
@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from train_smarter.data import text_folders
 from train_smarter.data.delimited import (
     DelimitedFormat,
     detect_format,
@@ -98,7 +99,7 @@ class StringTable:
     def _header_hint(self) -> str:
         if any(part.format for part in self.parts) and any(_looks_like_number(name) for name in self.known):
             return "; the first line of the file has to name the columns"
-        return f"; it has the delimiter {form.delimiter!r}" if (form := self.parts[0].format) else ""
+        return f" ({form})" if (form := self.parts[0].format) else ""
 
     @property
     def where(self) -> str:
@@ -118,6 +119,8 @@ class StringTable:
             row -= part.rows
         if part.format:
             return f"{part.path}, line {line_of(part.path, part.format, row)}"
+        if part.path.is_dir():
+            return str(next(islice(text_folders.iter_files(part.path), row, None)))
         if part.path.suffix.lower() in PARQUET:
             return f"{part.path}, row {row + 1}"
         return f"{part.path}, line {_json_line(part.path, row)}"
@@ -165,11 +168,11 @@ def expand_files(given: str | Sequence[str], key: str = "data.file") -> list[Pat
 
 
 def _reject_other_kinds(path: Path, key: str) -> None:
-    if path.is_dir():
+    if path.is_dir() and not text_folders.class_folders(path):
         inside = sorted(file.name for file in path.iterdir() if kind_of(file))
         hint = f"give one of its files, {shorten(inside, count=3)}, or a glob in quotes" if inside else "give a file"
         raise UserError(f"{key}={path} is a folder: {hint}")
-    if not kind_of(path):
+    if not path.is_dir() and not kind_of(path):
         cure = "save it as CSV" if path.suffix.lower() in (".xlsx", ".xls", ".ods") else "its name has to end in "
         endings = "" if cure == "save it as CSV" else " ".join((*DELIMITED, *JSON, *PARQUET))
         raise UserError(f"{key}={path}: {ACCEPTED} are read; {cure}{endings}")
@@ -233,7 +236,12 @@ def _read_file(
     path: Path, columns: Sequence[str] | None, known: dict[str, bool], *, delimiter: str | None, encoding: str | None
 ) -> tuple[DelimitedFormat | None, Any]:
     """The format of a text file, and a pyarrow.Table; of a file with none of the columns, all."""
+    import pyarrow as pa
+
     try:
+        if path.is_dir():
+            known |= dict.fromkeys(text_folders.COLUMNS, True)
+            return None, pa.table(text_folders.read_folder(path, encoding))
         if (kind := kind_of(path)) in (*PARQUET, *JSON):
             form = None
             read = partial(_read_parquet if kind in PARQUET else _read_json, path, known)

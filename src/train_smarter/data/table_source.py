@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from train_smarter.data import text_folders
 from train_smarter.data.cells import NA_VALUES, is_number_column, number_cells, to_numbers
 from train_smarter.data.table_file import ACCEPTED, StringTable, expand_files, read_table, shorten
 from train_smarter.data.target_columns import Targets, read_targets
@@ -74,7 +75,7 @@ class TableSource:
     def stamp(self) -> list[list[Any]]:
         """What changes when a file does, as JSON values: path, size and time of each."""
         files = [file for files in self.paths().values() for file in files]
-        return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+        return [[str(file), *_state(file)] for file in files]
 
     def read(self, columns: Sequence[str] | None = None) -> "SplitTable":
         """Read the files, and the split of each row.
@@ -112,6 +113,10 @@ class TableSource:
             na_values=self.na_values,
             decimal_comma=self.decimal_comma,
         )
+
+
+def _state(file: Path) -> list[int]:
+    return text_folders.stamp(file) if file.is_dir() else [file.stat().st_size, file.stat().st_mtime_ns]
 
 
 def _read_split_column(table: StringTable, name: str) -> Any:

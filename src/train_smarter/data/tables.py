@@ -80,7 +80,7 @@ class TableFile(Data):
         self.columns: list[Column] = []  # from setup or load_preprocess on
         self._choice = ColumnChoice([], set())
         self._texts: dict[str, list[str]] = {}  # of the categories, by their codes in what was read
-        self._constants: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
+        self._constants: dict[tuple[torch.device, torch.dtype], dict[str, Any]] = {}
 
     @property
     def width(self) -> int:
@@ -219,29 +219,32 @@ class TableFile(Data):
         key = rows.device, rows.dtype
         if key not in self._constants:  # once: copying numbers to a GPU waits for it
             self._constants[key] = self._make_constants(*key)
-        constants = self._constants[key]
-        cells = rows.index_select(1, constants["source"])  # (B, D)
-        missing = cells.isnan()
-        numbers = torch.where(missing, constants["fill"], (cells - constants["mean"]) / constants["std"])
-        flags = (cells == constants["index"]) | (missing & constants["marks_missing"])
-        return torch.where(constants["is_number"], numbers, flags.to(rows.dtype)), targets
+        parts = self._constants[key]
+        return torch.cat([*_numbers(rows, **parts), *_one_hot(rows, **parts), *_gaps(rows, **parts)], 1), targets
 
-    def _make_constants(self, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-        """What each of the D numbers is made of, (D,) each."""
-        parts: list[dict[str, Any]] = []
-        for source, column in enumerate(self.columns):
-            base = {"source": source, "mean": 0.0, "std": 1.0, "fill": 0.0, "index": -2.0}
-            if column.values is None:
-                mean, std = (column.mean, column.std) if self.standardize else (0.0, 1.0)
-                fill = 0.0 if self.standardize else column.mean
-                parts.append({**base, "mean": mean, "std": std, "fill": fill, "is_number": True})
-            parts += [{**base, "index": float(index)} for index in range(len(column.values or ()))]
-            parts += [{**base, "marks_missing": True}] if column.missing else []
-        kinds = {"source": torch.long, "is_number": torch.bool, "marks_missing": torch.bool}
-        return {
-            name: torch.tensor([part.get(name, False) for part in parts], device=device, dtype=kinds.get(name, dtype))
-            for name in ("source", "mean", "std", "fill", "index", "is_number", "marks_missing")
+    def _make_constants(self, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+        """Places of columns, what belongs to each number (n,), and of each category (k,) the first number and how many.
+
+        The model receives all numbers, then all categories, then whether cells are missing.
+        """
+        places = {
+            "numbers": [place for place, column in enumerate(self.columns) if column.values is None],
+            "categories": [place for place, column in enumerate(self.columns) if column.values is not None],
+            "gaps": [place for place, column in enumerate(self.columns) if column.missing],
         }
+        means = [self.columns[place].mean for place in places["numbers"]]
+        stds = [self.columns[place].std for place in places["numbers"]]
+        sizes = [len(self.columns[place].values or ()) for place in places["categories"]]
+        values: dict[str, list[float]] = {
+            "fill": means,
+            "shift": means if self.standardize else [0.0] * len(means),
+            "scale": stds if self.standardize else [1.0] * len(means),
+            "size": [float(size) for size in sizes],
+            "start": [float(sum(sizes[:number])) for number in range(len(sizes))],
+        }
+        indices = {name: torch.tensor(part, device=device, dtype=torch.long) for name, part in places.items()}
+        found = {name: torch.tensor(part, device=device, dtype=dtype) for name, part in values.items()}
+        return {**indices, **found, "count": sum(sizes)}
 
     # ---- a user's own input
 
@@ -289,6 +292,32 @@ class TableFile(Data):
 
     def collate(self, contents: Sequence[Any]) -> Batch:
         return torch.stack(list(contents)), None
+
+
+# ---- the parts of what a model receives, for rows (B, C); none where there is no such column
+
+
+def _numbers(rows: Tensor, *, numbers: Tensor, fill: Tensor, shift: Tensor, scale: Tensor, **_: Any) -> list[Tensor]:
+    """(B, n), standardized."""
+    if not len(numbers):
+        return []
+    cells = rows.index_select(1, numbers)
+    return [(torch.where(cells.isnan(), fill, cells) - shift) / scale]
+
+
+def _one_hot(rows: Tensor, *, categories: Tensor, size: Tensor, start: Tensor, count: int, **_: Any) -> list[Tensor]:
+    """(B, K) of all categories; zeros for an unknown one and for a missing cell."""
+    if not len(categories):
+        return []
+    cells = rows.index_select(1, categories)
+    known = (cells >= 0) & (cells < size)
+    place = torch.where(known, cells + start, float(count)).long()
+    return [rows.new_zeros(len(rows), count + 1).scatter(1, place, 1.0)[:, :count]]
+
+
+def _gaps(rows: Tensor, *, gaps: Tensor, **_: Any) -> list[Tensor]:
+    """(B, g): whether the cell is missing."""
+    return [rows.index_select(1, gaps).isnan().to(rows.dtype)] if len(gaps) else []
 
 
 def count_numbers(settings: Mapping[str, Any]) -> int:
