@@ -35,6 +35,8 @@ def task_by_target(words: Sequence[str]) -> tuple[str, str] | None:
         return None
     settings = {str(key): _plain(data, key) for key in data if key != "target_type"}
     settings |= dict(filter(None, map(_parse, words)))
+    if settings.get("masks"):
+        return "task=segmentation", "data.masks has a class for each pixel"
     if not settings.get("file") or not settings.get("target"):
         return None
     source = pop_source(settings)

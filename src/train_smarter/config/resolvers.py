@@ -27,7 +27,11 @@ def _target_type(*, _root_: Any) -> str | None:
 
 
 def _count_targets(key: str, *, _parent_: Any) -> int | None:
-    """`num_classes` or `num_targets` of the target columns that the data's config names."""
+    """`num_classes` or `num_targets` of the target columns, images or masks that the data's config names."""
+    if "masks" in _parent_:
+        from train_smarter.data.image_source import ImageSource
+
+        return ImageSource.of(_resolve_keys(_parent_, COUNTED)).count()[key]
     from train_smarter.data.table_source import count_targets
 
     return count_targets(_resolve_keys(_parent_, COUNTED))[key]

@@ -11,10 +11,12 @@ class FileExamples:
     """Image files with what belongs to each.
 
     targets: of each file: a class as int, a list of floats, or the file of a mask.
+    groups: of each file, an int; examples of one group are never divided between splits. None: each is alone.
     """
 
     files: list[Path]
     targets: list[Any]
+    groups: list[int] | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -28,9 +30,13 @@ class ImageListing:
     splits: of "train", and of "val" and "test" where they have folders of their own.
     ignored: how many files are no images, by suffix.
     notes: what the log is to say about the files, a line each.
+    kind: of the targets: classes, numbers, labels or masks.
+    mask_values: of the pixels of each class, where a class is not its own value.
     """
 
     names: list[str]
     splits: dict[str, FileExamples]
     ignored: dict[str, int]
     notes: Sequence[str] = field(default=())
+    kind: str = "classes"
+    mask_values: tuple[int, ...] | None = None

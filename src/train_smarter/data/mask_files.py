@@ -83,9 +83,14 @@ def _images(root: Path, homes: Sequence[Path], ignored: Counter[str]) -> list[Pa
 def _key(file: Path, base: Path) -> Key:
     """The split of a file, and its name within: folders named like a split, images or masks do not count."""
     folders = file.relative_to(base).parts[:-1]
-    splits = [split for name in folders if (split := split_of(name))]
-    rest = [name for name in folders if not split_of(name) and not _is_plain(name)]
+    splits = [split for name in folders if (split := _split(name))]
+    rest = [name for name in folders if not _split(name) and not _is_plain(name)]
     return (splits[0] if splits else None, *rest, file.stem)
+
+
+def _split(folder: str) -> str | None:
+    """The split that a folder's name means, of train_masks, too."""
+    return split_of(folder) or split_of(SUFFIX.sub("", folder))
 
 
 def _is_plain(folder: str) -> bool:
@@ -115,9 +120,7 @@ def _pair(
         splits = {split: pairs for split, pairs in splits.items() if pairs}
     if "train" not in splits:
         raise UserError(f"{root} has no image with a mask in a folder for training, only in {list(splits)}")
-    found = MaskPairs(splits, ignored)
-    found.notes += _notes(photos, painted, chosen, keys, where)
-    return found
+    return MaskPairs(splits, ignored, list(_notes(photos, painted, chosen, keys, where)))
 
 
 def _by_key(painted: Iterable[Path], base: Path, wanted: set[Key]) -> dict[Key, Path]:

@@ -188,26 +188,34 @@ def decide_classes(
         UserError: the values are no classes.
     """
     found = sorted(value for value in pixels if value != NO_CLASS)
-    shown = shorten([str(value) for value in sorted(pixels)], count=8)
     if found in ([], [0]) and pixels.get(NO_CLASS):  # white on black
         found = sorted(pixels)
+    shown = shorten([str(value) for value in sorted(pixels)], count=8)
     if len(found) < 2:
         raise UserError(f"{where}: every pixel of the masks has the value {shown}; there are no two classes")
+    detected = _detect_classes(found)
     number = len(classes) if classes else count
-    if number and found[-1] < number <= MAX_CLASSES:
-        return MaskClasses(list(classes or map(str, range(number))))
-    if number and number != len(found):
-        key = f"data.classes has {number} names" if classes else f"data.num_classes={number}"
-        raise UserError(f"{where}: {key}, but the masks hold the values {shown}")
-    if not number and len(found) == 2 and found[0] == 0:
-        if found[1] == 1:
-            return MaskClasses(list(BINARY))
-        classes = BINARY
-    elif not number and found[-1] < min(MAX_CLASSES, 2 * len(found) + 8):
+    if number is None or (detected and not classes and number == len(detected.names)):
+        if detected is None:
+            raise UserError(
+                f"{where}: the masks hold the values {shown}, which are no classes 0, 1, 2, ...; JPEG changes values, "
+                "so save masks as PNG; if each value is a class, name them in the order of the values, "
+                "data.classes=[...]"
+            )
+        return detected
+    names = list(classes or map(str, range(number)))
+    if found[-1] < number <= MAX_CLASSES:
+        return MaskClasses(names)
+    if classes and number == len(found):
+        return MaskClasses(names, tuple(found))
+    key = f"data.classes has {number} names" if classes else f"data.num_classes={number}"
+    raise UserError(f"{where}: {key}, but the masks hold {len(found)} values, {shown}; 255 is no class")
+
+
+def _detect_classes(found: Sequence[int]) -> MaskClasses | None:
+    """The classes of values, ascending; None: they are too far apart to be classes."""
+    if len(found) == 2 and found[0] == 0:
+        return MaskClasses(list(BINARY), None if found[1] == 1 else tuple(found))
+    if found[-1] < min(MAX_CLASSES, 2 * len(found) + 8):
         return MaskClasses([str(value) for value in range(found[-1] + 1)])
-    if not classes and not number:
-        raise UserError(
-            f"{where}: the masks hold the values {shown}, which are no classes 0, 1, 2, ...; JPEG changes values, so "
-            f"save masks as PNG; or name the {len(found)} classes in the order of these values, data.classes=[...]"
-        )
-    return MaskClasses(list(classes or map(str, found)), tuple(found))
+    return None

@@ -26,6 +26,7 @@ ALLOWED = (
     "data.eval_batch_size",
     "data.on_device",
     "data.dir",
+    "data.masks",
     "data.file",
     "data.val_file",
     "data.test_file",

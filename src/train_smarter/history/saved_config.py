@@ -144,7 +144,7 @@ def use_recorded_counts(cfg: DictConfig, folder: Path) -> None:
     file = folder / "config.yaml"
     recorded = load_yaml(file) if counted and file.is_file() else None
     for path in counted if isinstance(recorded, DictConfig) else []:
-        value = raw(recorded, path, default="")
+        value = raw(recorded, path, default=None)  # a run that is older than the key counted nothing for it
         numbers = value if isinstance(value, list) else [value]
         if all(type(number) in (int, NoneType) for number in numbers):
             put(cfg, path, value)
