@@ -32,12 +32,19 @@ class ImageFolder(ImageData):
 
     Args:
         dir: holds the folders.
-        size: height and width in pixels to which the whole image is scaled, whatever its proportions.
+        size: height and width in pixels at which images are kept.
+        crop: height and width in pixels that the model sees, of `shape`, too; None: the whole.
     """
 
-    def __init__(self, *, dir: str, size: int = 64, **data: Any) -> None:  # noqa: A002
+    def __init__(self, *, dir: str, size: int = 64, crop: int | None = None, **data: Any) -> None:  # noqa: A002
         super().__init__(**data)
         self.dir, self.size = data_dir(dir), size
+        if crop is not None and crop > size:
+            raise UserError(f"data.crop={crop} is larger than data.size={size}: give at most {size}, or a larger size")
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        return self.shape[0], self.size, self.size
 
     def read(self) -> RawDataset:
         found = list_folder(self.dir)
@@ -50,7 +57,7 @@ class ImageFolder(ImageData):
         return RawDataset(found.names, splits["train"], splits.get("val"), splits.get("test"))
 
     def preprocess(self) -> dict[str, Any]:
-        return {**super().preprocess(), "size": self.size}
+        return {**super().preprocess(), "size": self.size, "resize": self.resize}
 
     def _examples(self, found: FileExamples) -> Examples:
         images = torch.empty(len(found), 3, self.size, self.size, dtype=torch.uint8)
@@ -67,7 +74,7 @@ class ImageFolder(ImageData):
         console = Console(stderr=True)
         # Threads, since Pillow decodes and scales outside Python's lock.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            decoded = pool.map(partial(_decode_or_explain, shape=(3, self.size, self.size)), files)
+            decoded = pool.map(partial(_decode_or_explain, shape=self.stored_shape, resize=self.resize), files)
             yield from track(
                 decoded,
                 description="reading images",
@@ -78,9 +85,9 @@ class ImageFolder(ImageData):
             )
 
 
-def _decode_or_explain(file: Path, *, shape: Sequence[int]) -> Tensor | None:
+def _decode_or_explain(file: Path, *, shape: Sequence[int], resize: str) -> Tensor | None:
     try:
-        return decode(file, shape=shape)[0]
+        return decode(file, shape=shape, resize=resize)[0]
     except Exception as error:
         why = "not an image" if isinstance(error, UnidentifiedImageError) else error
         log.warning("%s is broken and left out: %s", file, why)
