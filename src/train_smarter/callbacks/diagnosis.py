@@ -17,8 +17,9 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from train_smarter.data.base import Data, class_counts
-from train_smarter.data.examples import move
+from train_smarter.data.base import Data
+from train_smarter.data.examples import move, spread
+from train_smarter.data.split import class_counts
 from train_smarter.diagnosis.findings import Finding, make_limits
 from train_smarter.diagnosis.layer_probe import LayerProbe
 from train_smarter.diagnosis.measurements import Evidence, Measurements, track_update_peak, validations_per_epoch
@@ -40,6 +41,7 @@ CARRIED_OVER = ("first_loss", "zero_loss", "nan_location", "gradient_peak", "upd
 # Told while a run trains, as soon as it is found; another problem when it has been there for SETTLED epochs.
 CERTAIN = ("nan_loss", "exploding_gradients", "class_imbalance")
 REPEATS_TO_LOG = 3
+SAMPLED_BYTES, SLOW_EXAMPLES = 2**26, 256  # that the chance loss is computed on at most
 OFTEN, SELDOM = 20, 10  # epochs up to which each is judged, and from one to the next after that
 
 
@@ -132,8 +134,9 @@ class Diagnosis(Callback):
         if isinstance(task, Classification):
             targets = data.examples["train"].targets
             facts.names, facts.train_classes = list(data.names), class_counts(targets, data.num_classes)
-            facts.chance_loss = task.chance_loss(targets)
-            return
+            if isinstance(targets, Tensor):
+                facts.chance_loss = task.chance_loss(targets)
+                return
         try:
             facts.chance_loss = _chance_loss(data, model)
         except Exception as error:  # a task of the user's own must not end the run here
@@ -323,7 +326,10 @@ class Diagnosis(Callback):
 def _chance_loss(data: Data, model: Model) -> float | None:
     """The task's, on a sample of the training examples as the network gets them."""
     train, device = data.examples["train"], model.device
-    sample = train.take(torch.arange(0, len(train), max(1, len(train) // SAMPLED_EXAMPLES)))
-    batch = move(sample.inputs, device), move(sample.targets, device)
+    index = torch.arange(0, len(train), max(1, len(train) // SAMPLED_EXAMPLES))
+    if len(index) * train.bytes > SAMPLED_BYTES * len(train) or train.slow:
+        index = spread(len(train), max(1, min(SLOW_EXAMPLES, SAMPLED_BYTES * len(train) // train.bytes)))
+    inputs, targets = train.read(index)
+    batch = move(inputs, device), move(targets, device)
     with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
         return model.task.chance_loss(model.task.targets(data.on_after_batch_transfer(batch, 0)))

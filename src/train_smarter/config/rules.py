@@ -98,6 +98,8 @@ RULES: dict[str, Rule] = {
     "data.shuffle": BOOL,
     "data.on_device": _or_null(BOOL),
     "data.download": BOOL,
+    "data.num_workers": _or_null(NON_NEGATIVE_INT),
+    "data.cache": _or_null(_one_of("memory", "disk", "none")),
     "data.truncation_side": _one_of("left", "right"),
     "model.dropout": FRACTION_FROM_0,
     "model.hidden": POSITIVE_INT,

@@ -20,7 +20,8 @@ from torch.utils._pytree import tree_map
 from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName, first_tensor, move
 from train_smarter.data.loader import Loader, ShardedBatchSampler
 from train_smarter.data.reuse import ReadCache, copy_containers, equal_settings
-from train_smarter.data.split import group_split, stratified_fold, stratified_split
+from train_smarter.data.split import class_counts, group_split, is_classes, stratified_fold, stratified_split
+from train_smarter.data.workers import choose_workers
 from train_smarter.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ class Data(LightningDataModule):
         seed: fixes order and augmentation, with the epoch.
         shuffle: False: training examples come in the same order each epoch, and without augmentation.
         download: fetch files that are missing; False: nothing is written to the data set's folder, caches included.
+        num_workers: processes that read examples which are slow to read: files that are decoded for each batch, or a
+            Dataset; 0: the training process reads them; None: one a core, at most 8.
         on_device: keep the examples on the model's GPU, where a batch costs next to nothing; None: if all of them take
             at most half of its free memory.
     """
@@ -49,8 +52,8 @@ class Data(LightningDataModule):
     splits: tuple[SplitName, ...] = ("test",)  # what `test_dataloader` serves; `evaluate` asks for more
     kind = "examples"  # what they are called
     has_token_inputs = False  # inputs are token ids (N, T), 0 = padding and 1 = unknown
-    # Whether `setup` takes over what the last object of this process read, if its settings were the same; files that
-    # have changed since are then not seen.
+    # Whether `setup` takes over what the last object of this process read, if its settings and its `fingerprint` were
+    # the same; without a fingerprint, files that have changed since are not seen.
     reuse_across_jobs = False
     # Attributes that reading does not depend on: each object has its own.
     NOT_READ_KEYS: tuple[str, ...] = (
@@ -59,6 +62,7 @@ class Data(LightningDataModule):
         "seed",
         "shuffle",
         "on_device",
+        "num_workers",
         "may_download",
         "splits",
         "trainer",
@@ -80,6 +84,7 @@ class Data(LightningDataModule):
         seed: int = 0,
         shuffle: bool = True,
         on_device: bool | None = None,
+        num_workers: int | None = None,
         download: bool = True,
     ) -> None:
         super().__init__()
@@ -88,6 +93,7 @@ class Data(LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_fraction, self.test_fraction, self.folds, self.fold = val_fraction, test_fraction, folds, fold
         self.split_seed, self.seed, self.shuffle, self.on_device = split_seed, seed, shuffle, on_device
+        self.num_workers = num_workers
         self.names: list[str] = []  # of classes, labels or target columns
         self.examples: dict[SplitName, Examples] = {}
         self._placed: dict[tuple[SplitName, torch.device], Examples] = {}
@@ -100,6 +106,10 @@ class Data(LightningDataModule):
     def read(self) -> RawDataset:
         """The raw examples and their names, in a fixed order."""
         raise NotImplementedError
+
+    def fingerprint(self) -> Any:
+        """What changes when the raw data do, as a JSON value that is quick to get; None: unknown."""
+        return None
 
     def encode(self, splits: dict[SplitName, Examples]) -> dict[SplitName, Examples]:
         """Turns read examples into tensors; may learn from `train` only (a vocabulary, say), and not once it has."""
@@ -172,7 +182,7 @@ class Data(LightningDataModule):
 
     def _load_or_reuse(self) -> None:
         """Takes over what the last object has read, or reads, and keeps it for the next one."""
-        settings, last = self._read_settings(), Data._last
+        settings, last = {**self._read_settings(), "": self.fingerprint()}, Data._last
         if last and last.kind is type(self) and equal_settings(last.settings, settings):
             log.info("the examples are in memory, from the run before")
             vars(self).update(copy_containers(last.content))
@@ -256,7 +266,13 @@ class Data(LightningDataModule):
         )
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         examples = self.examples_on(device, name)
-        return Loader(examples, sampler, pin=device.type == "cuda" and first_tensor(examples.inputs).device != device)
+        return Loader(
+            examples,
+            sampler,
+            pin=device.type == "cuda" and first_tensor(examples.inputs).device != device,
+            random=training and self.shuffle,
+            num_workers=choose_workers(self.num_workers, processes=self.trainer.num_devices if self.trainer else 1),
+        )
 
     def examples_on(self, device: torch.device, name: SplitName) -> Examples:
         """The examples of a split where batches are cut from them: on the model's device, or on the CPU."""
@@ -271,7 +287,7 @@ class Data(LightningDataModule):
         if self.on_device is None and device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
             self.on_device = sum(examples.bytes for examples in self.examples.values()) <= free / 2
-        return bool(self.on_device)
+        return bool(self.on_device) and not any(examples.slow for examples in self.examples.values())
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:  # noqa: ARG002 (Lightning's hook)
         early = device.type != "mps"  # there, the copy would be read before it is complete, as Lightning knows, too
@@ -316,19 +332,6 @@ class _Rest:
             return self.strata
         targets = self.examples.targets
         return targets if is_classes(targets) else torch.zeros(len(self.examples), dtype=torch.long)
-
-
-def is_classes(targets: Any) -> bool:
-    """Whether targets are one class an example: integers (N,)."""
-    return isinstance(targets, Tensor) and targets.ndim == 1 and not targets.is_floating_point()
-
-
-def class_counts(targets: Any, num_classes: int | None) -> list[int]:
-    """Examples of each class; empty where the targets are no classes."""
-    if num_classes is None or not is_classes(targets):
-        return []
-    counts: list[int] = targets.bincount(minlength=num_classes).tolist()
-    return counts if len(counts) == num_classes else []
 
 
 def stack(contents: Sequence[Any]) -> Any:

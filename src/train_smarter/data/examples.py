@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from train_smarter.data.rows import Rows
+from train_smarter.errors import UserError
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -31,6 +32,28 @@ class Examples:
     inputs: Tree
     targets: Tree = None
 
+    @classmethod
+    def from_dataset(cls, dataset: Any, targets: Tree = None, *, eval_dataset: Any = None) -> "Examples":
+        """The items of a map-style `torch.utils.data.Dataset`, read when a batch needs them, by worker processes.
+
+        Args:
+            dataset: its items are pairs (input, target), or inputs alone: tensors, arrays, numbers, or dicts and tuples
+                of them, of one shape for all items. What its transforms draw from the global generators of torch, NumPy
+                and `random` depends on the seed, the epoch and the item alone.
+            targets: all targets, where they are known without reading items: they take the place of the items' own, and
+                serve class counts, stratified splits and class weights.
+            eval_dataset: the same items without random transforms, for all but training; None: `dataset`.
+        """
+        from train_smarter.data.dataset_rows import rows_of_dataset
+
+        inputs, own = rows_of_dataset(dataset, eval_dataset)
+        if targets is None:
+            return cls(inputs, own)
+        known = torch.as_tensor(targets) if isinstance(targets, Sequence) or hasattr(targets, "__array__") else targets
+        if (count := count_rows(known)) != len(dataset):
+            raise UserError(f"from_dataset: {len(dataset)} items, but {count} targets")
+        return cls(inputs, known)
+
     def __len__(self) -> int:
         return count_rows(self.inputs)
 
@@ -41,6 +64,21 @@ class Examples:
     def read(self, index: Tensor, *, epoch: int = 0) -> Batch:
         """The batch at `index` (n,), in its order: tensors, whatever the examples are."""
         return read_rows(self.inputs, index, epoch=epoch), read_rows(self.targets, index, epoch=epoch)
+
+    def prefetch(self, index: Tensor) -> None:
+        """Announce that the batch at `index` (n,) is read soon."""
+        for part in self.rows:
+            part.prefetch(index)
+
+    @property
+    def rows(self) -> list[Rows]:
+        """The parts that are not tensors."""
+        return [part for part in tree_leaves((self.inputs, self.targets)) if isinstance(part, Rows)]
+
+    @property
+    def slow(self) -> bool:
+        """Whether reading a batch belongs into worker processes."""
+        return any(part.slow for part in self.rows)
 
     @property
     def bytes(self) -> int:
@@ -135,7 +173,7 @@ def move(tree: Tree, device: torch.device, *, non_blocking: bool = False) -> Tre
     def moved(part: Tensor | Rows) -> Tree:
         if isinstance(part, Tensor):
             return part.to(device, non_blocking=non_blocking)
-        return map_tensors(lambda read: read.to(device, non_blocking=non_blocking), part.read())
+        return part.read_to(device)
 
     return _map_parts(moved, tree)
 
@@ -150,6 +188,12 @@ def map_tensors(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
 def _map_parts(function: Callable[[Any], Any], tree: Tree) -> Tree:
     """The tree with `function` applied to every tensor and to all `Rows`."""
     return tree_map(lambda part: function(part) if isinstance(part, Tensor | Rows) else part, tree)
+
+
+def spread(length: int, count: int) -> Tensor:
+    """At most `count` of the indices 0 to length - 1, spread evenly."""
+    count = min(count, length)
+    return torch.arange(count) * length // max(1, count)
 
 
 def index_rows(tensor: Tensor, index: Tensor) -> Tensor:

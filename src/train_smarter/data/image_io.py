@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -13,11 +14,18 @@ from train_smarter.errors import UserError, did_you_mean
 MODES = {1: ("L", "converted to grey"), 3: ("RGB", "converted to RGB")}  # by channels: Pillow's mode, and its making
 
 
+# What `fit` does, and its making.
 RESIZES = {"stretch": "scaled", "crop": "scaled and cut", "pad": "scaled and padded"}
 
 
 def decode(file: Path, *, shape: Sequence[int], resize: str = "stretch") -> tuple[Tensor, tuple[str, ...]]:
-    """An image file of any size and kind as uint8 (C, H, W), and what had to be done to it, in words.
+    """An image file of any size and kind as uint8 (C, H, W), and what had to be done to it, in words: see `pixels`."""
+    array, changes = pixels(file, shape=shape, resize=resize)
+    return torch.from_numpy(array.transpose(2, 0, 1).copy()), changes
+
+
+def pixels(file: Path, *, shape: Sequence[int], resize: str = "stretch") -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """An image file of any size and kind as uint8 (H, W, C), and what had to be done to it, in words.
 
     Turned upright as its camera noted, laid on white where it is transparent, made grey (by luminance) or RGB, scaled
     with antialiasing. Of 16 bits the upper eight count, of an animation the first picture.
@@ -42,8 +50,8 @@ def decode(file: Path, *, shape: Sequence[int], resize: str = "stretch") -> tupl
             f"{_action(upright, shape, resize)} to {width}x{height}": upright.size != (width, height),
         }
         scaled = fit(_drop_alpha(upright).convert(mode), (width, height), resize=resize)
-        pixels = np.array(scaled).reshape(height, width, channels)
-    return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), tuple(name for name, done in changes.items() if done)
+        array = np.asarray(scaled).reshape(height, width, channels)
+    return array, tuple(name for name, done in changes.items() if done)
 
 
 def fit(

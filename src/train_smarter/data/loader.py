@@ -1,6 +1,7 @@
 """Batches of examples: their order, and the loader that cuts them."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 import numpy as np
@@ -9,6 +10,9 @@ from torch import Tensor
 from torch.utils.data import SequentialSampler
 
 from train_smarter.data.examples import Batch, Examples, first_tensor, map_tensors
+from train_smarter.data.workers import BatchWorkers
+
+AHEAD = 2  # batches that the system reads from a disk before they are requested
 
 
 class ShardedBatchSampler(SequentialSampler):
@@ -75,13 +79,16 @@ class ShardedBatchSampler(SequentialSampler):
 class Loader:
     """An epoch's batches. Lightning takes any iterable, and reads a `sampler` as it does a DataLoader's.
 
-    Indexing is all that a batch takes, so worker processes would only add the way between processes; and a DataLoader
-    would draw from the global random state.
+    Where indexing is all that a batch takes, worker processes would only add the way between processes. Rows that are
+    slow to read are read by workers. Batches are the same, with any number of them: what is random depends on the seed,
+    the epoch and the example.
 
     Args:
         examples: on the CPU, or on the model's device.
         sampler: which of them, in which order.
         pin: page-lock each batch, so that nobody waits while it is copied to a GPU.
+        random: read with random transforms, where the rows have some.
+        num_workers: processes that read slow rows; 0: this process reads them.
 
     Attributes:
         skip: batches that the next epoch leaves out at its beginning; it may be set until the first batch is requested.
@@ -92,8 +99,17 @@ class Loader:
 
     batch_sampler = None  # Lightning looks for one
 
-    def __init__(self, examples: Examples, sampler: ShardedBatchSampler, *, pin: bool = False) -> None:
-        self.examples, self.sampler, self.pin, self.skip = examples, sampler, pin, 0
+    def __init__(
+        self,
+        examples: Examples,
+        sampler: ShardedBatchSampler,
+        *,
+        pin: bool = False,
+        random: bool = False,
+        num_workers: int = 0,
+    ) -> None:
+        self.examples, self.sampler, self.pin, self.random, self.skip = examples, sampler, pin, random, 0
+        self._workers = BatchWorkers(examples, num_workers) if num_workers and examples.slow else None
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -101,9 +117,28 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         done, self.skip = self.skip, 0
         device = first_tensor(self.examples.inputs).device
-        for index in islice(self.sampler.iter_on(device), done, None):
-            batch = self.examples.read(index, epoch=self.sampler.epoch)
+        indices = islice(self.sampler.iter_on(device), done, None)
+        epoch = derive_seed(self.sampler.shuffle_seed or 0, self.sampler.epoch) if self.random else 0
+        for batch in self._read(indices, epoch):
             yield map_tensors(Tensor.pin_memory, batch) if self.pin else batch
+
+    def _read(self, indices: Iterator[Tensor], epoch: int) -> Iterator[Batch]:
+        if self._workers is not None:
+            yield from self._workers.read(indices, epoch)
+            return
+        for index in _look_ahead(indices, self.examples.prefetch) if self.examples.rows else indices:
+            yield self.examples.read(index, epoch=epoch)
+
+
+def _look_ahead(indices: Iterator[Tensor], prefetch: Callable[[Tensor], None]) -> Iterator[Tensor]:
+    """The same batches of indices, each announced `AHEAD` batches before it is handed out."""
+    coming: deque[Tensor] = deque()
+    for index in indices:
+        prefetch(index)
+        coming.append(index)
+        if len(coming) > AHEAD:
+            yield coming.popleft()
+    yield from coming
 
 
 def derive_seed(*numbers: int) -> int:

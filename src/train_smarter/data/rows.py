@@ -1,10 +1,14 @@
-"""Examples that are not a tensor in memory: read from a file, or made, a batch at a time."""
+"""Examples that are not a tensor for each split: read from a file, or made, a batch at a time."""
 
+from collections.abc import Sequence
 from copy import copy
 from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
+
+PIECE_BYTES = 2**26  # that are read together on their way to a device
 
 
 class Rows:
@@ -56,7 +60,8 @@ class Rows:
 
         Args:
             index: (n,) int64; None: all.
-            epoch: changes the random numbers of what is read at random.
+            epoch: what is read at random depends on it, and on nothing else; a number that training derives from the
+                seed and the epoch. 0: an evaluation, without random transforms.
 
         Returns:
             A tensor (n, ...), images channels last, or a dict or tuple of such tensors.
@@ -69,3 +74,54 @@ class Rows:
     def read_at(self, places: Tensor, *, epoch: int) -> Any:
         """Read a batch from these places (n,) of the storage."""
         raise NotImplementedError
+
+    def read_to(self, device: torch.device) -> Any:
+        """Read all of them to a device."""
+        return tree_map(lambda part: part.to(device), self.read())
+
+    def prefetch(self, index: Tensor) -> None:
+        """Ask the system for the examples at `index` (n,), which are read soon; return at once."""
+
+
+class StoredRows(Rows):
+    """Rows that are stored in one piece; images (H, W, C).
+
+    Args:
+        stored: the shape of all rows, (N, ...).
+    """
+
+    def __init__(self, stored: Sequence[int], dtype: torch.dtype = torch.uint8) -> None:
+        row = tuple(stored[1:])
+        super().__init__((row[2], row[0], row[1]) if len(row) == 3 else row, dtype, torch.arange(stored[0]))
+
+    def read_at(self, places: Tensor, *, epoch: int) -> Tensor:  # noqa: ARG002 (nothing is random)
+        batch = self.read_stored(places)
+        return batch.permute(0, 3, 1, 2) if batch.ndim == 4 else batch
+
+    def read_stored(self, places: Tensor) -> Tensor:
+        """The rows at these places, as they are stored."""
+        raise NotImplementedError
+
+    def read_to(self, device: torch.device) -> Tensor:
+        """In pieces: the machine may have less memory than the device."""
+        pieces = torch.arange(len(self)).split(max(1, PIECE_BYTES * len(self) // max(1, self.nbytes)))
+        layout = torch.channels_last if self.ndim == 4 else torch.contiguous_format
+        target = torch.empty(self.shape, dtype=self.dtype, device=device, memory_format=layout)
+        for piece in pieces:
+            target[piece[0] : piece[-1] + 1] = self.read(piece)
+        return target
+
+
+class MemoryRows(StoredRows):
+    """Rows of one tensor, which all splits share.
+
+    Args:
+        storage: (N, H, W, C), images channels last, or (N, ...).
+    """
+
+    def __init__(self, storage: Tensor) -> None:
+        super().__init__(storage.shape, storage.dtype)
+        self.storage = storage
+
+    def read_stored(self, places: Tensor) -> Tensor:
+        return self.storage.index_select(0, places)

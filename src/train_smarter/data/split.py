@@ -73,3 +73,16 @@ def group_split(groups: Tensor, fraction: float, *, seed: int, fold: int = 0) ->
     chosen[order[(middle >= low) & (middle < high)]] = True
     piece = chosen[group.numpy()]
     return torch.from_numpy(np.flatnonzero(~piece)), torch.from_numpy(np.flatnonzero(piece))
+
+
+def is_classes(targets: Any) -> bool:
+    """Whether targets are one class an example: integers (N,)."""
+    return isinstance(targets, Tensor) and targets.ndim == 1 and not targets.is_floating_point()
+
+
+def class_counts(targets: Any, num_classes: int | None) -> list[int]:
+    """Examples of each class; empty where the targets are no classes."""
+    if num_classes is None or not is_classes(targets):
+        return []
+    counts: list[int] = targets.bincount(minlength=num_classes).tolist()
+    return counts if len(counts) == num_classes else []

@@ -19,7 +19,7 @@ from train_smarter.failures import explain_construction
 from train_smarter.fit.gradient_mean import GradientMean
 from train_smarter.fit.lr_schedule import LRSchedule
 from train_smarter.fit.pretrained import load_pretrained
-from train_smarter.task.base import Task, check_outputs, make_task
+from train_smarter.task.base import Task, check_outputs, check_targets, make_task, split_targets
 from train_smarter.task.split_metric import SplitMetric
 
 ROWS_AT_ONCE = 4096  # targets that a task learns from at a time
@@ -203,10 +203,10 @@ class Model(LightningModule):
     def _fit_task(self, data: Data, *, learn: bool) -> None:
         """Check the targets of every split, and let the task learn from those of training."""
         for split, examples in data.examples.items():
-            targets = self.task.targets((examples.inputs, examples.targets))
-            self.task.check(targets, split)
-            if learn and split == "train":
-                self.task.fit(split_rows(targets, ROWS_AT_ONCE))
+            check_targets(self.task, examples, split)
+            if learn and split == "train" and type(self.task).fit is not Task.fit:
+                parts = split_targets(self.task, examples, every=True)
+                self.task.fit(piece for part in parts for piece in split_rows(part, ROWS_AT_ONCE))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_outputs(self.task, checkpoint)

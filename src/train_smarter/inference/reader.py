@@ -58,6 +58,7 @@ def split_batches(data: LightningDataModule, name: SplitName, task: Task) -> Ite
         UserError: there is no such split, or its targets do not fit the task.
     """
     from train_smarter.data.base import Data
+    from train_smarter.task.base import check_targets
 
     data.prepare_data()
     if not isinstance(data, Data):
@@ -66,7 +67,7 @@ def split_batches(data: LightningDataModule, name: SplitName, task: Task) -> Ite
     data.setup()
     examples = data.examples[name]
     if examples.targets is not None:
-        task.check(task.targets((examples.inputs, examples.targets)), name)
+        check_targets(task, examples, name)
     yield from data.loader(name)
 
 

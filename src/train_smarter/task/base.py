@@ -4,8 +4,9 @@ Shape letters, everywhere in this project: B batch, C channels, H W image, T tok
 """
 
 import io
+import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,11 +14,16 @@ import torch
 from lightning.pytorch.core.mixins.hparams_mixin import HyperparametersMixin
 from torch import Tensor, nn
 
-from train_smarter.data.examples import count_rows
+from train_smarter.data.examples import Examples, count_rows, read_rows, spread
 from train_smarter.errors import UserError, did_you_mean
 from train_smarter.task.samples.base import Samples
 from train_smarter.task.split_metric import SplitMetric
 from train_smarter.trust.build_object import build_object
+
+log = logging.getLogger(__name__)
+
+SAMPLE, SLOW_SAMPLE = 2048, 256  # targets by which a split is judged that is not in memory
+ROWS_AT_ONCE = 256  # targets that are read together
 
 Columns = dict[str, Sequence[Any]]  # by name, one value an example
 Files = dict[str, Sequence[bytes]]  # by "<column>.<extension>", one content an example
@@ -179,6 +185,35 @@ def make_task(task: Task | Mapping[str, Any]) -> Task:
     built = build_object(dict(task), "task")
     assert isinstance(built, Task)
     return built
+
+
+def split_targets(task: Task, examples: Examples, *, every: bool = False) -> Iterator[Any]:
+    """The targets of a split, for `Task.check` and `Task.fit`: at once where they are in memory, else read in pieces.
+
+    Args:
+        every: read all of them, unless they are slow to read; else a sample that is spread evenly.
+    """
+    if examples.targets is not None and not Examples(examples.targets).rows:
+        yield task.targets((examples.inputs, examples.targets))
+        return
+    count = len(examples) if every and not examples.slow else SLOW_SAMPLE if examples.slow else SAMPLE
+    index = spread(len(examples), count)
+    if examples.slow and every and len(index) < len(examples):
+        log.info("%s learns from %d of %d training examples", type(task).__name__, len(index), len(examples))
+    for part in index.split(ROWS_AT_ONCE):
+        inputs = examples.inputs if examples.targets is not None else read_rows(examples.inputs, part)
+        yield task.targets((inputs, read_rows(examples.targets, part)))
+
+
+def check_targets(task: Task, examples: Examples, split: str) -> None:
+    """Check the targets of a split.
+
+    Raises:
+        UserError: they do not fit the task.
+    """
+    if type(task).check is not Task.check:
+        for targets in split_targets(task, examples):
+            task.check(targets, split)
 
 
 def check_outputs(task: Task, checkpoint: Mapping[str, Any]) -> None:

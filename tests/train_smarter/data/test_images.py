@@ -48,7 +48,7 @@ def test_images_of_all_sizes_become_one_size_with_the_label_of_their_folder(fold
     assert source.names == ["blue", "red"]
     assert source.train.inputs.shape == (20, 3, 8, 8)
     assert source.train.inputs.dtype == torch.uint8
-    for image, label in zip(source.train.inputs, source.train.targets.tolist(), strict=True):
+    for image, label in zip(source.train.inputs.read(), source.train.targets.tolist(), strict=True):
         assert colour(image) == ([0, 0, 255], RED)[label]
 
 
@@ -105,7 +105,7 @@ def test_broken_files_are_named_and_skipped(folder: Path, caplog: pytest.LogCapt
     Image.new("F", (9, 9), 0.5).save(folder / "red" / "float.tif")
     with caplog.at_level(logging.WARNING):
         train = data(folder).read().train
-    assert [colour(image) for image in train.inputs] == [[0, 0, 255]] * 9 + [RED] * 10
+    assert [colour(image) for image in train.inputs.read()] == [[0, 0, 255]] * 9 + [RED] * 10
     assert train.targets.tolist() == [0] * 9 + [1] * 10
     named = {
         "blue/0.png": "image file is truncated",
