@@ -6,54 +6,16 @@ false, so a data set can list every one of them, ready to be switched on by a si
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from train_smarter.data.image_moves import CoordinateMap, MirrorMap, ShiftMap, apply_maps, rotate_map
+from train_smarter.data.resized_crop import resize_boxes, sample_boxes
 from train_smarter.errors import UserError
-
-# Where pixels come from. Rows and columns are counted from the image's middle, -0.5 and 0.5 for two pixels; a move
-# takes those of the pixels of the new image, which broadcast to (B, H, W), and returns those of the old one.
-CoordinateMap = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
-def rotate_map(angles: Tensor) -> CoordinateMap:
-    """About the centre, counter-clockwise. angles: (B,) in radians."""
-    cos, sin = angles.cos().view(-1, 1, 1), angles.sin().view(-1, 1, 1)
-    return lambda row, column: (sin * column + cos * row, cos * column - sin * row)
-
-
-def hflip_map(chosen: Tensor) -> CoordinateMap:
-    """The chosen images left to right. chosen: (B,) bool."""
-    sign = 1.0 - 2.0 * chosen.view(-1, 1, 1)
-    return lambda row, column: (row, sign * column)
-
-
-def shift_map(down: Tensor, right: Tensor) -> CoordinateMap:
-    """The window that lies so many pixels further down and right. down, right: (B,)."""
-    return lambda row, column: (row + down.view(-1, 1, 1), column + right.view(-1, 1, 1))
-
-
-def apply_maps(images: Tensor, moves: Sequence[CoordinateMap], *, fill: int = 0) -> Tensor:
-    """Images after these moves, one after the other; the nearest pixel is taken, `fill` comes in from outside.
-
-    All of them are one indexed copy: on a CPU a tenth of the time of `affine_grid` and `grid_sample`, and exact for
-    flips, shifts, and turns by multiples of 90 degrees (of square images). images: (B, C, H, W), of any type.
-    """
-    if not moves:
-        return images
-    height, width = images.shape[2:]
-    row, column = _centered_grid(height, images)[:, None], _centered_grid(width, images)  # (H, 1) and (W,)
-    for move in reversed(moves):  # the last one tells where the second to last left its pixels
-        row, column = move(row, column)
-    # In an image with a border of one pixel all round: what lies outside lands on it.
-    row = (row + (height + 1) / 2).round_().clamp_(0, height + 1)
-    column = (column + (width + 1) / 2).round_().clamp_(0, width + 1)
-    return _gather_pixels(images, torch.add(column, row, alpha=width + 2).int(), fill)
 
 
 def cutout(images: Tensor, row: Tensor, column: Tensor, *, size: int) -> Tensor:
@@ -96,19 +58,6 @@ def rotate_hue(images: Tensor, turns: Tensor) -> Tensor:
     mean = images.mean(1, keepdim=True)
     # Rodrigues' formula
     return (mean + (images - mean) * angle.cos() + across * (angle.sin() / math.sqrt(3))).clamp_(0, 1)
-
-
-def _centered_grid(length: int, like: Tensor) -> Tensor:
-    """Pixel positions as seen from the middle: -0.5, 0.5 for 2 pixels."""
-    return torch.arange(length, device=like.device, dtype=torch.float) - (length - 1) / 2
-
-
-def _gather_pixels(images: Tensor, place: Tensor, fill: int) -> Tensor:
-    """The pixels of images (B, C, H, W) with a border of one `fill`, at places (B, H, W), int32, row by row."""
-    pixels = F.pad(images.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1), value=fill)  # (B, H + 2, W + 2, C)
-    first = torch.arange(len(pixels), device=place.device, dtype=place.dtype) * (pixels.shape[1] * pixels.shape[2])
-    picked = pixels.flatten(0, 2).index_select(0, (place + first.view(-1, 1, 1)).flatten())
-    return picked.view(*place.shape, -1).permute(0, 3, 1, 2)
 
 
 def _to_gray(images: Tensor) -> Tensor:
@@ -198,7 +147,7 @@ class Flip(GeometricAugmentation):
     MAXIMA: ClassVar[dict[str, float]] = {"p": 1}
 
     def sample_map(self, images: Tensor, generator: torch.Generator) -> CoordinateMap:
-        return hflip_map(torch.rand(len(images), generator=generator, device=images.device) < self.p)
+        return MirrorMap(torch.rand(len(images), generator=generator, device=images.device) < self.p)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +161,57 @@ class Crop(GeometricAugmentation):
 
     def sample_map(self, images: Tensor, generator: torch.Generator) -> CoordinateMap:
         down, right = (_randint(2 * self.padding + 1, images, generator) - self.padding for _ in range(2))
-        return shift_map(down, right)
+        return ShiftMap(down, right)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResizedCrop(Augmentation):
+    """A random box of the image, scaled to the size that the model sees: torchvision's `RandomResizedCrop`.
+
+    Args:
+        scale: the smallest and the largest share of the image's area; one number: the smallest, and 1 the largest.
+        ratio: the smallest and the largest width / height of the box.
+    """
+
+    scale: float | Sequence[float] = 0
+    ratio: Sequence[float] = (3 / 4, 4 / 3)
+
+    def __post_init__(self) -> None:
+        scale = [self.scale, 1] if _is_number(self.scale) and self.scale else self.scale
+        if scale and not _is_range(scale, 1):
+            raise UserError(
+                f"ResizedCrop takes a number from 0 to 1 as scale, the smallest share of the image, or two, the "
+                f"smallest and the largest share, for example [0.08, 1], not {self.scale!r}"
+            )
+        if not _is_range(self.ratio, math.inf):
+            raise UserError(
+                "ResizedCrop takes two numbers above 0 as ratio, the smallest and the largest width / height, for "
+                f"example [0.75, 1.33], not {self.ratio!r}"
+            )
+        object.__setattr__(self, "scale", tuple(scale) if scale else 0)  # type: ignore[arg-type]
+        object.__setattr__(self, "ratio", tuple(self.ratio))
+
+    def __bool__(self) -> bool:
+        return bool(self.scale)
+
+    def sample_boxes(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Draws a box for each of the images (B, C, H, W): see `resized_crop.sample_boxes`."""
+        (low, high), (narrow, wide) = self.scale, self.ratio  # type: ignore[misc]
+        return sample_boxes(images, generator, scale=(low, high), ratio=(narrow, wide))
+
+    def apply(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        return resize_boxes(images, self.sample_boxes(images, generator), (images.shape[2], images.shape[3]))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_range(value: Any, most: float) -> bool:
+    """Two numbers above 0, up to `most`, the second at least the first."""
+    if not isinstance(value, Sequence) or len(value) != 2 or not all(map(_is_number, value)):
+        return False
+    return bool(0 < value[0] <= value[1] <= most and value[1] < math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,11 +47,13 @@ class ImageDecoder:
     """Photos and drawings of any size and kind: see `image_io.pixels`.
 
     height, width, channels: of a row.
+    resize: see `image_resize.fit`.
     """
 
     height: int
     width: int
     channels: int = 3
+    resize: str = "stretch"
 
     VERSION = 1  # to be raised when the pixels change
 
@@ -61,14 +63,14 @@ class ImageDecoder:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        return {"kind": "images", "version": self.VERSION, "shape": self.shape, "resize": "stretch"}
+        return {"kind": "images", "version": self.VERSION, "shape": self.shape, "resize": self.resize}
 
     def check(self, file: Path) -> None:
         with Image.open(file):
             pass
 
     def __call__(self, file: Path) -> NDArray[np.uint8]:
-        return pixels(file, shape=(self.channels, self.height, self.width))[0]
+        return pixels(file, shape=(self.channels, self.height, self.width), resize=self.resize)[0]
 
 
 def reason(error: Exception) -> str:

@@ -4,6 +4,7 @@ import io
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ from PIL import Image
 from torch import Tensor
 
 from train_smarter.data.augment import Augmentation as OwnAugmentation
-from train_smarter.data.augment import CoordinateMap, GeometricAugmentation, apply_maps
+from train_smarter.data.augment import GeometricAugmentation, ResizedCrop
 from train_smarter.data.base import Data
 from train_smarter.data.examples import Batch, Examples, RawInput, SplitName, Tree, map_tensors
 from train_smarter.data.image_files import expand_input
 from train_smarter.data.image_io import MODES, decode
+from train_smarter.data.image_moves import CoordinateMap, ShiftMap, apply_maps, center_crop, pieces
+from train_smarter.data.image_resize import check_resize
 from train_smarter.data.loader import Loader, derive_seed
+from train_smarter.data.resized_crop import pick_boxes, resize_boxes
 from train_smarter.data.rows import Rows
 from train_smarter.data.shared_draws import SharedDraws
 from train_smarter.errors import UserError
@@ -37,8 +41,9 @@ class ImageData(Data):
     that move pixels move theirs too.
 
     Args:
-        shape: [C, H, W], held against the real images in `setup`.
+        shape: [C, H, W] that the model sees.
         mean, std: the model sees (pixel / 255 - mean) / std; one number, or one per channel.
+        resize: how an image file gets the size of the examples: see `image_io.decode`.
         augment: augmentations by name, applied in this order, to whole batches, in training alone.
         mask_fill: what comes into a mask from outside the image: 0, or the class that does not count.
     """
@@ -52,12 +57,14 @@ class ImageData(Data):
         shape: Sequence[int],
         mean: float | Sequence[float] = 0.5,
         std: float | Sequence[float] = 0.5,
+        resize: str = "stretch",
         augment: Mapping[str, Augmentation | None] | None = None,
         mask_fill: int = 0,
         **data: Any,
     ) -> None:
         super().__init__(**data)
-        self.shape = tuple(shape)
+        self.shape: tuple[int, int, int] = tuple(shape)  # type: ignore[assignment]
+        self.resize = check_resize(resize)
         self.mean, self.std = self._per_channel(mean), self._per_channel(std)
         if not all(map(math.isfinite, self.mean)) or not all(0 < value < math.inf for value in self.std):
             raise UserError(f"data.mean={mean} data.std={std}: give finite numbers, of data.std above 0")
@@ -77,6 +84,14 @@ class ImageData(Data):
                         f"little; give at most {most}"
                     )
 
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """[C, H, W] of the examples, compared with the real images in `setup`.
+
+        From larger ones than `shape`, training cuts a random window of the model's size, and evaluation the middle.
+        """
+        return self.shape
+
     def _per_channel(self, value: float | Sequence[float]) -> list[float]:
         values = [float(v) for v in value] if isinstance(value, Sequence) else [float(value)] * self.shape[0]
         if len(values) != self.shape[0]:
@@ -86,8 +101,10 @@ class ImageData(Data):
     def setup(self, stage: str | None = None) -> None:
         super().setup(stage)
         real = tuple(image_of(self.examples["train"].inputs).shape[1:])
-        if real != self.shape:
-            raise UserError(f"data.shape={list(self.shape)}, but the images of {type(self).__name__} are {list(real)}")
+        if real != self.stored_shape:
+            raise UserError(
+                f"data.shape={list(self.stored_shape)}, but the images of {type(self).__name__} are {list(real)}"
+            )
 
     def preprocess(self) -> dict[str, Any]:
         return {**super().preprocess(), "shape": list(self.shape), "mean": self.mean, "std": self.std}
@@ -127,14 +144,22 @@ class ImageData(Data):
         return expand_input(given)
 
     def load_input(self, source: Path) -> RawInput:
-        image, changes = decode(source, shape=self.shape)
+        image, changes = decode(source, shape=self.stored_shape, resize=self.resize)
         return RawInput({"input": str(source)}, image, changes)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 (Lightning's hook)
         inputs, targets = batch
         images = image_of(inputs)
-        if self.augment and self.shuffle and self.trainer is not None and self.trainer.training:
+        if (
+            (self.augment or self.stored_shape != self.shape)
+            and self.shuffle
+            and self.trainer is not None
+            and self.trainer.training
+        ):
             images, targets = self.augment_batch(images, targets)
+        elif self.stored_shape != self.shape:
+            crop = partial(center_crop, size=self.shape[1:])
+            images, targets = self._change_parts(images, targets, crop, crop)
         images = self.normalize(images)
         if self.trainer is not None:  # Lightning has done this to bytes, before they became floats
             images = self.trainer.precision_plugin.convert_input(images)
@@ -158,32 +183,67 @@ class ImageData(Data):
 
     def _apply_augmentations(self, images: Tensor, targets: Tree, generator: torch.Generator) -> tuple[Tensor, Tree]:
         moves: list[CoordinateMap] = []
+        size: tuple[int, int] | None = None  # of the images after the next moves; None: they keep it
+        if self.stored_shape != self.shape and not any(isinstance(op, ResizedCrop) for op in self.augment.values()):
+            size = self.shape[1:]
+            moves.append(self._sample_window(images, generator))
         for augmentation in self.augment.values():
             if isinstance(augmentation, GeometricAugmentation):
                 moves.append(augmentation.sample_map(images, generator))
                 continue
-            images, targets = self._move_pixels(images, targets, moves)
-            images = augmentation(to_float(images), generator)
+            images, targets = self._move_pixels(images, targets, moves, size)
             moves = []
-        return self._move_pixels(images, targets, moves)
+            if isinstance(augmentation, ResizedCrop):
+                boxes, size = augmentation.sample_boxes(images, generator), self.shape[1:]
+                resize, pick = (partial(each, boxes=boxes, size=size) for each in (resize_boxes, pick_boxes))
+                images, targets = self._change_parts(images, targets, resize, pick)
+                size = None
+            else:
+                images = augmentation(to_float(images), generator)
+        return self._move_pixels(images, targets, moves, size)
 
-    def _move_pixels(self, images: Tensor, targets: Tree, moves: Sequence[CoordinateMap]) -> tuple[Tensor, Tree]:
+    def _sample_window(self, images: Tensor, generator: torch.Generator) -> ShiftMap:
+        """Draws a window of the model's size for each of the images (B, C, H, W)."""
+        shifts = []
+        for old, new in zip(images.shape[2:], self.shape[1:], strict=True):
+            start = torch.randint(old - new + 1, (len(images),), generator=generator, device=images.device)
+            shifts.append(start - (old - new) / 2)
+        return ShiftMap(*shifts)
+
+    def _move_pixels(
+        self, images: Tensor, targets: Tree, moves: Sequence[CoordinateMap], size: tuple[int, int] | None
+    ) -> tuple[Tensor, Tree]:
         """The images, and the masks among the targets, after the same moves."""
         if not moves:
             return images, targets
+        move = partial(apply_maps, moves=moves, size=size)
+        return self._change_parts(images, targets, move, partial(move, fill=self.mask_fill))
 
-        def move(part: Tensor) -> Tensor:
+    @staticmethod
+    def _change_parts(
+        images: Tensor, targets: Tree, of_images: Callable[[Tensor], Tensor], of_masks: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tree]:
+        """The images after one function, and the masks among the targets after another; both take (B, C, H, W)."""
+
+        def change(part: Tensor) -> Tensor:
             if part.ndim not in (3, 4) or part.shape[-2:] != images.shape[-2:]:
                 return part  # no mask
-            moved = apply_maps(part[:, None] if part.ndim == 3 else part, moves, fill=self.mask_fill)
-            return moved[:, 0] if part.ndim == 3 else moved
+            changed = of_masks(part[:, None] if part.ndim == 3 else part)
+            return changed[:, 0] if part.ndim == 3 else changed
 
-        return apply_maps(images, moves), map_tensors(move, targets)
+        return of_images(images), map_tensors(change, targets)
 
     def normalize(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W), uint8 or floats in 0..1 -> (images - mean) / std, channel by channel."""
         scale, shift = self._scale_and_shift(255 if images.dtype == torch.uint8 else 1, images)
-        return torch.addcmul(shift, images.float(), scale)
+        step = len(images) if images.device.type != "cpu" or torch.compiler.is_compiling() else pieces(images)
+        if step >= len(images):
+            return torch.addcmul(shift, images.float(), scale)
+        # A few at a time: their floats are read again from the CPU's cache, and take no memory beside the result.
+        normalized = torch.empty_like(images, dtype=torch.float)
+        for piece, new in zip(images.split(step), normalized.split(step), strict=True):
+            torch.addcmul(shift, piece.float(), scale, out=new)
+        return normalized
 
     def to_png(self, image: Tensor) -> bytes:
         """An image as a model sees it, (C, H, W) with 1 or 3 channels -> a PNG file; clipped to black and white."""

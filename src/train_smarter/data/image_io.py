@@ -13,24 +13,28 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from train_smarter.data.image_files import HAS_HEIF
+from train_smarter.data.image_resize import RESIZES, fit
 
 MODES = {1: ("L", "converted to grey"), 3: ("RGB", "converted to RGB")}  # by channels: Pillow's mode, and its making
 
 
-def decode(file: Path | IO[bytes], *, shape: Sequence[int]) -> tuple[Tensor, tuple[str, ...]]:
+def decode(file: Path | IO[bytes], *, shape: Sequence[int], resize: str = "stretch") -> tuple[Tensor, tuple[str, ...]]:
     """An image file of any size and kind as uint8 (C, H, W), and what had to be done to it, in words: see `pixels`."""
-    array, changes = pixels(file, shape=shape)
+    array, changes = pixels(file, shape=shape, resize=resize)
     return torch.from_numpy(array.transpose(2, 0, 1).copy()), changes
 
 
-def pixels(file: Path | IO[bytes], *, shape: Sequence[int]) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+def pixels(
+    file: Path | IO[bytes], *, shape: Sequence[int], resize: str = "stretch"
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """An image file of any size and kind as uint8 (H, W, C), and what had to be done to it, in words.
 
     Turned upright as its camera noted, laid on white where it is transparent, made grey (by luminance) or RGB, scaled
-    with antialiasing, whatever its proportions. Of 16 bits the upper eight count, of an animation the first picture.
+    with antialiasing. Of 16 bits the upper eight count, of an animation the first picture.
 
     Args:
         shape: C, H, W, of which C is 1 or 3.
+        resize: see `fit`.
 
     Raises:
         Exception: the file is broken; Pillow's readers may raise anything.
@@ -46,9 +50,9 @@ def pixels(file: Path | IO[bytes], *, shape: Sequence[int]) -> tuple[NDArray[np.
         changes = {
             converted: upright.mode != mode,
             "laid on white where transparent": upright.has_transparency_data,
-            f"scaled to {width}x{height}": upright.size != (width, height),
+            f"{_action(upright, shape, resize)} to {width}x{height}": upright.size != (width, height),
         }
-        scaled = _drop_alpha(upright).convert(mode).resize((width, height), Image.Resampling.BILINEAR)
+        scaled = fit(_drop_alpha(upright).convert(mode), (width, height), resize=resize)
         array = np.asarray(scaled).reshape(height, width, channels)
     return array, tuple(name for name, done in changes.items() if done)
 
@@ -58,6 +62,11 @@ def _register_heif() -> None:
     """Let Pillow open HEIC files, with the extra; it loads a large library, so the first image waits for it."""
     if HAS_HEIF:
         importlib.import_module("pillow_heif").register_heif_opener()
+
+
+def _action(image: Image.Image, shape: Sequence[int], resize: str) -> str:
+    """What `fit` does, in words; to an image of the right proportions it does the same, whatever the setting."""
+    return RESIZES["stretch" if image.width * shape[1] == image.height * shape[2] else resize]
 
 
 def _drop_alpha(image: Image.Image) -> Image.Image:

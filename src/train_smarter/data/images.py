@@ -31,7 +31,8 @@ class ImageFolder(ImageData):
 
     Args:
         data: those of `ImageSource.of`, and of `ImageData`.
-        size: height and width in pixels to which the whole image is scaled, whatever its proportions.
+        size: height and width in pixels at which images are held.
+        crop: height and width in pixels that the model sees, of `shape`, too; None: the whole.
         cache: where the decoded images are held: memory; disk, a file in `cache_dir`, made once; none: files are
             decoded when a batch needs them, by worker processes. None: chosen by size. Batches are the same.
         cache_dir: of the cache files.
@@ -43,6 +44,7 @@ class ImageFolder(ImageData):
         self,
         *,
         size: int = 64,
+        crop: int | None = None,
         cache: str | None = None,
         cache_dir: str = "data/cache",
         **data: Any,
@@ -51,10 +53,16 @@ class ImageFolder(ImageData):
         super().__init__(**data)
         if cache not in (None, *CACHES):
             raise UserError(f"data.cache={cache}: give {', '.join(CACHES)}, or null: chosen by size")
+        if crop is not None and crop > size:
+            raise UserError(f"data.crop={crop} is larger than data.size={size}: give at most {size}, or a larger size")
         self.source = ImageSource.of(given)
         self.size, self.cache, self.cache_dir = size, cache, data_dir(cache_dir)
         self.mask_values: list[int] | None = None
         self._files: tuple[ImageListing, FileStorage] | None = None
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        return self.shape[0], self.size, self.size
 
     def setup(self, stage: str | None = None) -> None:
         super().setup(stage)
@@ -96,7 +104,7 @@ class ImageFolder(ImageData):
 
     def preprocess(self) -> dict[str, Any]:
         values = {} if self.mask_values is None else {"mask_values": self.mask_values}
-        return {**super().preprocess(), "size": self.size, **values}
+        return {**super().preprocess(), "size": self.size, "resize": self.resize, **values}
 
     def load_preprocess(self, preprocess: dict[str, Any]) -> None:
         super().load_preprocess(preprocess)
@@ -107,10 +115,13 @@ class ImageFolder(ImageData):
         if self._files is None:
             found = self.source.list(count=self.num_classes, names=self.names, mask_values=self.mask_values)
             parts: list[tuple[Sequence[Path], Decoder]] = [
-                ([file for each in found.splits.values() for file in each.files], ImageDecoder(self.size, self.size))
+                (
+                    [file for each in found.splits.values() for file in each.files],
+                    ImageDecoder(self.size, self.size, resize=self.resize),
+                )
             ]
             if found.kind == "masks":
-                decoder = MaskDecoder(self.size, self.size, len(found.names), found.mask_values)
+                decoder = MaskDecoder(self.size, self.size, len(found.names), found.mask_values, self.resize)
                 parts.append(([mask for each in found.splits.values() for mask in each.targets], decoder))
             self._files = (
                 found,

@@ -1,4 +1,4 @@
-"""The pixels of masks: which values there are, and which class each is. Imports no torch."""
+"""The pixels of masks: which values there are, and which class each is."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from train_smarter.data.class_folders import shorten
+from train_smarter.data.image_resize import fit
 from train_smarter.errors import UserError
 
 NO_CLASS = 255  # pixels of this value count neither in the loss nor in the metrics
@@ -79,13 +80,16 @@ def classes_of_pixels(values: NDArray[Any], meaning: tuple[int, ...] | None, cou
 class MaskDecoder:
     """Masks as classes, scaled to the nearest pixel.
 
-    height, width: of a row. classes: what the values mean.
+    height, width: of a row.
+    count, values: the classes, and the values of the pixels of each: see `MaskClasses`.
+    resize: see `image_resize.fit`; what a padded mask has outside of the image is no class.
     """
 
     height: int
     width: int
     count: int
     values: tuple[int, ...] | None = None
+    resize: str = "stretch"
 
     VERSION = 1  # to be raised when the pixels change
 
@@ -96,20 +100,16 @@ class MaskDecoder:
     @property
     def settings(self) -> Mapping[str, Any]:
         meaning = {"count": self.count, "values": self.values}
-        return {"kind": "masks", "version": self.VERSION, "shape": self.shape, "resize": "stretch", **meaning}
+        return {"kind": "masks", "version": self.VERSION, "shape": self.shape, "resize": self.resize, **meaning}
 
     def check(self, file: Path) -> None:
         with Image.open(file):
             pass
 
     def __call__(self, file: Path) -> NDArray[np.uint8]:
-        values = read_mask(file)
-        # The pixel whose area has the centre of the new one, as Pillow takes it.
-        rows, columns = (
-            ((np.arange(new) + 0.5) * (old / new)).astype(np.int64)
-            for new, old in zip(self.shape, values.shape, strict=True)
-        )
-        return classes_of_pixels(values[rows[:, None], columns], self.values, self.count)
+        classes = Image.fromarray(classes_of_pixels(read_mask(file), self.values, self.count))
+        size = (self.width, self.height)
+        return np.asarray(fit(classes, size, resize=self.resize, resample=Image.Resampling.NEAREST, fill=NO_CLASS))
 
 
 # ---- all masks

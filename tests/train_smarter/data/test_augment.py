@@ -14,27 +14,26 @@ from train_smarter.data import augment as data_augment
 from train_smarter.data.augment import (
     Augmentation,
     ColorJitter,
-    CoordinateMap,
     Crop,
     Cutout,
     Flip,
+    ResizedCrop,
     Rotation,
-    hflip_map,
-    rotate_map,
-    shift_map,
 )
 from train_smarter.data.image_data import ImageData
+from train_smarter.data.image_moves import CoordinateMap, MirrorMap, ShiftMap, apply_maps, rotate_map
 from train_smarter.errors import UserError
 
 Compose = Callable[..., DictConfig]
 ALL = [
+    ResizedCrop(scale=0.08),
     Rotation(degrees=30),
     Flip(p=0.5),
     Crop(padding=2),
     ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1),
     Cutout(size=3),
 ]
-NEUTRAL = [Rotation(), Flip(), Crop(), ColorJitter(), Cutout()]
+NEUTRAL = [ResizedCrop(), Rotation(), Flip(), Crop(), ColorJitter(), Cutout()]
 every = pytest.mark.parametrize("change", ALL, ids=lambda change: type(change).__name__)
 
 
@@ -52,7 +51,7 @@ def grid(*rows: Sequence[float]) -> Tensor:
 
 
 def moved(images: Tensor, *moves: CoordinateMap) -> Tensor:
-    return data_augment.apply_maps(images, moves)
+    return apply_maps(images, moves)
 
 
 def pixel(red: float, green: float, blue: float) -> Tensor:
@@ -98,7 +97,7 @@ def test_angles_stay_within_the_degrees_and_fill_them(monkeypatch: pytest.Monkey
 
 def test_a_flip_mirrors_left_to_right_where_it_is_chosen() -> None:
     pair = torch.cat([grid([1, 2], [3, 4])] * 2)
-    flipped = moved(pair, hflip_map(torch.tensor([True, False])))
+    flipped = moved(pair, MirrorMap(torch.tensor([True, False])))
     assert flipped.equal(torch.cat([grid([2, 1], [4, 3]), grid([1, 2], [3, 4])]))
 
 
@@ -117,13 +116,13 @@ def test_a_flip_happens_with_its_probability() -> None:
     ],
 )
 def test_a_shifted_window_is_filled_with_zeros(down: int, right: int, expected: Tensor) -> None:
-    found = moved(grid([1, 2], [3, 4]), shift_map(torch.tensor([down]), torch.tensor([right])))
+    found = moved(grid([1, 2], [3, 4]), ShiftMap(torch.tensor([down]), torch.tensor([right])))
     assert found.equal(expected)
 
 
 def test_moves_follow_each_other_in_their_order() -> None:
     image = grid([1, 2], [3, 4])
-    quarter, mirror = rotate_map(torch.tensor([math.pi / 2])), hflip_map(torch.tensor([True]))
+    quarter, mirror = rotate_map(torch.tensor([math.pi / 2])), MirrorMap(torch.tensor([True]))
     assert moved(image, quarter, mirror).equal(grid([4, 2], [3, 1]))  # [2, 4], [1, 3] and then mirrored
     assert moved(image, mirror, quarter).equal(grid([1, 3], [2, 4]))  # [2, 1], [4, 3] and then turned
 
@@ -133,9 +132,9 @@ def test_moves_follow_each_other_in_their_order() -> None:
 def test_bytes_in_any_layout_are_moved_as_floats_are(channels: int, layout: torch.memory_format) -> None:
     pixels = (images(4, channels, 9, 7) * 255).byte()
     moves = [motion.sample_map(pixels, generator()) for motion in (Rotation(degrees=30), Flip(p=0.5), Crop(padding=2))]
-    found = data_augment.apply_maps(pixels.contiguous(memory_format=layout), moves)
+    found = apply_maps(pixels.contiguous(memory_format=layout), moves)
     assert found.dtype == torch.uint8
-    assert found.float().equal(data_augment.apply_maps(pixels.float(), moves))
+    assert found.float().equal(apply_maps(pixels.float(), moves))
 
 
 def test_a_crop_draws_every_window() -> None:

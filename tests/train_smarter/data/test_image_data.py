@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from train_smarter.data.augment import Crop, Cutout, Flip, Rotation
+from train_smarter.data import image_moves
+from train_smarter.data.augment import ColorJitter, Crop, Cutout, Flip, ResizedCrop, Rotation
 from train_smarter.data.examples import SPLITS, Examples, RawDataset
 from train_smarter.data.image_data import ImageData, image_of
 from train_smarter.errors import UserError
@@ -123,6 +124,23 @@ def test_images_have_the_precision_of_the_model(precision: Any, dtype: torch.dty
     watcher, noise = Watcher(), Noise()
     lightning.Trainer(**BARE, max_epochs=1, precision=precision).fit(watcher, datamodule=Grey(augment={"noise": noise}))
     assert {images.dtype for images in watcher.seen["train"] + watcher.seen["val"]} == {dtype}
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_large_batch_is_normalised_in_pieces_to_the_same_numbers(
+    dtype: torch.dtype, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Grey(shape=[3, 40, 30], mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6])
+    drawn = torch.randint(0, 256, (11, 3, 40, 30), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    images = (drawn if dtype == torch.uint8 else drawn / 255).contiguous(memory_format=layout)
+    before = images.clone()
+    whole = data.normalize(images)
+    monkeypatch.setattr(image_moves, "PIECE_BYTES", 4 * images[0].nbytes)  # four at a time, and three at last
+    found = data.normalize(images)
+    assert found.equal(whole)
+    assert found.stride() == whole.stride()
+    assert images.equal(before)
 
 
 # ---- augmented in training alone
@@ -308,7 +326,12 @@ def as_bytes(images: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("augment", MOVES.values(), ids=MOVES)
 @pytest.mark.parametrize("channels", [0, 2])
-def test_a_mask_moves_as_its_image_does(augment: Mapping[str, Any], channels: int) -> None:
+@pytest.mark.parametrize("slices", [False, True])
+def test_a_mask_moves_as_its_image_does(
+    augment: Mapping[str, Any], channels: int, slices: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_moves, "MIN_SLICE_PIXELS", 0 if slices else 1000)
+
     def masks(images: Tensor) -> Tensor:
         return images[:, 0].long() if not channels else images.repeat(1, channels, 1, 1).long()
 
@@ -333,6 +356,92 @@ def test_what_comes_into_a_mask_from_outside_is_its_fill() -> None:
         assert torch.equal(masks[seen != 0], seen[seen != 0])
         outside += int((seen == 0).sum())
     assert outside > 0
+
+
+# ---- examples larger than what the model sees
+
+
+class Large(Scene):
+    """Scenes of 6x8 pixels for a model of fewer."""
+
+    stored_shape = (1, 6, 8)
+
+
+def windows(image: Tensor, height: int, width: int) -> dict[str, tuple[int, int]]:
+    """Where each window of an image (1, H, W) begins, by its content."""
+    rows, columns = image.shape[1] - height + 1, image.shape[2] - width + 1
+    return {
+        str(image[:, top : top + height, left : left + width].tolist()): (top, left)
+        for top in range(rows)
+        for left in range(columns)
+    }
+
+
+@pytest.mark.parametrize("shape", [[1, 4, 5], [1, 3, 8], [1, 5, 4]])  # even and odd differences
+@pytest.mark.parametrize("slices", [False, True])
+def test_training_sees_every_window_and_its_mask(
+    shape: list[int], slices: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_moves, "MIN_SLICE_PIXELS", 0 if slices else 1000)
+    data = Large(
+        shape=shape,
+        mean=0.0,
+        std=1.0,
+        masks=lambda images: {"mask": images[:, 0].long(), "index": torch.arange(12)},
+    )
+    data.setup()
+    known = [windows(image, *shape[1:]) for image in data.examples["train"].inputs]
+    found = []
+    for _ in range(4):
+        data.seed += 1
+        for images, targets in training_batches(data):
+            assert targets["mask"].equal(as_bytes(images)[:, 0].long())
+            found += [
+                known[index][str(image.tolist())]
+                for index, image in zip(targets["index"].tolist(), as_bytes(images), strict=True)
+            ]
+    assert set(found) == set(known[0].values())
+
+
+@pytest.mark.parametrize("augment", [{}, MOVES["all"], {"box": ResizedCrop(scale=0.5)}])
+def test_evaluation_sees_the_middle(augment: Mapping[str, Any]) -> None:
+    data = Large(shape=[1, 4, 4], mean=0.0, std=1.0, augment=augment)
+    data.setup()
+    images, masks = next(iter(data.val_dataloader()))
+    seen, targets = data.on_after_batch_transfer((images, masks), 0)
+    assert as_bytes(seen).equal(images[:, :, 1:5, 2:6])
+    assert targets.equal(masks[:, 1:5, 2:6])
+
+
+def test_training_without_shuffle_sees_the_middle() -> None:
+    data = Large(shape=[1, 4, 4], mean=0.0, std=1.0, shuffle=False, masks=lambda images: torch.arange(len(images)))
+    data.setup()
+    for images, index in training_batches(data):
+        assert as_bytes(images).equal(data.examples["train"].inputs[index, :, 1:5, 2:6])
+
+
+BOXES = {
+    "box": {"box": ResizedCrop(scale=0.3)},
+    "box, flip": {"box": ResizedCrop(scale=0.3), "flip": Flip(p=0.5), "cutout": Cutout(size=1)},
+    "flip, box": {"flip": Flip(p=0.5), "box": ResizedCrop(scale=0.3), "crop": Crop(padding=1)},
+    "contrast, box": {"contrast": ColorJitter(contrast=0.5), "box": ResizedCrop(scale=0.3)},  # of floats
+}
+
+
+@pytest.mark.parametrize("augment", BOXES.values(), ids=BOXES)
+@pytest.mark.parametrize("shape", [[1, 4, 5], [1, 6, 8]])
+def test_a_random_box_is_scaled_to_what_the_model_sees(augment: Mapping[str, Any], shape: list[int]) -> None:
+    """Images whose pixels are all of one value, a mask of the same value: no box changes them."""
+
+    def flat(images: Tensor) -> Tensor:
+        return images[:, :, :1, :1].expand(images.shape).contiguous()
+
+    data = Large(shape=shape, augment=augment, mean=0.0, std=1.0, inputs=flat, masks=lambda images: flat(images)[:, 0])
+    for images, masks in training_batches(data):
+        assert list(images.shape[1:]) == shape
+        assert list(masks.shape[1:]) == shape[1:]
+        values = [image[(image != 0) & (image != 128)].unique().tolist() for image in as_bytes(images)]
+        assert values == [mask[mask != 0].unique().tolist() for mask in masks]
 
 
 def test_targets_that_are_no_masks_stay() -> None:

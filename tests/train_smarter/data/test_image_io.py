@@ -7,9 +7,12 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2 import CenterCrop, Compose, Resize
 
 from train_smarter.data.image_files import list_images
 from train_smarter.data.image_io import decode
+from train_smarter.data.image_resize import check_resize, fit
+from train_smarter.errors import UserError
 
 RED = [255, 0, 0]
 
@@ -208,3 +211,73 @@ def test_heic_files_are_images_with_the_extra_alone(tmp_path: Path, monkeypatch:
         counted = Counter[str]()
         assert [file.name for file in list_images(tmp_path, counted)] == files
         assert counted == ignored
+
+
+# ---- files of other proportions
+
+
+def noise(width: int, height: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(("width", "height"), [(40, 60), (61, 40), (16, 16), (9, 30), (17, 16), (200, 33)])
+def test_a_crop_is_resize_and_center_crop_of_torchvision(width: int, height: int) -> None:
+    expected = Compose([Resize(16), CenterCrop(16)])(noise(width, height))
+    assert np.array_equal(np.asarray(fit(noise(width, height), (16, 16), resize="crop")), np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    ("size", "box"),
+    [
+        ((40, 20), (0, 4, 16, 12)),  # 16x8, four rows above and below
+        ((10, 30), (6, 0, 11, 16)),  # 16 * 10 / 30 = 5.3, so 5 columns from (16 - 5) / 2 = 5.5 on, an even 6
+        ((300, 1), (0, 8, 16, 9)),  # 16 / 300 of a row: one row
+        ((8, 8), (0, 0, 16, 16)),
+    ],
+)
+def test_a_padded_image_is_whole_and_has_black_bars(size: tuple[int, int], box: tuple[int, int, int, int]) -> None:
+    found = fit(Image.new("RGB", size, "white"), (16, 16), resize="pad")
+    assert found.size == (16, 16)
+    assert found.getbbox() == box
+    assert found.crop(box).getextrema() == ((255, 255),) * 3
+
+
+def test_a_mask_is_padded_with_its_fill_and_its_values_are_not_mixed() -> None:
+    mask = Image.fromarray(np.array([[3, 9]], dtype=np.uint8))
+    found = fit(mask, (4, 4), resize="pad", resample=Image.Resampling.NEAREST, fill=255)
+    assert np.asarray(found).tolist() == [[255] * 4, [3, 3, 9, 9], [3, 3, 9, 9], [255] * 4]
+
+
+@pytest.mark.parametrize(
+    ("resize", "size", "change"),
+    [
+        ("crop", (16, 8), "scaled and cut to 8x8"),
+        ("pad", (16, 8), "scaled and padded to 8x8"),
+        ("pad", (16, 16), "scaled to 8x8"),
+        ("stretch", (16, 8), "scaled to 8x8"),
+    ],
+)
+def test_what_was_done_to_the_proportions_is_said(
+    tmp_path: Path, resize: str, size: tuple[int, int], change: str
+) -> None:
+    file = saved(tmp_path / "image.png", size=size)
+    image, changes = decode(file, shape=(3, 8, 8), resize=resize)
+    assert image.shape == (3, 8, 8)
+    assert changes == (change,)
+
+
+@pytest.mark.parametrize("size", [(1200, 300), (300, 1200)])
+@pytest.mark.parametrize("resize", ["crop", "pad"])
+def test_a_long_jpeg_is_decoded_to_enough_pixels(
+    tmp_path: Path, size: tuple[int, int], resize: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = np.random.default_rng(0).integers(0, 256, (size[1] // 20, size[0] // 20, 3), dtype=np.uint8)
+    Image.fromarray(blocks).resize(size).save(tmp_path / "photo.jpg", quality=95)
+    quick = decode(tmp_path / "photo.jpg", shape=(3, 16, 16), resize=resize)[0].int()
+    monkeypatch.setattr("PIL.JpegImagePlugin.JpegImageFile.draft", lambda *_: None)
+    assert (quick - decode(tmp_path / "photo.jpg", shape=(3, 16, 16), resize=resize)[0]).abs().max() <= 8
+
+
+def test_an_unknown_way_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"data.resize=crp: give stretch .*, crop .* or pad .*; did you mean 'crop'\?"):
+        check_resize("crp")

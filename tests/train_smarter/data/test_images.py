@@ -76,6 +76,28 @@ def test_the_size_is_kept_for_later_images(folder: Path) -> None:
     assert data(folder, size=8).preprocess()["size"] == 8
 
 
+def test_the_model_may_see_less_than_what_is_kept(folder: Path, compose: Compose) -> None:
+    cfg = compose("data=images", f"data.dir={folder}", "data.size=12", "data.crop=8", "data.resize=pad")
+    assert list(cfg.data.shape) == [3, 8, 8]
+    images = build_data(cfg)
+    assert isinstance(images, ImageFolder)
+    images.setup()
+    (inputs, targets) = next(iter(images.val_dataloader()))
+    assert inputs.shape == (2, 3, 12, 12)
+    assert images.on_after_batch_transfer((inputs, targets), 0)[0].shape == (2, 3, 8, 8)
+    assert images.load_input(folder / "red" / "0.png").content.shape == (3, 12, 12)
+    assert images.preprocess()["resize"] == "pad"
+
+
+def test_without_a_crop_the_model_sees_the_whole(folder: Path, compose: Compose) -> None:
+    assert list(compose("data=images", f"data.dir={folder}", "data.size=12").data.shape) == [3, 12, 12]
+
+
+def test_a_crop_larger_than_the_images_is_refused(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"data.crop=9 is larger than data.size=8: give at most 8, or a larger size"):
+        data(folder, crop=9)
+
+
 def test_broken_files_are_named_and_skipped(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     cut = folder / "blue" / "0.png"
     Image.effect_noise((64, 64), 50).save(cut)

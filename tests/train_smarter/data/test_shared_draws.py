@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from train_smarter.data.augment import ColorJitter, Crop, Cutout, Flip, Rotation
+from train_smarter.data.augment import ColorJitter, Crop, Cutout, Flip, ResizedCrop, Rotation
 from train_smarter.data.examples import Examples
 from train_smarter.data.image_data import Augmentation, ImageData
 from train_smarter.data.loader import Loader, ShardedBatchSampler
@@ -25,6 +25,7 @@ def noise(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {
+    "resized_crop": ResizedCrop(scale=0.1),
     "rotation": Rotation(degrees=30),
     "flip": Flip(p=0.5),
     "crop": Crop(padding=2),

@@ -5,6 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from train_smarter.data.rows import Rows
+from train_smarter.diagnosis import probes
 from train_smarter.diagnosis.measurements import Evidence, Measurements
 from train_smarter.diagnosis.probes import layer_norms, layers_of, locate_nan, measure_shift, record_relu_activity
 
@@ -120,6 +122,46 @@ def test_swapped_colours_are_told_by_what_one_channel_has_more_than_the_next() -
     images = (torch.rand(100, 3, 8, 8, generator=generator) * 100).to(torch.uint8)
     images[:, 0] += 20
     assert measure_shift(images, images.flip(1))["channel 0 less 1"] > 2
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_images_are_measured_in_pieces_to_the_same_numbers(
+    layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = torch.randint(0, 256, (100, 3, 17, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    images = drawn.contiguous(memory_format=layout)
+    whole = measure_shift(images, images[:30] // 2)
+    monkeypatch.setattr(probes, "PIECE_BYTES", 7 * images[0].nbytes)
+    assert measure_shift(images, images[:30] // 2) == whole
+
+
+class PlainRows(Rows):
+    """Images of one grey each, its place; notes how many are read together."""
+
+    def __init__(self, count: int, *, side: int, slow: bool) -> None:
+        super().__init__((1, side, side), torch.uint8, torch.arange(count))
+        self.slow = slow
+        self.counts: list[int] = []
+
+    def read_at(self, places: Tensor, *, epoch: int) -> Tensor:  # noqa: ARG002
+        self.counts.append(len(places))
+        return (places % 256).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, *self.row_shape)
+
+
+@pytest.mark.parametrize(
+    ("side", "slow", "count", "together"),
+    [
+        (8, False, 2500, 2500),  # every second one: 5000 // 2000
+        (8, True, 264, 264),  # every 19th: 5000 // 256
+        (256, False, 1250, 64),  # 2**26 bytes hold 1024 of them, so every 4th; 2**22 bytes hold 64
+    ],
+)
+def test_few_rows_are_read_where_they_are_large_or_decoded(side: int, slow: bool, count: int, together: int) -> None:
+    rows = PlainRows(5000, side=side, slow=slow)
+    shift = measure_shift(rows, rows.take(torch.arange(100)))
+    assert shift["mean of channel 0"] > 1  # 50 against 127, of a deviation of 74
+    assert max(rows.counts) == together
+    assert sum(rows.counts) - 100 == count
 
 
 @pytest.mark.parametrize(
