@@ -127,11 +127,11 @@ def _labels(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """0 or 1 for each label, (N, K) floats, of lists of labels or of a column each."""
     if len(columns) > 1:
-        tensors = {split: _numbers(rows, split, columns) for split, rows in values.items()}
-        for split, rows in tensors.items():
-            if not ((rows == 0) | (rows == 1)).all():
+        given = {split: _numbers(rows, split, columns) for split, rows in values.items()}
+        for split, numbers in given.items():
+            if not ((numbers == 0) | (numbers == 1)).all():
                 raise UserError(f"task=multilabel needs 0 or 1 in data.target={','.join(columns)} of {split}")
-        return tensors, list(columns)
+        return given, list(columns)
     names = getattr(feature, "names", None)
     found = (
         range(len(names)) if names else sorted({one for rows in values.values() for row in rows for one in row or ()})

@@ -368,10 +368,8 @@ class ImageColumn(Rows):
     def _decode_one(self, place: int) -> Tensor:
         # Never by `datasets`, which would fetch an image whose file is an address.
         (image,) = self.dataset[place].values()
-        content, path = (image or {}).get("bytes"), (image or {}).get("path")
+        content, path = (image or {}).get("bytes"), str((image or {}).get("path"))
         try:
             return decode(io.BytesIO(content) if content else Path(path), shape=self.row_shape)[0]
         except Exception as error:  # Pillow's readers may raise anything
-            raise UserError(
-                f"image {place + 1} of the data set cannot be read ({path or 'no file'}): {error}"
-            ) from error
+            raise UserError(f"image {place + 1} of the data set cannot be read ({path}): {error}") from error

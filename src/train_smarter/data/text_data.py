@@ -96,6 +96,11 @@ class TextData(Data):
         assert self.tokenizer_json is not None, "the vocabulary comes from setup or load_preprocess"
         return load_tokenizer(self.tokenizer_json)
 
+    @property
+    def _pad_id(self) -> int:
+        """Of padding, as the tokenizer records it."""
+        return int((self.tokenizer.padding or {})["pad_id"])
+
     def encode_texts(self, texts: Sequence[str]) -> Any:
         """N texts -> ids (N, T), int64, or the dict of `TokenRows`; after `setup` or `load_preprocess`."""
         rows = self._encode(texts)
@@ -115,7 +120,7 @@ class TextData(Data):
             for start in range(0, len(texts), AT_ONCE)
             for one in tokenizer.encode_batch_fast(list(texts[start : start + AT_ONCE]))
         )
-        return TokenRows.from_ids(encoded, self.tokenizer.padding["pad_id"], dtype=small)
+        return TokenRows.from_ids(encoded, self._pad_id, dtype=small)
 
     def decode(self, tokens: Tensor | Mapping[str, Tensor]) -> str:
         """Ids (T,), or an example of `TokenRows` -> the words that the model sees, padding left out."""
@@ -239,7 +244,7 @@ class TextData(Data):
         tokenizer = load_pretrained_tokenizer(
             name, max_length=self.max_length, truncation_side=self.truncation_side, download=self.may_download
         )
-        self.max_length = tokenizer.truncation["max_length"]
+        self.max_length = int((tokenizer.truncation or {})["max_length"])
         self.tokenizer_json = tokenizer.to_str()
 
     def fits_on(self, device: torch.device) -> bool:
@@ -287,7 +292,8 @@ class TextData(Data):
     def _unpack(self, inputs: Any, targets: Any) -> Examples:
         if self.pretrained_tokenizer is None:
             return Examples(inputs, targets)
-        return Examples(TokenRows(*inputs, pad_id=self.tokenizer.padding["pad_id"]), targets)
+        flat, offsets = inputs
+        return Examples(TokenRows(flat, offsets, self._pad_id), targets)
 
     def _save(self, file: Path) -> None:
         assert self.tokenizer_json is not None

@@ -58,7 +58,7 @@ class Transformer(Model):
         name: str,
         config: Mapping[str, Any] | None = None,
         from_scratch: bool = False,
-        download: bool = True,
+        download: bool = False,  # as in a saved config that lacks the key
         architecture: Mapping[str, Any] | None = None,
         **model: Any,
     ) -> None:
@@ -146,7 +146,7 @@ class Transformer(Model):
         known = transformers.models.auto.modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
         if kind not in known:
             raise UserError(f"model.name={self.name} is of the kind {kind}, of which transformers classifies no texts")
-        plain = {key: value for key, value in values.items() if key not in (*DROPPED, "model_type") and key[:1] != "_"}
+        plain = _plain({key: value for key, value in values.items() if key != "model_type"})
         labels = self.num_outputs + self._is_binary
         config = transformers.AutoConfig.for_model(kind, **plain, num_labels=labels)
         if config.pad_token_id is None:  # as the tokenizer pads without a token for it
@@ -156,8 +156,7 @@ class Transformer(Model):
 
     def _adopt(self, network: nn.Module, config: Any) -> None:
         self.network = network.train(self.training)
-        kept = config.to_dict().items()
-        self.hparams["architecture"] = {key: value for key, value in kept if key not in DROPPED and key[:1] != "_"}
+        self.hparams["architecture"] = _plain(config.to_dict())
 
     def _check_data(self, data: Any) -> None:
         """Compare the texts with what the network has an embedding for.
@@ -178,6 +177,13 @@ class Transformer(Model):
                 f"data.tokenizer={getattr(data, 'pretrained_tokenizer', None)} has {ids} ids, but the network of "
                 f"model.name={self.name} knows {config.vocab_size}: give the tokenizer of the same model"
             )
+
+
+def _plain(node: Any) -> Any:
+    """A configuration without what is `DROPPED` or private, which could name code of the hub, at any depth."""
+    if isinstance(node, Mapping):
+        return {key: _plain(value) for key, value in node.items() if key not in DROPPED and str(key)[:1] != "_"}
+    return [_plain(value) for value in node] if isinstance(node, list | tuple) else node
 
 
 def _recorded_architecture(checkpoint: Mapping[str, Any]) -> Mapping[str, Any] | None:
