@@ -109,7 +109,7 @@ class TextData(Data):
     def _encode(self, texts: Sequence[str]) -> Tensor | TokenRows:
         """As they are held in memory."""
         tokenizer = self.tokenizer
-        small = torch.int16 if tokenizer.get_vocab_size() <= 2**15 else torch.int32
+        small = torch.int16 if (self.vocab_size or tokenizer.get_vocab_size()) <= 2**15 else torch.int32
         if self.pretrained_tokenizer is None:
             ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
             return torch.tensor(ids, dtype=small).view(-1, self.max_length)
@@ -174,7 +174,8 @@ class TextData(Data):
         return RawInput({"line": source.number, "input": source.text}, source.text)
 
     def collate(self, contents: Sequence[str]) -> Batch:
-        return self.encode_texts(contents), None
+        rows = self._encode(contents)
+        return rows.read() if isinstance(rows, TokenRows) else rows, None
 
     # ---- what a run keeps, for a later one to treat its texts alike
 

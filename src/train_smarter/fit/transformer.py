@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from train_smarter.data.hub import hub_access, import_extra
-from train_smarter.data.text_data import TextData
 from train_smarter.data.token_rows import is_tokens
 from train_smarter.errors import UserError
 from train_smarter.fit.module import Model
@@ -171,7 +170,7 @@ class Transformer(Model):
                 f"data.max_length={length}, but the network of model.name={self.name} has {positions} positions: type "
                 f"data.max_length={positions}"
             )
-        ids = data.tokenizer.get_vocab_size() if isinstance(data, TextData) and data.tokenizer_json else 0
+        ids = data.tokenizer.get_vocab_size() if getattr(data, "tokenizer_json", None) else 0  # of a TextData
         if ids > config.vocab_size:
             raise UserError(
                 f"data.tokenizer={getattr(data, 'pretrained_tokenizer', None)} has {ids} ids, but the network of "
