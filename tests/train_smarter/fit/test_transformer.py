@@ -194,9 +194,8 @@ class Record(Callback):
 
 def fit(bert: Path, *callbacks: Callback, resume: Path | None = None, **model: Any) -> lightning.Trainer:
     lightning.seed_everything(3, verbose=False)
-    network = Transformer(
-        name=str(bert), task=Classification(num_classes=2), optimizer=partial(AdamW, lr=0.01), **model
-    )
+    settings = {"name": str(bert), "task": Classification(num_classes=2), "optimizer": partial(AdamW, lr=0.01)}
+    network = Transformer(**{**settings, **model})
     trainer = lightning.Trainer(**BARE, callbacks=list(callbacks))
     trainer.fit(network, datamodule=Reviews(bert), ckpt_path=resume, weights_only=True)
     return trainer
@@ -214,10 +213,9 @@ def test_a_run_that_goes_on_within_an_epoch_ends_with_the_same_weights_bit_for_b
     assert len(whole.seen) == 2 * 6  # 32 texts in batches of 6
     with pytest.raises(SystemExit):
         fit(bert, ResumeCheckpoint(dirpath=str(tmp_path), every_n_steps=2), broken)
-    moved = shutil.copytree(bert, tmp_path / "moved")
     last = tmp_path / "last.ckpt"
     assert torch.load(last, weights_only=True)["resume"]["batch"] == 2
-    resumed = fit(moved, ResumeCheckpoint(dirpath=str(tmp_path)), rest, resume=last)
+    resumed = fit(bert, ResumeCheckpoint(dirpath=str(tmp_path)), rest, resume=last, name="a folder that is gone")
     assert equal(rest.seen, whole.seen[8:])
     assert equal(weights(resumed), weights(straight))
 
@@ -376,6 +374,14 @@ def test_a_folder_of_a_model_runs_nothing(
     with suppress(UserError):  # or it trains
         fit(folder)
     assert not marker.exists()
+
+
+def test_weights_that_are_no_safetensors_are_refused(bert: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(bert, tmp_path / "old")
+    (folder / "model.safetensors").unlink()
+    state = transformers.AutoModelForSequenceClassification.from_pretrained(bert).state_dict()
+    torch.save(state, folder / "pytorch_model.bin")
+    assert "safetensors" in refusal(folder)
 
 
 @pytest.fixture
