@@ -85,23 +85,21 @@ class Transformer(Model):
     # ---- when the network is made
 
     def setup(self, stage: str) -> None:
-        if self.network is None:
-            start = self.trainer.ckpt_path or self.pretrained
-            recorded = _recorded_architecture(read_pretrained(str(start))) if start else None
-            if recorded is None:
-                self._load_network()
-            else:
-                self._make_network(recorded)
-        self._check_data(getattr(self.trainer, "datamodule", None))
+        if stage == "fit" and self.pretrained:
+            self.make_layers_for(read_pretrained(self.pretrained))
+        if stage == "fit" and self.network is None:
+            self._load_network()
+        if self.network is not None:
+            self._check_data(getattr(self.trainer, "datamodule", None))
         super().setup(stage)
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_load_checkpoint(checkpoint)
-        if self.network is None:
-            recorded = _recorded_architecture(checkpoint)
-            if recorded is None:
-                raise UserError("the checkpoint holds no transformer: it lacks the configuration of the network")
-            self._make_network(recorded)
+    def make_layers_for(self, checkpoint: Mapping[str, Any]) -> None:
+        if self.network is not None:
+            return
+        recorded = (checkpoint.get("hyper_parameters") or {}).get("architecture")
+        if not isinstance(recorded, Mapping):
+            raise UserError("the checkpoint holds no transformer: it lacks the configuration of the network")
+        self._make_network(recorded)
 
     def _load_network(self) -> None:
         """Make the network of `name`."""
@@ -163,7 +161,7 @@ class Transformer(Model):
         Raises:
             UserError: they are too long, or their tokenizer has more ids.
         """
-        config: Any = self.network.config if self.network is not None else None
+        config: Any = getattr(self.network, "config", None)
         length, positions = getattr(data, "max_length", 0), getattr(config, "max_position_embeddings", None)
         if positions is not None and 0 < positions < length:
             raise UserError(
@@ -183,9 +181,3 @@ def _plain(node: Any) -> Any:
     if isinstance(node, Mapping):
         return {key: _plain(value) for key, value in node.items() if key not in DROPPED and str(key)[:1] != "_"}
     return [_plain(value) for value in node] if isinstance(node, list | tuple) else node
-
-
-def _recorded_architecture(checkpoint: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The configuration of the network in a checkpoint; None: it has none."""
-    found = (checkpoint.get("hyper_parameters") or {}).get("architecture")
-    return found if isinstance(found, Mapping) else None

@@ -196,6 +196,8 @@ def fit(bert: Path, *callbacks: Callback, resume: Path | None = None, **model: A
     lightning.seed_everything(3, verbose=False)
     settings = {"name": str(bert), "task": Classification(num_classes=2), "optimizer": partial(AdamW, lr=0.01)}
     network = Transformer(**{**settings, **model})
+    if resume is not None:  # as `train` does
+        network.make_layers_for(torch.load(resume, weights_only=True))
     trainer = lightning.Trainer(**BARE, callbacks=list(callbacks))
     trainer.fit(network, datamodule=Reviews(bert), ckpt_path=resume, weights_only=True)
     return trainer
