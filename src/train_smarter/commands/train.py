@@ -243,9 +243,11 @@ def _adopt_preprocess(run: Components, ckpt_path: str | None) -> None:
     from train_smarter.history.restore import load_checkpoint, load_preprocess
 
     if ckpt_path is not None:
-        load_preprocess(run.data, None, load_checkpoint(Path(ckpt_path)), Path(ckpt_path))
+        content = load_checkpoint(Path(ckpt_path))
+        load_preprocess(run.data, None, content, Path(ckpt_path))
         if isinstance(run.model, Model):
             run.model.pretrained = None  # the checkpoint has all weights
+            run.model.make_layers_for(content)
     elif path := getattr(run.model, "pretrained", None):
         adopt_inputs(run.data, path, read_pretrained(path))
 

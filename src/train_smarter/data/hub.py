@@ -76,7 +76,7 @@ def _as_it_is() -> Iterator[None]:
 @contextmanager
 def _offline() -> Iterator[None]:
     """Without requests to the hub; both libraries read their own copy of the environment variable."""
-    places = [import_module("huggingface_hub.constants")]
+    places: list[Any] = [import_module("huggingface_hub.constants")]
     places += [sys.modules["datasets.config"]] if "datasets.config" in sys.modules else []
     before = [place.HF_HUB_OFFLINE for place in places]
     try:

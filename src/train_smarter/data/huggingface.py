@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,23 +14,31 @@ import torch
 from torch import Tensor
 
 from train_smarter.data.base import Data, data_dir
-from train_smarter.data.column_targets import Targets, kind_of, read_targets
 from train_smarter.data.examples import Examples, RawDataset
 from train_smarter.data.hub import hub_access, import_extra
+from train_smarter.data.hub_columns import (
+    Targets,
+    describe_columns,
+    input_columns,
+    is_image,
+    is_number,
+    is_text,
+    kind_of,
+    read_targets,
+    target_columns,
+)
 from train_smarter.data.image_data import ImageData
 from train_smarter.data.image_io import decode
 from train_smarter.data.rows import Rows
 from train_smarter.data.table_data import TableData
 from train_smarter.data.text_data import TextData
-from train_smarter.errors import UserError, did_you_mean
+from train_smarter.errors import UserError
 
 log = logging.getLogger(__name__)
 
 BUILDERS = ("arrow", "csv", "imagefolder", "json", "parquet", "text")  # of local files alone
 SPLIT_NAMES = {"train": ("train",), "val": ("validation", "valid", "val", "dev"), "test": ("test",)}
 IN_MEMORY = 2**31  # bytes of decoded images up to which they are decoded once
-TEXT = re.compile(r"(large_)?string")
-NUMBER = re.compile(r"u?int\d+|float\d+|double|bool")
 
 
 @dataclass(frozen=True)
@@ -166,67 +173,12 @@ def unused_keys(target: str) -> tuple[str, ...]:
     }[target.rpartition(".")[2]]
 
 
-def target_columns(features: Mapping[str, Any], given: Any, *, needed: bool = True) -> list[str]:
-    """The columns of targets; `label` or `labels` where none is given."""
-    if given is None:
-        found = next(([name] for name in ("label", "labels") if name in features), [])
-        if not found and needed:
-            raise UserError(f"data.target has no value yet: type data.target=..., a column of {_columns(features)}")
-        return found
-    return _checked("data.target", given, features)
-
-
-def input_columns(features: Mapping[str, Any], given: Any, targets: Sequence[str]) -> list[str]:
-    """The columns of inputs; the only column of images or of texts where none is given."""
-    if given is not None:
-        return _checked("data.input", given, features)
-    rest = [name for name in features if name not in targets]
-    for fits in (_is_image, _is_text):
-        if len(found := [name for name in rest if fits(features[name])]) == 1:
-            return found
-    raise UserError(f"data.input has no value yet: type data.input=..., a column of {_columns(features)}")
-
-
-def _checked(key: str, given: Any, features: Mapping[str, Any]) -> list[str]:
-    columns = [given] if isinstance(given, str) else [str(one) for one in given]
-    for column in columns:
-        if column not in features:
-            raise UserError(
-                f"{key}={column}: there is no such column; give one of {_columns(features)}"
-                f"{did_you_mean(column, list(features))}"
-            )
-    return columns
-
-
-def _columns(features: Mapping[str, Any]) -> str:
-    """Columns with their types, for messages."""
-    shown = [f"{name} ({_type_name(feature)})" for name, feature in list(features.items())[:20]]
-    return ", ".join(shown) + (" ..." if len(features) > 20 else "")
-
-
-def _type_name(feature: Any) -> str:
-    dtype = getattr(feature, "dtype", None)
-    return dtype if type(feature).__name__ == "Value" and dtype else type(feature).__name__
-
-
-def _is_image(feature: Any) -> bool:
-    return type(feature).__name__ == "Image"
-
-
-def _is_text(feature: Any) -> bool:
-    return type(feature).__name__ == "Value" and TEXT.fullmatch(feature.dtype) is not None
-
-
-def _is_number(feature: Any) -> bool:
-    return type(feature).__name__ == "Value" and NUMBER.fullmatch(feature.dtype) is not None
-
-
 def _input_kind(features: Mapping[str, Any], columns: Sequence[str]) -> "type[HuggingFace]":
-    kinds = {HuggingFaceImages: _is_image, HuggingFaceTexts: _is_text, HuggingFaceTable: _is_number}
+    kinds = {HuggingFaceImages: is_image, HuggingFaceTexts: is_text, HuggingFaceTable: is_number}
     for kind, fits in kinds.items():
         if all(fits(features[column]) for column in columns) and (kind is not HuggingFaceImages or len(columns) == 1):
             return kind
-    shown = _columns({column: features[column] for column in columns})
+    shown = describe_columns({column: features[column] for column in columns})
     raise UserError(
         f"data.input=[{','.join(columns)}]: give a column of images, or columns of texts or of numbers, not {shown}"
     )
@@ -368,10 +320,8 @@ class ImageColumn(Rows):
     def _decode_one(self, place: int) -> Tensor:
         # Never by `datasets`, which would fetch an image whose file is an address.
         (image,) = self.dataset[place].values()
-        content, path = (image or {}).get("bytes"), (image or {}).get("path")
+        content, path = (image or {}).get("bytes"), str((image or {}).get("path"))
         try:
             return decode(io.BytesIO(content) if content else Path(path), shape=self.row_shape)[0]
         except Exception as error:  # Pillow's readers may raise anything
-            raise UserError(
-                f"image {place + 1} of the data set cannot be read ({path or 'no file'}): {error}"
-            ) from error
+            raise UserError(f"image {place + 1} of the data set cannot be read ({path}): {error}") from error

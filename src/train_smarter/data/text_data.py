@@ -96,6 +96,11 @@ class TextData(Data):
         assert self.tokenizer_json is not None, "the vocabulary comes from setup or load_preprocess"
         return load_tokenizer(self.tokenizer_json)
 
+    @property
+    def _pad_id(self) -> int:
+        """Of padding, as the tokenizer records it."""
+        return int((self.tokenizer.padding or {})["pad_id"])
+
     def encode_texts(self, texts: Sequence[str]) -> Any:
         """N texts -> ids (N, T), int64, or the dict of `TokenRows`; after `setup` or `load_preprocess`."""
         rows = self._encode(texts)
@@ -104,7 +109,7 @@ class TextData(Data):
     def _encode(self, texts: Sequence[str]) -> Tensor | TokenRows:
         """As they are held in memory."""
         tokenizer = self.tokenizer
-        small = torch.int16 if tokenizer.get_vocab_size() <= 2**15 else torch.int32
+        small = torch.int16 if (self.vocab_size or tokenizer.get_vocab_size()) <= 2**15 else torch.int32
         if self.pretrained_tokenizer is None:
             ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
             return torch.tensor(ids, dtype=small).view(-1, self.max_length)
@@ -115,7 +120,7 @@ class TextData(Data):
             for start in range(0, len(texts), AT_ONCE)
             for one in tokenizer.encode_batch_fast(list(texts[start : start + AT_ONCE]))
         )
-        return TokenRows.from_ids(encoded, self.tokenizer.padding["pad_id"], dtype=small)
+        return TokenRows.from_ids(encoded, self._pad_id, dtype=small)
 
     def decode(self, tokens: Tensor | Mapping[str, Tensor]) -> str:
         """Ids (T,), or an example of `TokenRows` -> the words that the model sees, padding left out."""
@@ -170,7 +175,8 @@ class TextData(Data):
         return RawInput({"line": source.number, "input": source.text}, source.text)
 
     def collate(self, contents: Sequence[str]) -> Batch:
-        return self.encode_texts(contents), None
+        rows = self._encode(contents)
+        return rows.read() if isinstance(rows, TokenRows) else rows, None
 
     # ---- what a run keeps, for a later one to treat its texts alike
 
@@ -240,7 +246,7 @@ class TextData(Data):
         tokenizer = load_pretrained_tokenizer(
             name, max_length=self.max_length, truncation_side=self.truncation_side, download=self.may_download
         )
-        self.max_length = tokenizer.truncation["max_length"]
+        self.max_length = int((tokenizer.truncation or {})["max_length"])
         self.tokenizer_json = tokenizer.to_str()
 
     def fits_on(self, device: torch.device) -> bool:
@@ -288,7 +294,8 @@ class TextData(Data):
     def _unpack(self, inputs: Any, targets: Any) -> Examples:
         if self.pretrained_tokenizer is None:
             return Examples(inputs, targets)
-        return Examples(TokenRows(*inputs, pad_id=self.tokenizer.padding["pad_id"]), targets)
+        flat, offsets = inputs
+        return Examples(TokenRows(flat, offsets, self._pad_id), targets)
 
     def _save(self, file: Path) -> None:
         assert self.tokenizer_json is not None

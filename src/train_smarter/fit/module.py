@@ -208,8 +208,12 @@ class Model(LightningModule):
                 parts = split_targets(self.task, examples, every=True)
                 self.task.fit(piece for part in parts for piece in split_rows(part, ROWS_AT_ONCE))
 
+    def make_layers_for(self, checkpoint: Mapping[str, Any]) -> None:
+        """Make layers whose shape depends on a checkpoint, before its weights are loaded; by default there are none."""
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_outputs(self.task, checkpoint)
+        self.make_layers_for(checkpoint)
 
     def _backbone(self) -> list[nn.Module]:
         """All modules with parameters of their own, but the last one: the head."""

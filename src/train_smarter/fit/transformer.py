@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from train_smarter.data.hub import hub_access, import_extra
-from train_smarter.data.text_data import TextData
 from train_smarter.data.token_rows import is_tokens
 from train_smarter.errors import UserError
 from train_smarter.fit.module import Model
@@ -58,7 +57,7 @@ class Transformer(Model):
         name: str,
         config: Mapping[str, Any] | None = None,
         from_scratch: bool = False,
-        download: bool = True,
+        download: bool = False,  # as in a saved config that lacks the key
         architecture: Mapping[str, Any] | None = None,
         **model: Any,
     ) -> None:
@@ -86,23 +85,21 @@ class Transformer(Model):
     # ---- when the network is made
 
     def setup(self, stage: str) -> None:
-        if self.network is None:
-            start = self.trainer.ckpt_path or self.pretrained
-            recorded = _recorded_architecture(read_pretrained(str(start))) if start else None
-            if recorded is None:
-                self._load_network()
-            else:
-                self._make_network(recorded)
-        self._check_data(getattr(self.trainer, "datamodule", None))
+        if stage == "fit" and self.pretrained:
+            self.make_layers_for(read_pretrained(self.pretrained))
+        if stage == "fit" and self.network is None:
+            self._load_network()
+        if self.network is not None:
+            self._check_data(getattr(self.trainer, "datamodule", None))
         super().setup(stage)
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_load_checkpoint(checkpoint)
-        if self.network is None:
-            recorded = _recorded_architecture(checkpoint)
-            if recorded is None:
-                raise UserError("the checkpoint holds no transformer: it lacks the configuration of the network")
-            self._make_network(recorded)
+    def make_layers_for(self, checkpoint: Mapping[str, Any]) -> None:
+        if self.network is not None:
+            return
+        recorded = (checkpoint.get("hyper_parameters") or {}).get("architecture")
+        if not isinstance(recorded, Mapping):
+            raise UserError("the checkpoint holds no transformer: it lacks the configuration of the network")
+        self._make_network(recorded)
 
     def _load_network(self) -> None:
         """Make the network of `name`."""
@@ -146,7 +143,7 @@ class Transformer(Model):
         known = transformers.models.auto.modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
         if kind not in known:
             raise UserError(f"model.name={self.name} is of the kind {kind}, of which transformers classifies no texts")
-        plain = {key: value for key, value in values.items() if key not in (*DROPPED, "model_type") and key[:1] != "_"}
+        plain = _plain({key: value for key, value in values.items() if key != "model_type"})
         labels = self.num_outputs + self._is_binary
         config = transformers.AutoConfig.for_model(kind, **plain, num_labels=labels)
         if config.pad_token_id is None:  # as the tokenizer pads without a token for it
@@ -156,8 +153,7 @@ class Transformer(Model):
 
     def _adopt(self, network: nn.Module, config: Any) -> None:
         self.network = network.train(self.training)
-        kept = config.to_dict().items()
-        self.hparams["architecture"] = {key: value for key, value in kept if key not in DROPPED and key[:1] != "_"}
+        self.hparams["architecture"] = _plain(config.to_dict())
 
     def _check_data(self, data: Any) -> None:
         """Compare the texts with what the network has an embedding for.
@@ -165,14 +161,14 @@ class Transformer(Model):
         Raises:
             UserError: they are too long, or their tokenizer has more ids.
         """
-        config: Any = self.network.config if self.network is not None else None
+        config: Any = getattr(self.network, "config", None)
         length, positions = getattr(data, "max_length", 0), getattr(config, "max_position_embeddings", None)
         if positions is not None and 0 < positions < length:
             raise UserError(
                 f"data.max_length={length}, but the network of model.name={self.name} has {positions} positions: type "
                 f"data.max_length={positions}"
             )
-        ids = data.tokenizer.get_vocab_size() if isinstance(data, TextData) and data.tokenizer_json else 0
+        ids = data.tokenizer.get_vocab_size() if getattr(data, "tokenizer_json", None) else 0  # of a TextData
         if ids > config.vocab_size:
             raise UserError(
                 f"data.tokenizer={getattr(data, 'pretrained_tokenizer', None)} has {ids} ids, but the network of "
@@ -180,7 +176,8 @@ class Transformer(Model):
             )
 
 
-def _recorded_architecture(checkpoint: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The configuration of the network in a checkpoint; None: it has none."""
-    found = (checkpoint.get("hyper_parameters") or {}).get("architecture")
-    return found if isinstance(found, Mapping) else None
+def _plain(node: Any) -> Any:
+    """A configuration without what is `DROPPED` or private, which could name code of the hub, at any depth."""
+    if isinstance(node, Mapping):
+        return {key: _plain(value) for key, value in node.items() if key not in DROPPED and str(key)[:1] != "_"}
+    return [_plain(value) for value in node] if isinstance(node, list | tuple) else node

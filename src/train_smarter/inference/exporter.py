@@ -204,8 +204,8 @@ def export_network(
 
     # The file keeps its example: nobody's photo. Two, since torch.export takes a batch of one for a constant.
     example = tuple(torch.zeros_like(leaf[:1]).repeat_interleave(2, 0) for leaf in tree_leaves(raw))
-    limits = {"batch": {"min": 1}, "tokens": {"min": 1, "max": max_length}}
-    dims = {axis: torch.export.Dim(name, **limits[name]) for axis, name in dynamic_axes(raw).items()}
+    most = {"tokens": max_length}
+    dims = {axis: torch.export.Dim(name, min=1, max=most.get(name)) for axis, name in dynamic_axes(raw).items()}
     shapes = _for_each_input(dims, len(example))
     network.requires_grad_(False)  # else torch warns while it takes a network apart
     try:

@@ -1,7 +1,7 @@
 """A saved config, before anything is built of it."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from train_smarter.trust.values import (
     STRATEGY,
     WRITING,
     has_interpolation,
+    is_hub_name,
     is_outside,
     is_path,
     is_remote,
@@ -143,10 +144,20 @@ class ConfigCheck:
             self.notes.append(
                 f"read from where the run's config says: {', '.join(f'{k}={v}' for k, v in read.items())}"
             )
-        elsewhere = any(key.startswith("data.") for key in read)
-        if self.config.get("data") and not self._is_typed(("data", "download")) and self._can_download():
-            allowed = False if elsewhere else raw(self.today, ("data", "download"))
-            put(self.config, ("data", "download"), allowed, remove=allowed is None)
+        self._restrict_download("data", read, can=self._can_download)
+        # Any other model would not take the argument; and without it, nothing is fetched.
+        self._restrict_download("model", read, can=lambda: "download" in (self.config.get("model") or {}))
+
+    def _restrict_download(self, group: str, read: Iterable[str], *, can: Callable[[], bool]) -> None:
+        """Nothing is fetched to a folder, or by a name, that only the saved config has."""
+        if not self.config.get(group) or self._is_typed((group, "download")) or not can():
+            return
+        foreign = any(key.startswith(f"{group}.") for key in read) or any(
+            is_hub_name(path) and value is not None and not self._is_trusted(path)
+            for path, value in leaves(self.config, group)
+        )
+        allowed = False if foreign else raw(self.today, (group, "download"))
+        put(self.config, (group, "download"), allowed, remove=allowed is None)
 
     def _can_download(self) -> bool:
         """Whether the data take `download`; a LightningDataModule of another kind may not have the argument."""

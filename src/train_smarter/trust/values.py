@@ -17,6 +17,8 @@ FOLDER = re.compile(
     r"dirs?|dirpath|dirname|directory|paths?|root|folder|files?|filepath|out|output|dest|destination|location|cache|masks",
     re.I,
 )
+# A value of these keys of data or a model may be a name on a hub, from which something is fetched.
+HUB = re.compile(r"name|path|tokenizer|revision|repo|repo_id", re.I)
 FIELD = re.compile(r"\{[\w-]+(/[\w-]+)*(:0?\d*(\.\d+)?[deEfFgG%]?)?\}")  # of a file name's pattern: {epoch:02d}
 WRITING = ("callbacks", "logger", "trainer")  # groups whose objects write files
 LOGGERS = ("lightning.pytorch.loggers.TensorBoardLogger", "lightning.pytorch.loggers.CSVLogger")
@@ -52,6 +54,11 @@ def is_remote(path: Sequence[str], value: Any) -> int:
     remote |= path[-1] in ("ckpt_path", "pretrained") and re.match(r"[A-Za-z][\w+.-]+:", str(value)) is not None
     listed = next((place for place, key in enumerate(path) if key.isdigit()), len(path))
     return listed if remote else 0
+
+
+def is_hub_name(path: Sequence[str]) -> bool:
+    """Whether a text of data or of a model may be a name on a hub."""
+    return path[0] in ("data", "model") and HUB.fullmatch(path[-1]) is not None
 
 
 def is_outside(path: Sequence[str], text: str, homes: Sequence[Path]) -> bool:

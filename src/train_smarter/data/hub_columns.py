@@ -1,6 +1,7 @@
-"""Targets from the columns of a `datasets.Dataset`: classes, labels or numbers, by their type and the task."""
+"""Columns of a `datasets.Dataset`: inputs, and targets that are classes, labels or numbers by type and task."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,13 +9,78 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from train_smarter.errors import UserError
+from train_smarter.errors import UserError, did_you_mean
 
 log = logging.getLogger(__name__)
 
+TEXT = re.compile(r"(large_)?string")
+NUMBER = re.compile(r"u?int\d+|float\d+|double|bool")
 MANY = 1000  # different values from which a column holds no classes, unless most of them come more than once
 TASKS = {"Classification": "classes", "Multilabel": "labels", "Regression": "numbers"}  # what each needs
 CHOICES = {"classes": "classification", "labels": "multilabel", "numbers": "regression"}
+
+
+# ---- which columns
+
+
+def target_columns(features: Mapping[str, Any], given: Any, *, needed: bool = True) -> list[str]:
+    """The columns of targets; `label` or `labels` where none is given."""
+    if given is None:
+        found = next(([name] for name in ("label", "labels") if name in features), [])
+        if not found and needed:
+            raise UserError(
+                f"data.target has no value yet: type data.target=..., a column of {describe_columns(features)}"
+            )
+        return found
+    return _checked("data.target", given, features)
+
+
+def input_columns(features: Mapping[str, Any], given: Any, targets: Sequence[str]) -> list[str]:
+    """The columns of inputs; the only column of images or of texts where none is given."""
+    if given is not None:
+        return _checked("data.input", given, features)
+    rest = [name for name in features if name not in targets]
+    for fits in (is_image, is_text):
+        if len(found := [name for name in rest if fits(features[name])]) == 1:
+            return found
+    raise UserError(f"data.input has no value yet: type data.input=..., a column of {describe_columns(features)}")
+
+
+def _checked(key: str, given: Any, features: Mapping[str, Any]) -> list[str]:
+    columns = [given] if isinstance(given, str) else [str(one) for one in given]
+    for column in columns:
+        if column not in features:
+            raise UserError(
+                f"{key}={column}: there is no such column; give one of {describe_columns(features)}"
+                f"{did_you_mean(column, list(features))}"
+            )
+    return columns
+
+
+def describe_columns(features: Mapping[str, Any]) -> str:
+    """Columns with their types, for messages."""
+    shown = [f"{name} ({_type_name(feature)})" for name, feature in list(features.items())[:20]]
+    return ", ".join(shown) + (" ..." if len(features) > 20 else "")
+
+
+def _type_name(feature: Any) -> str:
+    dtype = getattr(feature, "dtype", None)
+    return dtype if type(feature).__name__ == "Value" and dtype else type(feature).__name__
+
+
+def is_image(feature: Any) -> bool:
+    return type(feature).__name__ == "Image"
+
+
+def is_text(feature: Any) -> bool:
+    return type(feature).__name__ == "Value" and TEXT.fullmatch(feature.dtype) is not None
+
+
+def is_number(feature: Any) -> bool:
+    return type(feature).__name__ == "Value" and NUMBER.fullmatch(feature.dtype) is not None
+
+
+# ---- targets
 
 
 @dataclass(frozen=True)
@@ -127,11 +193,11 @@ def _labels(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """0 or 1 for each label, (N, K) floats, of lists of labels or of a column each."""
     if len(columns) > 1:
-        tensors = {split: _numbers(rows, split, columns) for split, rows in values.items()}
-        for split, rows in tensors.items():
-            if not ((rows == 0) | (rows == 1)).all():
+        given = {split: _numbers(rows, split, columns) for split, rows in values.items()}
+        for split, numbers in given.items():
+            if not ((numbers == 0) | (numbers == 1)).all():
                 raise UserError(f"task=multilabel needs 0 or 1 in data.target={','.join(columns)} of {split}")
-        return tensors, list(columns)
+        return given, list(columns)
     names = getattr(feature, "names", None)
     found = (
         range(len(names)) if names else sorted({one for rows in values.values() for row in rows for one in row or ()})
