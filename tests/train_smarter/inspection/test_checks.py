@@ -17,7 +17,7 @@ def content(**changes: Any) -> dict[str, Any]:
         "columns": {"inputs": [{"name": "channel 0", "mean": 51.0, "std": 25.5, "nan": 0, "infinite": 0}]},
         "normalized_by": [[0.5], [0.5]],
         "targets": [{"kind": "classes", "counts": {"cat": {"train": 9, "val": 2}, "dog": {"train": 5, "val": 1}}}],
-        "duplicates": {"pairs": [{"splits": ["train", "val"], "count": 0, "of": 3, "examples": []}], "conflicts": 0},
+        "duplicates": {"pairs": [{"splits": ["train", "val"], "count": 0, "of": 3, "names": []}], "conflicts": 0},
         "words": None,
         "time": {"seconds": 0.05},
         "loss": {"initial": 0.7, "chance": 0.69, "step_seconds": 0.1},
@@ -59,7 +59,7 @@ def test_sound_data_have_no_finding() -> None:
         (
             {
                 "duplicates": {
-                    "pairs": [{"splits": ["train", "test"], "count": 3, "of": 30, "examples": [[7, 1]]}],
+                    "pairs": [{"splits": ["train", "test"], "count": 3, "of": 30, "names": [["train 7", "test 1"]]}],
                     "conflicts": 0,
                 }
             },

@@ -36,4 +36,4 @@ def test_of_examples_that_are_decoded_few_are_read() -> None:
     sample = take_sample(Examples(Files()), 1_000_000)
     assert len(list(sample.pieces())) == 1
     assert Files.count == len(sample.index) == MAX_SLOW
-    assert place_of(sample.examples) == "read by Files"
+    assert place_of(sample.examples) == "read when needed"
