@@ -164,6 +164,19 @@ def test_every_model_fits_some_data_set(compose: Compose, facts: Overrides, mode
     pytest.skip(f"no data set here has what model={model} needs; scaffold.py add data, or remove model {model}")
 
 
+@pytest.mark.slow
+def test_every_data_set_can_be_looked_at(
+    compose: Compose, facts: Overrides, skip_without_files: Skip, tmp_path: Path, data: str
+) -> None:
+    cfg = compose(f"data={data}", "debug=data", "trainer=cpu", *facts(data))
+    skip_without_files(cfg)
+    run_train(cfg)
+    found = read_json(tmp_path / "run" / "data.json")
+    assert [one["split"] for one in found["splits"]] == list(SPLITS)
+    assert found["views"]
+    assert (tmp_path / "run" / "data.html").is_file()
+
+
 def test_every_data_set_fits_its_task_and_has_every_class_to_train_on(
     compose: Compose, facts: Overrides, skip_without_files: Skip, data: str
 ) -> None:

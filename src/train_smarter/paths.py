@@ -22,6 +22,7 @@ PROJECT: str  # the project's package
 PROJECTS: list[str]  # every project found; more than one cannot be used together
 OWN: tuple[str, ...]  # packages whose classes a config may name
 SOURCES: tuple[Path, ...]  # folders whose files decide how a run comes out
+ENV_FILE: Path | None  # variables of the project; None: the root is only the current folder, perhaps a stranger's
 
 
 def use(root: str | Path | None = None) -> None:
@@ -32,7 +33,7 @@ def use(root: str | Path | None = None) -> None:
     0.1 s. Installed from a wheel, the installed packages are asked, `conf/` is part of the project's package, and the
     root is the current folder.
     """
-    global ROOT, CONF, LOGS, PROJECT, PROJECTS, OWN, SOURCES
+    global ROOT, CONF, LOGS, PROJECT, PROJECTS, OWN, SOURCES, ENV_FILE
     own = _checkout(ENGINE)
     checkout = Path(root).resolve() if root else own
     if checkout is not None:
@@ -51,6 +52,7 @@ def use(root: str | Path | None = None) -> None:
         ROOT, source = Path.cwd(), ENGINE.parent
         CONF = source / (PROJECT or NAME) / "conf"
     LOGS = ROOT / "logs"
+    ENV_FILE = None if checkout is None else ROOT / ".env"
     OWN = tuple(name for name in (PROJECT, NAME) if name)
     SOURCES = (CONF, ENGINE, *([source / PROJECT] if PROJECT else []))
 

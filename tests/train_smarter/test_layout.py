@@ -24,6 +24,7 @@ ORDER = (
     "config",
     "history",
     "diagnosis",
+    "inspection",
     "report",
     "callbacks",
     "inference",

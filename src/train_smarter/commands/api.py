@@ -28,6 +28,7 @@ from train_smarter.config.check import check
 from train_smarter.config.facts import fill_facts
 from train_smarter.errors import UserError
 from train_smarter.history import arguments
+from train_smarter.run.environment import load_env_file
 from train_smarter.run.results import Results
 from train_smarter.run.run_dir import RunRefusedError, remove_if_empty
 
@@ -185,6 +186,7 @@ def _check_words(overrides: Sequence[str]) -> list[str]:
 @contextmanager
 def _errors() -> Iterator[None]:
     """Raises what is no fault in code as a UserError, with the message of the command."""
+    load_env_file()
     try:
         yield
     except RunRefusedError as refused:

@@ -11,10 +11,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from train_smarter import paths
 from train_smarter.config.check import check
 from train_smarter.errors import UserError
 from train_smarter.history import saved_config
-from train_smarter.quoting import quote
 from train_smarter.run import files, run_dir
 from train_smarter.run.results import Results
 from train_smarter.speed import startup
@@ -51,7 +51,9 @@ def run_inspection(cfg: DictConfig, folder: Path, on_end: Callable[[Components, 
     from train_smarter.task.base import make_task
 
     startup.configure_process(cfg.num_threads, speed=cfg.get("speed", True))
-    seed_everything(cfg.seed or 0, verbose=False)
+    if cfg.seed is None:
+        cfg.seed = 0
+    seed_everything(cfg.seed, verbose=False)
     data = build_any_data(cfg)
     model, misfit = (None, misfit) if misfit else _build_model(cfg)
     own = model if isinstance(model, Model) else None
@@ -74,7 +76,7 @@ def _reject_modes(cfg: DictConfig) -> None:
     if cfg.resume:
         raise UserError(
             "debug=data trains nothing, so there is nothing to resume: to look at the data of that run, type train "
-            f"rerun={quote(Path(cfg.resume))} debug=data"
+            f"rerun={run_dir.display_name(Path(cfg.resume), paths.LOGS)} debug=data"
         )
 
 

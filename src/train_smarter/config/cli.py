@@ -27,6 +27,7 @@ from train_smarter import paths
 from train_smarter.errors import UserError, did_you_mean
 from train_smarter.failures import as_user_error, own_frames, own_traceback
 from train_smarter.quoting import quote
+from train_smarter.run.environment import load_env_file
 from train_smarter.run.run_dir import RunRefusedError, remove_if_empty
 from train_smarter.run.streams import protected_streams
 from train_smarter.run.trial import current_trial
@@ -81,6 +82,7 @@ def _command(
     _escape_printed_controls()
     try:
         _reject_several_projects()
+        load_env_file()
         _reject_addresses(sys.argv[1:])
         reject_bad_group_choices(sys.argv[1:])
         sys.argv[1:] = [absolutize(word) for word in rewrite_argv(sys.argv[1:])]

@@ -25,7 +25,8 @@ def find(reference: str, logs: Path, *, key: str = "run", kinds: Sequence[str] =
     """The folder of a past run or multirun.
 
     Args:
-        reference: `last` (the newest one, whatever became of it), a folder, or the name of one under `logs`/train.
+        reference: `last`, a folder, or the name of one under `logs`/train. `last` is the newest one; for `run` and
+            `resume`, the newest one with a checkpoint, if any has one, and the runs that are skipped are named.
         key: the word that it was given to, for the message.
         kinds: what `last` may mean, of "runs" and "multiruns".
     """
@@ -38,7 +39,8 @@ def find(reference: str, logs: Path, *, key: str = "run", kinds: Sequence[str] =
         if not meant:
             where = " or ".join(str(home) for home in homes if home.name in kinds)
             raise UserError(f"{key}=last: there is nothing under {where} yet: type train first")
-        return max(meant, key=lambda folder: known[folder])
+        newest_first = sorted(meant, key=lambda folder: known[folder], reverse=True)
+        return _skip_untrained(newest_first, key) if key in ("run", "resume") and "runs" in kinds else newest_first[0]
     for folder in (Path(os.path.expanduser(reference)), *(home / reference for home in homes)):  # noqa: PTH111 (pathlib's fails at ~nobody)
         if is_run(folder) or jobs(folder):
             return folder.resolve()
@@ -46,6 +48,20 @@ def find(reference: str, logs: Path, *, key: str = "run", kinds: Sequence[str] =
     newest = f"; the newest is {max(known, key=lambda folder: known[folder]).name}" if known else ""
     hint = did_you_mean(reference, ["last", *names]) or newest
     raise UserError(f"{key}={reference} is no run folder: give `last`, a folder, or a name under {homes[0]}{hint}")
+
+
+def _skip_untrained(newest_first: Sequence[Path], key: str) -> Path:
+    """The newest run with a checkpoint, or the newest one where none has any."""
+    place = next((place for place, folder in enumerate(newest_first) if _has_checkpoint(folder)), 0)
+    if place:
+        skipped = f"{newest_first[0].name} has" if place == 1 else f"{newest_first[0].name} and {place - 1} more have"
+        told = f"{skipped} no checkpoint; {key}=last is {newest_first[place].name}"
+        print(escape_controls(told), file=sys.stderr)  # noqa: T201
+    return newest_first[place]
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    return any(next((run / "checkpoints").glob("*.ckpt"), None) for run in [folder, *jobs(folder)])
 
 
 def find_run(reference: str, logs: Path, *, key: str = "run") -> Path:

@@ -127,10 +127,12 @@ def _overlay(image: Tensor, mask: Tensor, colors: Any, data: Any) -> Any:
 
 def _texts(inputs: Any, data: Any) -> list[str]:
     """Tokens (B, T), or those of a dict, as texts; empty where the inputs are something else."""
-    tokens = inputs.get("input_ids") if isinstance(inputs, Mapping) else inputs
+    is_dict = isinstance(inputs, Mapping) and "input_ids" in inputs
+    tokens = inputs["input_ids"] if is_dict else inputs
     if not isinstance(tokens, Tensor) or tokens.ndim != 2 or tokens.is_floating_point():
         return []
-    texts = [views.text_of(data, row) for row in tokens]
+    rows = [map_tensors(lambda part: part[place], inputs) for place in range(len(tokens))]  # noqa: B023 (used at once)
+    texts = [views.text_of(data, row) for row in rows]
     return [textwrap.shorten(text, views.MAX_TEXT, placeholder=" …") for text in texts if text is not None]
 
 

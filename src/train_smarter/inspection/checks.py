@@ -86,15 +86,14 @@ def _duplicates(found: Content) -> Iterator[Finding]:
         if pair["count"] and one != other:
             share = f"{pair['count']} of {pair['of']} examples of {other} are in {one}, too"
             evidence = f"{share}: its metrics are too good" if one == "train" else share
-            yield Finding("duplicates", "warning", evidence, "" if not pair["examples"] else _first_pair(pair))
+            yield Finding("duplicates", "warning", evidence, _first_pair(pair))
         elif pair["count"]:
             evidence = f"{pair['count']} of {pair['of']} examples of {one} repeat another one"
             yield Finding("duplicates", "note", evidence, _first_pair(pair))
 
 
 def _first_pair(pair: Content) -> str:
-    (one, other), (first, second) = pair["splits"], pair["examples"][0]
-    return f"for example {one} {first} and {other} {second}"
+    return "for example " + " and ".join(pair["names"][0])
 
 
 def _conflicts(found: Content) -> Iterator[Finding]:

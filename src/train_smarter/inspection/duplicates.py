@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train_smarter.inspection.sampling import Sample
+from train_smarter.inspection.sampling import Sample, name_of
 from train_smarter.inspection.values import named_parts
 
 Content = dict[str, Any]
@@ -20,9 +20,9 @@ def find_duplicates(samples: Mapping[str, Sample]) -> Content | None:
     """Compare a hash of each example's inputs.
 
     Returns:
-        `pairs`, a dict for each split (how many repeat another one of it) and each two (how many of the second are in
-        the first, too), with a few `examples`, the indices of both; and `conflicts`, how many examples have the inputs
-        of another one and other targets, or None where there are no targets. None where there are no splits.
+        None where there are no splits. `pairs`: a dict for each split (how many repeat another one of it) and each two
+        (how many of the second are in the first, too), with a few `examples`, the indices of both, and their `names`.
+        `conflicts`: how many examples have the inputs of another one and other targets; None where there are none.
     """
     if not samples:
         return None
@@ -40,6 +40,9 @@ def _hash_examples(sample: Sample) -> tuple[Any, Any]:
     for batch in sample.pieces():
         for tree, found in zip(batch, hashes, strict=True):
             parts = [_row_bytes(part) for part in named_parts(tree, "").values()]
+            if isinstance(tree, Mapping) and "attention_mask" in tree:  # padded to the longest text of the batch
+                mask = tree["attention_mask"].cpu().bool()
+                parts = [[ids[real].numpy() for ids, real in zip(tree["input_ids"].cpu(), mask, strict=True)]]
             found += [_hash(rows) for rows in zip(*parts, strict=True)]
     inputs, targets = (np.array(found, dtype=np.uint64) for found in hashes)
     return inputs, targets
@@ -61,7 +64,8 @@ def _within(split: str, sample: Sample, hashes: Any) -> Content:
     _, first, which = np.unique(hashes, return_index=True, return_inverse=True)
     repeated = np.flatnonzero(first[which] != np.arange(len(hashes)))
     shown = [[int(sample.index[first[which[place]]]), int(sample.index[place])] for place in repeated[:MAX_SHOWN]]
-    return {"splits": [split, split], "count": len(repeated), "of": len(hashes), "examples": shown}
+    names = [[name_of(split, sample.examples, index) for index in pair] for pair in shown]
+    return {"splits": [split, split], "count": len(repeated), "of": len(hashes), "examples": shown, "names": names}
 
 
 def _between(names: tuple[str, str], samples: Mapping[str, Sample], hashes: Mapping[str, Any]) -> Content:
@@ -71,7 +75,11 @@ def _between(names: tuple[str, str], samples: Mapping[str, Sample], hashes: Mapp
     for place in found[:MAX_SHOWN]:
         same = int(np.flatnonzero(one == other[place])[0])
         shown.append([int(samples[names[0]].index[same]), int(samples[names[1]].index[place])])
-    return {"splits": list(names), "count": len(found), "of": len(other), "examples": shown}
+    named = [
+        [name_of(name, samples[name].examples, index) for name, index in zip(names, pair, strict=True)]
+        for pair in shown
+    ]
+    return {"splits": list(names), "count": len(found), "of": len(other), "examples": shown, "names": named}
 
 
 def _count_conflicts(hashes: Mapping[str, Any], targets: Mapping[str, Any]) -> int | None:

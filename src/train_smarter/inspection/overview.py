@@ -6,10 +6,12 @@ from typing import Any
 
 from lightning import LightningDataModule, Trainer
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from train_smarter.data.base import Data
 from train_smarter.data.examples import Examples, count_rows, split_rows
 from train_smarter.data.image_data import ImageData
+from train_smarter.data.rows import Rows
 from train_smarter.diagnosis.findings import Finding
 from train_smarter.errors import UserError
 from train_smarter.failures import as_user_error
@@ -135,16 +137,26 @@ def _fit_task(task: Task | None, data: Any) -> Iterator[Finding]:
     """Targets that do not fit the task; else the task learns from them, as before a training."""
     if task is None or not isinstance(data, Data):
         return
-    targets = {name: task.targets((of.inputs, of.targets)) for name, of in data.examples.items()}
     wrong = False
-    for split, given in targets.items():
+    for split, examples in data.examples.items():
         try:
-            task.check(given, split)
+            for targets in _iter_targets(task, examples):
+                task.check(targets, split)
         except UserError as error:
             wrong = True
             yield Finding("targets_do_not_fit", "problem", str(error))
     if not wrong:
-        task.fit(split_rows(targets["train"], ROWS_AT_ONCE))
+        parts = _iter_targets(task, data.examples["train"])
+        task.fit(piece for targets in parts for piece in split_rows(targets, ROWS_AT_ONCE))
+
+
+def _iter_targets(task: Task, examples: Examples) -> Iterator[Any]:
+    """What the task gets: all targets of a split, or a part of them in pieces where they are not in memory."""
+    targets = task.targets((examples.inputs, examples.targets))
+    if any(isinstance(part, Rows) for part in tree_leaves(targets)):
+        yield from map(task.targets, take_sample(examples, VALUE_BYTES).pieces())
+    else:
+        yield targets
 
 
 def _explain_model(model: Model, error: Exception) -> Finding:

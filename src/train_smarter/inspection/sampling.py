@@ -51,8 +51,19 @@ def _row_bytes(examples: Examples) -> int:
 
 
 def place_of(examples: Examples) -> str:
-    """Where the examples of a split are: on which device, or what reads them."""
+    """Where the examples of a split are: in memory, on a device, on the disk, or nowhere before they are read."""
     part = first_tensor(examples.inputs)
-    if isinstance(part, Rows):
-        return f"read by {type(part).__name__}"
-    return "memory" if part.device.type == "cpu" else str(part.device)
+    if not isinstance(part, Rows):
+        return "memory" if part.device.type == "cpu" else str(part.device)
+    if part.slow:
+        return "read when needed"
+    held = any(isinstance(value, Tensor) for name, value in vars(part).items() if name != "index")
+    return "memory" if held else "disk"
+
+
+def name_of(split: str, examples: Examples, index: int) -> str:
+    """An example for a person: its split and index, and its file where it has one."""
+    for part in tree_leaves(examples.inputs):
+        if isinstance(part, Rows) and (files := getattr(part, "files", None)) is not None:
+            return f"{split} {index} ({files[int(part.index[index])]})"
+    return f"{split} {index}"

@@ -1,4 +1,4 @@
-"""Versions, hardware and git commit that a run was started with."""
+"""The variables of a project's `.env`; versions, hardware and git commit that a run was started with."""
 
 import functools
 import os
@@ -8,8 +8,28 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from train_smarter import paths
+from train_smarter.errors import UserError
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "optuna", "numpy")
+
+
+def load_env_file() -> None:
+    """Set the variables of `.env` in the project's root that are not set yet.
+
+    No other `.env` is read: a run folder, in which a command may be typed, can be a stranger's.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    file = paths.ENV_FILE
+    if file is None or not file.is_file():  # a virtual environment may have that name
+        return
+    from dotenv import load_dotenv  # here: it takes as long as all of Hydra
+
+    try:
+        load_dotenv(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read: {error}; it has a NAME=value a line, in UTF-8") from error
 
 
 def commit() -> dict[str, Any]:

@@ -91,6 +91,24 @@ def test_a_run_that_died_before_its_record_was_written_is_the_last_one_all_the_s
     assert find("last", logs).name == "dead"
 
 
+def test_last_is_the_newest_run_with_a_checkpoint_and_names_those_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, name in enumerate(("a", "b", "c")):
+        made(tmp_path / "train" / "runs" / name, start=f"2026-01-0{number + 1}T10:00:00")
+    assert find("last", tmp_path, key="resume").name == "c"  # none has one
+    assert capsys.readouterr().err == ""
+    checkpoints = tmp_path / "train" / "runs" / "a" / "checkpoints"
+    checkpoints.mkdir()
+    (checkpoints / "last.ckpt").touch()
+    for key in ("run", "resume"):
+        assert find("last", tmp_path, key=key).name == "a"
+        assert capsys.readouterr().err == f"c and 1 more have no checkpoint; {key}=last is a\n"
+    assert find("last", tmp_path, key="rerun").name == "c"
+    assert find("c", tmp_path).name == "c"
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(("mode", "best"), [("max", "2"), ("min", "1")])
 def test_of_a_multirun_the_best_trial_is_taken_and_said(
     logs: Path, mode: str, best: str, capsys: pytest.CaptureFixture[str]
