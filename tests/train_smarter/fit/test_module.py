@@ -354,14 +354,14 @@ def test_targets_in_a_dict_are_counted_by_their_rows() -> None:
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_a_frozen_model_trains_its_head_alone(batch_norm: bool) -> None:
-    model = cnn(freeze=True, batch_norm=batch_norm)
+    model = cnn(freeze="backbone", batch_norm=batch_norm)
     before = weights(model)
     fit(model, max_epochs=2, val_check_interval=0.5)
     assert changed(before, model) == {"head.4.weight", "head.4.bias"}
 
 
 def test_a_frozen_model_still_drops_out_in_training() -> None:
-    model = cnn(freeze=True, batch_norm=True, dropout=0.5)
+    model = cnn(freeze="backbone", batch_norm=True, dropout=0.5)
     fit(model)
     assert [type(module).__name__ for module in model.modules() if not module.training] == [
         *["Conv2d", "BatchNorm2d"] * 2,
@@ -370,7 +370,7 @@ def test_a_frozen_model_still_drops_out_in_training() -> None:
 
 
 def test_the_body_is_frozen_before_processes_agree_on_what_gets_gradients() -> None:
-    model, frozen = mlp(freeze=True), list[str]()
+    model, frozen = mlp(freeze="backbone"), list[str]()
 
     class Watch(lightning.Callback):
         """DDP counts parameters right after Lightning's setup hooks, before the optimizer is made."""
