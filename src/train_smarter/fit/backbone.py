@@ -1,5 +1,6 @@
 """Networks of a library, with a head for the task. What differs between libraries is in their own files."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from train_smarter.errors import UserError
 from train_smarter.fit.module import Model
+
+log = logging.getLogger(__name__)
 
 DECODER = 64  # features of a pixel in the decoder of a segmentation
 
@@ -40,7 +43,7 @@ class Backbone(Model):
         input_size: int | None = None,
         dropout: float = 0.0,
         normalization: str = "weights",
-        download: bool = True,
+        download: bool = False,
         **model: Any,
     ) -> None:
         super().__init__(**model)
@@ -106,9 +109,10 @@ class Backbone(Model):
         super().setup(stage)
         own, size = self.published().get("size"), self.input_size or min(self.image_size)
         if stage == "fit" and self.pretrained and own and size < own / 2:
-            self.print(
-                f"  {self.name} was trained on images of {own}x{own} pixels, and these have {size}x{size}: larger ones "
-                f"suit its weights better, with data.size=... or model.input_size={own}"
+            log.info(
+                "%s was trained on images of %dx%d pixels, and these have %dx%d: larger ones suit its weights better, "
+                "with data.size=... or model.input_size=%d",
+                *(self.name, own, own, size, size, own),
             )
 
     def weights_normalization(self) -> dict[str, Any] | None:

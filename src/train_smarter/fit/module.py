@@ -3,6 +3,7 @@
 Shape letters, everywhere in this project: B batch, C channels, H W image, T tokens, D features, K classes.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ from train_smarter.fit.lr_schedule import LRSchedule
 from train_smarter.fit.pretrained import load_pretrained
 from train_smarter.task.base import Task, check_outputs, make_task
 from train_smarter.task.split_metric import SplitMetric
+
+log = logging.getLogger(__name__)
 
 ROWS_AT_ONCE = 4096  # targets that a task learns from at a time
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
@@ -145,7 +148,7 @@ class Model(LightningModule):
 
     def _start_epoch(self) -> None:
         if self.finetuning.start_epoch(self.current_epoch):
-            self.print(f"epoch {self.current_epoch}: all weights train")
+            log.info("epoch %d: all weights train", self.current_epoch)
 
     def on_validation_epoch_start(self) -> None:
         self.epoch_metrics["val"] = self._new_metric()
@@ -199,7 +202,7 @@ class Model(LightningModule):
         if stage == "fit" and self.automatic_optimization:
             self.gradient_mean.attach(self, world=self.trainer.world_size)
         if stage == "fit" and self.pretrained:
-            self.print(load_pretrained(self, self.task, data, self.pretrained))
+            log.info("%s", load_pretrained(self, self.task, data, self.pretrained))
         if stage == "fit":  # here, before DDP looks which parameters get gradients
             self._freeze()
         if stage == "fit" and self.compile_mode:
@@ -240,7 +243,7 @@ class Model(LightningModule):
 
     def _freeze(self) -> None:
         if note := self.finetuning.start(self):
-            self.print(note)
+            log.info("%s", note)
         if self.finetuning.unfreeze_epoch is not None and self.trainer.world_size > 1:
             raise UserError(
                 f"model.unfreeze_epoch: DDP does not average the gradients of weights that unfreeze later over its "

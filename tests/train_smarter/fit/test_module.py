@@ -1,3 +1,4 @@
+import logging
 import math
 from collections.abc import Mapping
 from functools import partial
@@ -490,7 +491,8 @@ def test_another_mistake_in_a_step_keeps_its_error() -> None:
 # ---- weights to start from
 
 
-def test_given_weights_are_taken_where_they_fit(saved: tuple[CNN, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_given_weights_are_taken_where_they_fit(saved: tuple[CNN, str], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     model, path = saved
     wider = cnn(5, batch_norm=True, optimizer=STILL, pretrained=path)  # its head is for a to e, not for a to c
     before = weights(wider)
@@ -502,7 +504,7 @@ def test_given_weights_are_taken_where_they_fit(saved: tuple[CNN, str], capsys: 
     head = wider.state_dict()["head.4.weight"]
     assert head[:3].equal(model.state_dict()["head.4.weight"])
     assert head[3:].equal(before["head.4.weight"][3:])
-    assert f"{len(before)} of {len(before)} weights start from {path}; head.4.weight" in capsys.readouterr().out
+    assert f"{len(before)} of {len(before)} weights start from {path}; head.4.weight" in caplog.text
 
 
 def test_given_weights_are_not_taken_again_for_a_test(saved: tuple[CNN, str]) -> None:
