@@ -1,8 +1,9 @@
 """What is being trained, and how large is it?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelSummary
 
 from train_smarter.terminal import echo, format_table
@@ -11,11 +12,18 @@ COLUMNS = ("Name", "Type", "In sizes", "Out sizes")  # of Lightning's summary; t
 
 
 class Summary(ModelSummary):
-    """Lightning's summary: the layers that have parameters, with their number.
+    """Lightning's summary: the layers that have parameters, with their number; and the optimizers' parameter groups.
 
     Args:
         max_depth: levels of modules; 0: no summary, -1: all.
     """
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_fit_start(trainer, pl_module)
+        groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+        if len(groups) > 1 and self._max_depth and trainer.is_global_zero:
+            rows = [_describe_group(place, group) for place, group in enumerate(groups)]
+            echo(format_table(rows, "group", "learning rate", "weight decay", "parameters"))
 
     @staticmethod
     def summarize(
@@ -39,6 +47,13 @@ class Summary(ModelSummary):
             f", {frozen:,} of them frozen" * bool(frozen)
         )
         echo(*([format_table(rows, *map(str.lower, shown), "parameters")] if rows else []), total)
+
+
+def _describe_group(place: int, group: Mapping[str, Any]) -> list[str]:
+    # What a schedule begins with may be far below the rate that it leads to.
+    rate = group.get("max_lr", group.get("initial_lr", group["lr"]))
+    count = sum(parameter.numel() for parameter in group["params"])
+    return [str(group.get("name", place)), f"{float(rate):.3g}", f"{group.get('weight_decay', 0):g}", f"{count:,}"]
 
 
 def _is_container(names: Sequence[str], place: int) -> bool:

@@ -239,7 +239,7 @@ def fit(
 def _adopt_preprocess(run: Components, ckpt_path: str | None) -> None:
     """Let the data, which are not read yet, convert inputs as the weights know them that the run starts from."""
     from train_smarter.fit.module import Model
-    from train_smarter.fit.pretrained import adopt_inputs, read_pretrained
+    from train_smarter.fit.pretrained import adopt_inputs
     from train_smarter.history.restore import load_checkpoint, load_preprocess
 
     if ckpt_path is not None:
@@ -248,8 +248,8 @@ def _adopt_preprocess(run: Components, ckpt_path: str | None) -> None:
         if isinstance(run.model, Model):
             run.model.pretrained = None  # the checkpoint has all weights
             run.model.make_layers_for(content)
-    elif path := getattr(run.model, "pretrained", None):
-        adopt_inputs(run.data, path, read_pretrained(path))
+    elif isinstance(run.model, Model) and run.model.pretrained:
+        adopt_inputs(run.model, run.data, run.model.pretrained)
 
 
 def _write_results(run: Components, results: Results, folder: Path, hparams: dict[str, Any]) -> None:

@@ -26,6 +26,7 @@ from train_smarter.run.trial import current_trial
 
 # Loggers that come with an extra of the same name, and the module that it brings.
 OPTIONAL_LOGGERS = {"wandb": "wandb", "mlflow": "mlflow", "comet": "comet_ml"}
+UNFREEZING = ("model.unfreeze_epoch", "model.freeze", "trainer.max_epochs")
 
 
 def check(cfg: DictConfig) -> None:
@@ -38,6 +39,7 @@ def check(cfg: DictConfig) -> None:
         *_check_class_weights(cfg),
         *_check_precision(cfg),
         *_check_trainer(cfg),
+        *_check_unfreezing(cfg),
         *_check_tags(cfg),
         *check_processes(cfg),
         *(list(_check_monitor(cfg)) or _check_objective(cfg)),
@@ -159,6 +161,16 @@ def _check_schedule_end(cfg: DictConfig) -> Iterator[str]:
         yield f"scheduler={name} has to know how long the run is: set trainer.max_epochs or trainer.max_steps"
 
 
+def _check_unfreezing(cfg: DictConfig) -> Iterator[str]:
+    epoch, frozen, last = (OmegaConf.select(cfg, key) for key in UNFREEZING)
+    if "run" in cfg or not is_int(epoch):
+        return
+    if frozen in ("none", None, 0):
+        yield f"model.unfreeze_epoch={epoch} has no effect, since nothing is frozen: add model.freeze=backbone"
+    elif is_int(last) and 0 < last <= epoch:
+        yield f"model.unfreeze_epoch={epoch}: the run ends before, with trainer.max_epochs={last}; give at most {last - 1}"
+
+
 def _check_tags(cfg: DictConfig) -> Iterator[str]:
     tags = cfg.get("tags")
     if not isinstance(tags, ListConfig | None):
@@ -205,7 +217,7 @@ def _check_run(cfg: DictConfig) -> Iterator[str]:
         yield "train=false needs a checkpoint to evaluate: add ckpt_path=<file>, or type evaluate run=last"
     for key in ("ckpt_path", "model.pretrained"):
         path = OmegaConf.select(cfg, key)
-        if path and not Path(str(path)).expanduser().is_file():
+        if path and path is not True and not Path(str(path)).expanduser().is_file():
             yield f"{key}={path}: there is no such file"
     yield from _check_unused_groups(cfg)
     multirun = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
@@ -254,6 +266,9 @@ def _is_multiprocess(trainer: DictConfig) -> bool:
 
 
 def _check_packages(cfg: DictConfig) -> Iterator[str]:
+    target = str(OmegaConf.select(cfg, "model._target_"))
+    if target.startswith("train_smarter.fit.timm_model.") and importlib.util.find_spec("timm") is None:
+        yield "model=timm needs a package that is not installed: uv pip install -e '.[timm]'"
     if "run" in cfg:
         return  # what reads a past run logs nothing
     for name in cfg.get("logger") or {}:

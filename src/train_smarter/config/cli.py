@@ -229,7 +229,8 @@ def _reject_addresses(argv: Sequence[str]) -> None:
 def absolutize(word: str) -> str:
     """`data.dir=photos` with the folder in full: a later command may be typed elsewhere. Lists and quotes stay."""
     key, _, value = word.partition("=")
-    if key.lstrip("+") not in PATH_KEYS or not value or value == "null" or any(mark in value for mark in ",'\"[]{}$"):
+    plain = value.lower() in ("", "null", "true", "false")  # model.pretrained=true
+    if key.lstrip("+") not in PATH_KEYS or plain or any(mark in value for mark in ",'\"[]{}$"):
         return word
     path = Path(os.path.abspath(os.path.expanduser(value)))  # noqa: PTH100, PTH111 (a link stays one; ~nobody, too)
     if key.lstrip("+") == "data.masks" and not path.exists():  # it may be a folder in data.dir

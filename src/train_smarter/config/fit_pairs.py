@@ -65,15 +65,16 @@ def _value(data: Any, key: str) -> Any:
 def check_outputs(cfg: DictConfig, chosen: Mapping[str, str]) -> Iterator[str]:
     """A network that returns a vector for each pixel, say, where the task needs one for each example."""
     given, needed = (OmegaConf.select(cfg, f"{group}.output_per") for group in ("model", "task"))
-    for group, value in (("model", given), ("task", needed)):
+    several = list(given) if isinstance(given, ListConfig) else [given]
+    for group, value in (*(("model", one) for one in several), ("task", needed)):
         if value is not None and value not in OUTPUT_PER:
             yield f"{group}.output_per={value}: give one of {', '.join(OUTPUT_PER)}, or null"
             return
-    if given is None or needed is None or given == needed:
+    if None in several or needed is None or needed in several:
         return
     model, data, task = (chosen.get(group, "?") for group in ("model", "data", "task"))
     yield (
-        f"model={model} does not fit data={data} with task={task}: it returns {OUTPUT_PER[given]}, but the task needs "
+        f"model={model} does not fit data={data} with task={task}: it returns {' or '.join(OUTPUT_PER[one] for one in several)}, but the task needs "
         f"{OUTPUT_PER[needed]}; give another model=... or task=..."
     )
 

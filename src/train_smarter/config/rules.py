@@ -32,6 +32,10 @@ def _is_limit(value: Any) -> bool:
     return (is_int(value) and value >= 1) or (isinstance(value, float) and 0 < value <= 1)
 
 
+def _is_freeze(value: Any) -> bool:
+    return value in ("none", "backbone") or isinstance(value, bool) or (is_int(value) and value >= 0)  # flags: of old runs
+
+
 def _is_time(value: Any) -> bool:
     """days:hours:minutes:seconds, or the arguments of a timedelta."""
     if isinstance(value, DictConfig):
@@ -106,7 +110,13 @@ RULES: dict[str, Rule] = {
     "model.dropout": FRACTION_FROM_0,
     "model.hidden": POSITIVE_INT,
     "model.compile": _or_null(_one_of(*COMPILE_MODES)),
-    "model.freeze": BOOL,
+    "model.pretrained": (lambda v: v is None or isinstance(v, bool | str), "a file, true or null"),
+    "model.freeze": (_is_freeze, "none, backbone, or a number of blocks"),
+    "model.unfreeze_epoch": _or_null(POSITIVE_INT),
+    "model.layer_decay": (lambda v: is_number(v) and 0 < v <= 1, "a number above 0 and up to 1"),
+    "model.decay_norms": BOOL,
+    "model.normalization": _one_of("weights", "data"),
+    "model.download": BOOL,
     "task.label_smoothing": FRACTION_FROM_0,
     "task.threshold": OPEN_FRACTION,
     "task.dice_weight": PROBABILITY,

@@ -121,7 +121,7 @@ class ImageData(Data):
         mean, std = (self._per_channel(preprocess[name]) for name in ("mean", "std"))
         if (mean, std) != (self.mean, self.std):
             log.warning(
-                "the checkpoint's normalization is used: mean %s, std %s instead of mean %s, std %s",
+                "the normalization of the given weights is used: mean %s, std %s instead of mean %s, std %s",
                 *(mean, std, self.mean, self.std),
             )
         self.mean, self.std = mean, std

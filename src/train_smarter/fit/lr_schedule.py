@@ -16,6 +16,8 @@ from train_smarter.failures import explain_construction
 
 log = logging.getLogger(__name__)
 
+GROUP_RATES = ("max_lr", "base_lr", "min_lr")  # arguments of torch's schedulers: a number, or one a parameter group
+
 
 class LRSchedule:
     """A torch scheduler, how often it steps, and a warm-up before it.
@@ -41,7 +43,7 @@ class LRSchedule:
     def build(self, optimizer: Optimizer, trainer: Trainer) -> dict[str, Any]:
         """What `configure_optimizers` returns for an optimizer with this schedule."""
         try:
-            scheduler = self._fill_total(self._total_steps(trainer))(optimizer)
+            scheduler = self._fill_total(self._total_steps(trainer), **self._per_group(optimizer))(optimizer)
         except Exception as error:
             made = getattr(self.torch_scheduler, "func", self.torch_scheduler)  # of a partial
             raise explain_construction(error, "scheduler", getattr(made, "__qualname__", made)) from error
@@ -74,9 +76,29 @@ class LRSchedule:
         count = trainer.max_epochs if self.interval == "epoch" else _count_steps(trainer)
         return int(count) if count is not None and 0 < count < float("inf") else None
 
-    def _fill_total(self, total: Callable[[], int]) -> Callable[[Optimizer], LRScheduler]:
+    def _fill_total(self, total: Callable[[], int], **rates: list[float]) -> Callable[[Optimizer], LRScheduler]:
         keywords = getattr(self.torch_scheduler, "keywords", {})
-        return partial(self.torch_scheduler, **{name: total() for name, value in keywords.items() if value == "auto"})
+        filled = {name: total() for name, value in keywords.items() if value == "auto"}
+        return partial(self.torch_scheduler, **filled, **rates)
+
+    def _per_group(self, optimizer: Optimizer) -> dict[str, list[float]]:
+        """The scheduler's learning rates, in the ratio of those of the optimizer's groups where these differ."""
+        given = [float(group["lr"]) for group in optimizer.param_groups]
+        if len(set(given)) == 1:
+            return {}
+        base = float(optimizer.defaults["lr"])
+        keywords = getattr(self.torch_scheduler, "keywords", {})
+        if keywords.get("eta_min"):
+            log.warning(
+                "scheduler.torch_scheduler.eta_min=%s is the least learning rate of each parameter group, so their "
+                "ratio changes towards the end of the run; 0 keeps it",
+                keywords["eta_min"],
+            )
+        return {
+            name: [value * rate / base for rate in given]
+            for name, value in keywords.items()
+            if name in GROUP_RATES and isinstance(value, int | float)
+        }
 
     def _total_steps(self, trainer: Trainer) -> Callable[[], int]:
         def total() -> int:

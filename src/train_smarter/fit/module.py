@@ -3,6 +3,7 @@
 Shape letters, everywhere in this project: B batch, C channels, H W image, T tokens, D features, K classes.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,14 +17,17 @@ from train_smarter.data.base import Data
 from train_smarter.data.examples import Batch, split_rows
 from train_smarter.errors import UserError
 from train_smarter.failures import explain_construction
+from train_smarter.fit.finetuning import FineTuning, set_rates
 from train_smarter.fit.gradient_mean import GradientMean
 from train_smarter.fit.lr_schedule import LRSchedule
 from train_smarter.fit.pretrained import load_pretrained
 from train_smarter.task.base import Task, check_outputs, check_targets, make_task, split_targets
 from train_smarter.task.split_metric import SplitMetric
 
+log = logging.getLogger(__name__)
+
 ROWS_AT_ONCE = 4096  # targets that a task learns from at a time
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 
 
 class Model(LightningModule):
@@ -35,11 +39,12 @@ class Model(LightningModule):
 
     Args:
         task: a task, or its plain config, {"_target_": ..., ...}.
-        optimizer: parameters -> optimizer; needed to train, not to evaluate.
+        optimizer: parameters, or groups of them -> optimizer; needed to train, not to evaluate.
         scheduler: the learning rate's schedule, or None for a constant one.
-        pretrained: a checkpoint to start from; weights are taken where name and shape agree, and of
-            classes where their names do; inputs are converted as it knows them.
-        freeze: train the head (the last layer with parameters) only.
+        pretrained: weights to start from: a checkpoint, a file of weights, or True for those that come with a network
+            of a library. They are used where name and shape agree, and those of classes where their names do; inputs
+            are converted as they know them.
+        freeze, unfreeze_epoch, layer_decay, decay_norms: see `FineTuning`.
         compile: a mode of torch.compile for the forward pass in training ("default", "reduce-overhead" with CUDA
             graphs, "max-autotune"), or None; checkpoints are the same.
         output_per: what `forward` returns one vector for: example, token, pixel, or value (outputs of the inputs'
@@ -54,8 +59,11 @@ class Model(LightningModule):
         task: Task | Mapping[str, Any],
         optimizer: OptimizerFactory | None = None,
         scheduler: LRSchedule | None = None,
-        pretrained: str | None = None,
-        freeze: bool = False,
+        pretrained: str | bool | None = None,
+        freeze: str | int = "none",
+        unfreeze_epoch: int | None = None,
+        layer_decay: float = 1.0,
+        decay_norms: bool = True,
         compile: str | None = None,  # noqa: A002
         output_per: str | None = None,  # noqa: ARG002 (for the config check)
     ) -> None:
@@ -65,7 +73,10 @@ class Model(LightningModule):
         self.task = make_task(task)
         self.hparams["task"] = self.task.config()
         self.optimizer, self.scheduler = optimizer, scheduler
-        self.pretrained, self.freeze_backbone, self.compile_mode = pretrained, freeze, compile
+        self.pretrained, self.compile_mode = pretrained or None, compile
+        self.finetuning = FineTuning(
+            freeze=freeze, unfreeze_epoch=unfreeze_epoch, layer_decay=layer_decay, decay_norms=decay_norms
+        )
         self.gradient_mean = GradientMean()
         self._measured: set[str] = set()  # splits whose metrics a plateau schedule has not seen yet
         # Plain dicts: a running count is neither a part of the network nor of its checkpoint.
@@ -129,12 +140,15 @@ class Model(LightningModule):
     def on_train_start(self) -> None:
         self._measured.clear()  # of the sanity check
         self.epoch_metrics["train"] = self._new_metric()  # a run that goes on within an epoch skips that epoch's start
-        if self.freeze_backbone:
-            for module in self._backbone():
-                module.training = False  # batch norm keeps its statistics
+        self._start_epoch()
 
     def on_train_epoch_start(self) -> None:
+        self._start_epoch()
         self.epoch_metrics["train"] = self._new_metric()
+
+    def _start_epoch(self) -> None:
+        if self.finetuning.start_epoch(self.current_epoch):
+            log.info("epoch %d: all weights train", self.current_epoch)
 
     def on_validation_epoch_start(self) -> None:
         self.epoch_metrics["val"] = self._new_metric()
@@ -188,12 +202,9 @@ class Model(LightningModule):
         if stage == "fit" and self.automatic_optimization:
             self.gradient_mean.attach(self, world=self.trainer.world_size)
         if stage == "fit" and self.pretrained:
-            self.print(load_pretrained(self, self.task, data, self.pretrained))
-        if stage == "fit" and self.freeze_backbone:  # here, before DDP looks which parameters get gradients
-            for module in self._backbone():
-                for parameter in module.parameters(recurse=False):
-                    parameter.requires_grad_(False)
-            self.print("frozen up to the head")
+            log.info("%s", load_pretrained(self, self.task, data, self.pretrained))
+        if stage == "fit":  # here, before DDP looks which parameters get gradients
+            self._freeze()
         if stage == "fit" and self.compile_mode:
             # The function, not the module: names in checkpoints stay as they are. An evaluation would have to be
             # compiled anew, for its mode and its batches' sizes, and is too short to earn that back.
@@ -215,19 +226,44 @@ class Model(LightningModule):
         check_outputs(self.task, checkpoint)
         self.make_layers_for(checkpoint)
 
-    def _backbone(self) -> list[nn.Module]:
-        """All modules with parameters of their own, but the last one: the head."""
-        return [m for m in self.modules() if any(True for _ in m.parameters(recurse=False))][:-1]
+    def library_weights(self) -> tuple[dict[str, Tensor], str]:
+        """The weights that `pretrained=True` stands for, by name, and where they come from."""
+        raise UserError(
+            f"model.pretrained=true: {type(self).__name__} comes with no weights; give a checkpoint or a file of "
+            "weights, or choose a network that does: model=torchvision"
+        )
+
+    def weights_normalization(self) -> dict[str, Any] | None:
+        """{"mean", "std"} of the images that the network's published weights were trained on; None: as the data's."""
+        return None
+
+    def adapt_names(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Given weights by the names that they have today."""
+        return dict(given)
+
+    def adapt_weight(self, name: str, given: Tensor, own: Tensor) -> tuple[Tensor, str]:  # noqa: ARG002
+        """A given weight as this model uses it, and what was changed, for the log."""
+        return given, ""
+
+    def _freeze(self) -> None:
+        if note := self.finetuning.start(self):
+            log.info("%s", note)
+        if self.finetuning.unfreeze_epoch is not None and self.trainer.world_size > 1:
+            raise UserError(
+                f"model.unfreeze_epoch: DDP does not average the gradients of weights that unfreeze later over its "
+                f"{self.trainer.world_size} processes: type trainer=auto trainer.devices=1; or train twice, with "
+                "model.freeze=backbone, then with model.pretrained=<its best.ckpt>"
+            )
 
     def configure_optimizers(self) -> Any:
         if self.optimizer is None:
             raise UserError("this model was loaded to be evaluated; give it an `optimizer` to train it")
-        weights = [p for p in self.parameters() if p.requires_grad]
         try:
-            optimizer = self.optimizer(weights)
+            optimizer = self.optimizer(self.finetuning.groups(self))
         except Exception as error:
             made = getattr(self.optimizer, "func", self.optimizer)  # of a partial
             raise explain_construction(error, "optimizer", getattr(made, "__qualname__", made)) from error
+        set_rates(optimizer)
         return optimizer if self.scheduler is None else self.scheduler.build(optimizer, self.trainer)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:

@@ -1,64 +1,146 @@
-"""Start from the weights of a checkpoint: where name and shape agree, and with other classes where their names do."""
+"""Start from given weights: where name and shape agree, and with other classes where their names do."""
 
 import copy
+import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import LightningModule
 from torch import Tensor
 
 from train_smarter.data.base import Data
+from train_smarter.data.image_data import ImageData
 from train_smarter.data.preprocess import saved_preprocess
-from train_smarter.errors import UserError
+from train_smarter.errors import UserError, first_paragraph
+from train_smarter.fit.weight_names import match_names, report, shorten
 from train_smarter.run.checksums import check_checkpoint
 from train_smarter.task.base import Task, check_outputs
 from train_smarter.task.language_model import LanguageModel
 
+log = logging.getLogger(__name__)
+
 BALANCE = "task.class_weights"  # by the frequency of the classes in these data, not in those of a checkpoint
+# Where other programs put the weights in a dict, the most frequent first.
+NESTED = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params")
 
 
 def read_pretrained(path: str) -> dict[str, Any]:
-    """The content of a checkpoint with weights.
+    """The content of a checkpoint, or of a file of weights, with the weights under "state_dict".
 
     Raises:
         UserError: it holds none, or more than numbers, or is damaged.
     """
-    check_checkpoint(Path(path), key="model.pretrained")
+    key = f"model.pretrained={path}"
     try:
-        content = dict(torch.load(path, map_location="cpu", weights_only=True))
-        content["state_dict"] = dict(content["state_dict"])
+        if Path(path).suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return {"state_dict": load_file(path)}
+        check_checkpoint(Path(path), key="model.pretrained")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"{key} cannot be used: {error.strerror or error}") from error
     except Exception as error:  # what torch raises depends on how the file is broken
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"model.pretrained={path} is no checkpoint that can be read: {first}") from error
-    return content
+        raise UserError(f"{key} is no checkpoint that can be read: {_reason(error)}") from error
+    found = _find_weights(content)
+    if found is None:
+        kind = f"a dict of {', '.join(map(str, list(content)[:5]))}" if isinstance(content, dict) else type(content)
+        raise UserError(f"{key} is no checkpoint: it holds {kind}, and no weights by their names")
+    return (dict(content) if "state_dict" in content else {}) | {"state_dict": found}
 
 
-def adopt_inputs(data: Any, path: str, content: Mapping[str, Any]) -> Any:
-    """Let data convert their inputs as those of the checkpoint were; return its preprocessing, None if unknown."""
-    preprocess = saved_preprocess(content, Path(path)) if isinstance(data, Data) else None
+def _reason(error: Exception) -> str:
+    code = re.search(r"GLOBAL (\S+)", str(error))
+    if code:
+        return (
+            f"it holds {code[1]}, which is code, and may do anything; save the weights alone, "
+            "torch.save(model.state_dict(), FILE), where the file comes from"
+        )
+    return first_paragraph(error)[:200]
+
+
+def _find_weights(content: Any, depth: int = 2) -> dict[str, Tensor] | None:
+    """The tensors by name in a file's content: of the content itself, or of a dict in it."""
+    if not isinstance(content, Mapping):
+        return None
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if tensors and "state_dict" not in content:
+        return tensors
+    names = [*(name for name in NESTED if name in content), *content]
+    found = (_find_weights(content[name], depth - 1) for name in dict.fromkeys(names) if depth)
+    return next((weights for weights in found if weights), None)
+
+
+def is_plain(content: Mapping[str, Any]) -> bool:
+    """Whether weights are of another program, which say nothing about data."""
+    return "pytorch-lightning_version" not in content
+
+
+def adopt_inputs(model: Any, data: Any, source: str | bool, content: Mapping[str, Any] | None = None) -> Any:
+    """Let data convert their inputs as given weights know them; return the preprocessing of a checkpoint.
+
+    Args:
+        source: a file, or True for the weights that come with the model's network.
+        content: of the file, where it has been read.
+
+    Returns:
+        None if it is unknown.
+    """
+    if not isinstance(data, Data):
+        return None
+    if source is True or is_plain(content := content or read_pretrained(str(source))):
+        _adopt_normalization(model, data)
+        return None
+    preprocess = saved_preprocess(content, Path(str(source)))
     if preprocess is not None:
         try:
             data.adopt_inputs(preprocess)
         except UserError as error:
-            raise UserError(f"model.pretrained={path}: {error}") from error
+            raise UserError(f"model.pretrained={source}: {error}") from error
         except (KeyError, TypeError, ValueError) as error:  # of another kind of data
             raise UserError(
-                f"model.pretrained={path} was not trained on data as {type(data).__name__} reads them: its "
+                f"model.pretrained={source} was not trained on data as {type(data).__name__} reads them: its "
                 f"preprocessing lacks {error}"
             ) from error
     return preprocess
 
 
-def load_pretrained(model: LightningModule, task: Task, data: Any, path: str) -> str:
-    """Set the weights of a model to those of a checkpoint where they fit; return what was set, for the log."""
-    content = read_pretrained(path)
-    given, own = content["state_dict"], model.state_dict()
+def _adopt_normalization(model: Any, data: Data) -> None:
+    """Use the mean and std of the images that a library's network was trained on."""
+    known = model.weights_normalization()
+    if known is None or not isinstance(data, ImageData):
+        return
+    before = data.mean, data.std
+    data.adopt_inputs(known)
+    if before != (data.mean, data.std):
+        log.info("to keep data.mean and data.std, type model.normalization=data")
+
+
+def load_pretrained(model: Any, task: Task, data: Any, source: str | bool) -> str:
+    """Set the weights of a model to given ones where they fit; return what was set, for the log.
+
+    Args:
+        source: a file, or True for those that come with the model's network (`Model.library_weights`).
+    """
+    if source is True:
+        weights, path = model.library_weights()
+        content: dict[str, Any] = {"state_dict": weights}
+    else:
+        content, path = read_pretrained(str(source)), str(source)
+    given, own = model.adapt_names(content["state_dict"]), model.state_dict()
     given.pop(BALANCE, None)
-    fitting = {key: value for key, value in given.items() if key in own and own[key].shape == _shape(value)}
+    pairs = match_names(given, own)
+    notes, fitting = [], {}
+    for name, theirs in pairs.items():
+        value, note = model.adapt_weight(name, given[theirs], own[name])
+        notes += [note] if note else []
+        fitting |= {name: value} if value.shape == own[name].shape else {}
     check_outputs(task, content)
-    preprocess = adopt_inputs(data, path, content)
+    preprocess = adopt_inputs(model, data, source, content)
     old, new = list((preprocess or {}).get("names", [])), list(getattr(data, "names", []))
     note = ""
     if old and new and old != new and task.num_outputs is not None:
@@ -68,20 +150,20 @@ def load_pretrained(model: LightningModule, task: Task, data: Any, path: str) ->
                 "checkpoint of the same tokens"
             )
         dims = class_dims(model, task)
-        moved = _move_rows(own, given, dims, old, new)
+        moved = _move_rows(own, {name: given[theirs] for name, theirs in pairs.items()}, dims, old, new)
         fitting = {key: value for key, value in fitting.items() if key not in dims} | moved
         note = _note(list(dims), [name for name in new if name in old] if moved else [], new)
     if not fitting:
-        raise UserError(f"model.pretrained={path} holds no weight that fits {type(model).__name__}")
+        raise UserError(
+            f"model.pretrained={path} holds no weight that fits {type(model).__name__}: its weights are "
+            f"{shorten([*given][:3])}, and those of the model {shorten([*own][:3])}"
+        )
     model.load_state_dict(fitting, strict=False)
-    return f"{len(fitting)} of {len(own)} weights start from {path}{note}"
+    lines = [f"{len(fitting)} of {len(own)} weights start from {path}{note}", *(f"  {note}" for note in notes)]
+    return "\n".join([*lines, *report([*fitting], own, given, pairs)])
 
 
-def _shape(value: Any) -> Any:
-    return getattr(value, "shape", None)
-
-
-def class_dims(model: LightningModule, task: Task) -> dict[str, int]:
+def class_dims(model: Any, task: Task) -> dict[str, int]:
     """The dimension in which each weight has a row a class: the one that grows with one class more."""
     larger_task, own = copy.deepcopy(task), model.state_dict()
     assert larger_task.num_outputs is not None
@@ -100,7 +182,7 @@ def _differing_dim(one: Sequence[int], other: Sequence[int]) -> int | None:
 
 
 def _move_rows(
-    own: Mapping[str, Tensor], given: Mapping[str, Any], dims: Mapping[str, int], old: Sequence[str], new: Sequence[str]
+    own: Mapping[str, Tensor], given: Mapping[str, Tensor], dims: Mapping[str, int], old: Sequence[str], new: Sequence[str]
 ) -> dict[str, Tensor]:
     """The weights that depend on the classes, with the rows of the classes that a checkpoint knows.
 
@@ -111,7 +193,7 @@ def _move_rows(
     moved = {}
     for key, dim in dims.items():
         wanted = [len(old) if place == dim else size for place, size in enumerate(own[key].shape)]
-        if not names or own[key].shape[dim] != len(new) or list(_shape(given.get(key)) or ()) != wanted:
+        if not names or own[key].shape[dim] != len(new) or key not in given or list(given[key].shape) != wanted:
             return {}
         rows = given[key].index_select(dim, origin).to(own[key])
         moved[key] = own[key].clone().index_copy(dim, to, rows)
@@ -121,10 +203,7 @@ def _move_rows(
 def _note(keys: Sequence[str], known: Sequence[str], new: Sequence[str]) -> str:
     """What became of the weights that depend on the classes."""
     afresh = [name for name in new if name not in known]
-    parts = [f"rows of {_listed(known)} by name"] if known else []
-    parts += [f"{_listed(afresh)} {'starts' if len(afresh) == 1 else 'start'} afresh"] if afresh else []
+    parts = [f"rows of {shorten(known)} by name"] if known else []
+    parts += [f"{shorten(afresh)} {'starts' if len(afresh) == 1 else 'start'} afresh"] if afresh else []
     return f"; {', '.join(keys)}: {'; '.join(parts)}"
 
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -45,7 +45,7 @@ def check_callbacks(trainer: Trainer, model: LightningModule) -> None:
         if isinstance(callback, BackboneFinetuning) and not isinstance(getattr(model, "backbone", None), nn.Module):
             raise UserError(
                 f"callbacks: {name} needs layers that {type(model).__name__} names `backbone`: name them so in its "
-                "class; to train the head alone, a train_smarter.Model takes model.freeze=true"
+                "class; to train the head alone, a train_smarter.Model takes model.freeze=backbone"
             )
         if isinstance(callback, BaseFinetuning) and _is_one_cycle(model):
             raise UserError(

@@ -61,6 +61,7 @@ class ConfigCheck:
         self._fix_texts()
         self._drop_remote_loggers()
         self._restore_network()
+        self._forbid_published_weights()
         for group in WRITING:
             self._check_writing(group)
         self._check_trainer()
@@ -99,6 +100,16 @@ class ConfigCheck:
                 raise self._refused(path, resolved(self.config, path), "is an address or a checksum")
             instead = "is left out" if known is None else "is as in conf/ today, not as saved"
             self.notes.append(f"{key} {instead}; to use another one, type {key}=...")
+
+    def _forbid_published_weights(self) -> None:
+        """Weights that a library publishes are fetched only where that was typed; else those that are here are used."""
+        model, path = self.config.get("model"), ("model", "pretrained")
+        if not isinstance(model, DictConfig) or resolved(self.config, path) is not True or self._is_trusted(path):
+            return
+        if "download" in model and put(self.config, ("model", "download"), False):
+            self.notes.append(
+                "model.pretrained=true uses weights that are on this machine; to download them, type it yourself"
+            )
 
     def _network_nodes(self) -> Iterator[tuple[str, ...]]:
         """Keys to each such value, or to the list that it is in."""

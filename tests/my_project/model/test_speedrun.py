@@ -197,8 +197,8 @@ def test_a_run_that_goes_on_keeps_its_filters(saved: tuple[Tensor, Path]) -> Non
     assert model.whiten.weight.equal(saved[0])
 
 
-@pytest.mark.parametrize("freeze", [False, True])
-def test_given_filters_are_kept(saved: tuple[Tensor, Path], freeze: bool) -> None:
+@pytest.mark.parametrize("freeze", ["none", "backbone"])
+def test_given_filters_are_kept(saved: tuple[Tensor, Path], freeze: str) -> None:
     model = small(num_classes=5, pretrained=str(saved[1]), freeze=freeze)
     fit(model, images(4, seed=1))
     assert model.whiten.weight.equal(saved[0])
@@ -211,7 +211,7 @@ def test_given_weights_of_other_channels_leave_the_filters_to_the_first_batch(sa
 
 
 def test_a_frozen_model_keeps_the_statistics_of_its_norms() -> None:
-    model = small(freeze=True)
+    model = small(freeze="backbone")
     before = {name: value.clone() for name, value in model.named_buffers() if "running" in name}
     assert len(before) == 12  # mean and variance of six norms
     fit(model, images(8))

@@ -1,3 +1,4 @@
+import logging
 import math
 from collections.abc import Mapping
 from functools import partial
@@ -354,14 +355,14 @@ def test_targets_in_a_dict_are_counted_by_their_rows() -> None:
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_a_frozen_model_trains_its_head_alone(batch_norm: bool) -> None:
-    model = cnn(freeze=True, batch_norm=batch_norm)
+    model = cnn(freeze="backbone", batch_norm=batch_norm)
     before = weights(model)
     fit(model, max_epochs=2, val_check_interval=0.5)
     assert changed(before, model) == {"head.4.weight", "head.4.bias"}
 
 
 def test_a_frozen_model_still_drops_out_in_training() -> None:
-    model = cnn(freeze=True, batch_norm=True, dropout=0.5)
+    model = cnn(freeze="backbone", batch_norm=True, dropout=0.5)
     fit(model)
     assert [type(module).__name__ for module in model.modules() if not module.training] == [
         *["Conv2d", "BatchNorm2d"] * 2,
@@ -370,7 +371,7 @@ def test_a_frozen_model_still_drops_out_in_training() -> None:
 
 
 def test_the_body_is_frozen_before_processes_agree_on_what_gets_gradients() -> None:
-    model, frozen = mlp(freeze=True), list[str]()
+    model, frozen = mlp(freeze="backbone"), list[str]()
 
     class Watch(lightning.Callback):
         """DDP counts parameters right after Lightning's setup hooks, before the optimizer is made."""
@@ -490,7 +491,8 @@ def test_another_mistake_in_a_step_keeps_its_error() -> None:
 # ---- weights to start from
 
 
-def test_given_weights_are_taken_where_they_fit(saved: tuple[CNN, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_given_weights_are_taken_where_they_fit(saved: tuple[CNN, str], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     model, path = saved
     wider = cnn(5, batch_norm=True, optimizer=STILL, pretrained=path)  # its head is for a to e, not for a to c
     before = weights(wider)
@@ -502,7 +504,7 @@ def test_given_weights_are_taken_where_they_fit(saved: tuple[CNN, str], capsys: 
     head = wider.state_dict()["head.4.weight"]
     assert head[:3].equal(model.state_dict()["head.4.weight"])
     assert head[3:].equal(before["head.4.weight"][3:])
-    assert f"{len(before)} of {len(before)} weights start from {path}; head.4.weight" in capsys.readouterr().out
+    assert f"{len(before)} of {len(before)} weights start from {path}; head.4.weight" in caplog.text
 
 
 def test_given_weights_are_not_taken_again_for_a_test(saved: tuple[CNN, str]) -> None:

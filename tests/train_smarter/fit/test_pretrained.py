@@ -202,8 +202,9 @@ def test_other_tokens_of_a_language_model_are_refused(tmp_path: Path) -> None:
 
 
 def test_rows_of_classes_move_by_their_names_wherever_the_model_has_some(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     first = two_heads()
     path = saved(tmp_path, Dots("abc"), first)
     second = two_heads(4, pretrained=path)
@@ -216,18 +217,19 @@ def test_rows_of_classes_move_by_their_names_wherever_the_model_has_some(
         assert own["prior"][:, new].equal(then["prior"][:, old])
     assert own["head.weight"][1].equal(fresh["head.weight"][1])
     assert own["prior"][:, 1].equal(fresh["prior"][:, 1])
-    told = capsys.readouterr().out
+    told = caplog.text
     assert f"3 of 3 weights start from {path}; prior, head.weight, head.bias: rows of c, a, b by name; x starts" in told
 
 
-def test_two_classes_in_another_order_start_afresh(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_classes_in_another_order_start_afresh(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """They have one row between them, whose sign tells them apart."""
+    caplog.set_level(logging.INFO)
     path = saved(tmp_path, Notes(FIRST), reader())
     second = reader(pretrained=path)
     fresh = second.state_dict()["head.3.weight"].clone()
     trained(Notes(FIRST, names=("good", "bad")), second)
     assert second.state_dict()["head.3.weight"].equal(fresh)
-    assert "head.3.weight, head.3.bias: good, bad start afresh" in capsys.readouterr().out
+    assert "head.3.weight, head.3.bias: good, bad start afresh" in caplog.text
 
 
 def test_a_checkpoint_of_other_classes_is_not_evaluated(tmp_path: Path) -> None:
@@ -261,7 +263,7 @@ def test_images_are_normalized_as_the_checkpoint_knows_them(
     else:
         trained(data, two_heads(), train=False, ckpt_path=path)
     assert (data.preprocess()["mean"], data.preprocess()["std"]) == ([0.25], [0.125])
-    told = "the checkpoint's normalization is used: mean [0.25], std [0.125] instead of mean [0.5], std [0.5]"
+    told = "the normalization of the given weights is used: mean [0.25], std [0.125] instead of mean [0.5], std [0.5]"
     assert caplog.text.count(told) == 1
 
 

@@ -68,7 +68,7 @@ def test_a_callback_whose_result_a_run_cannot_keep_is_refused(callback: Any, tol
 
 def test_a_backbone_is_finetuned_where_there_is_one_whose_weights_one_process_trains() -> None:
     check(BackboneFinetuning())
-    with pytest.raises(UserError, match=r"needs layers that Model names `backbone`.*model\.freeze=true"):
+    with pytest.raises(UserError, match=r"needs layers that Model names `backbone`.*model\.freeze=backbone"):
         check(BackboneFinetuning(), Model(task=Classification(num_classes=2)))
     with pytest.raises(UserError, match=r"DDP does not average over its 2 processes: type trainer=auto"):
         check(BackboneFinetuning(), world=2)
