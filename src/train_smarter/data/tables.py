@@ -312,7 +312,7 @@ def _one_hot(rows: Tensor, *, categories: Tensor, size: Tensor, start: Tensor, c
     cells = rows.index_select(1, categories)
     known = (cells >= 0) & (cells < size)
     place = torch.where(known, cells + start, float(count)).long()
-    return [rows.new_zeros(len(rows), count + 1).scatter(1, place, 1.0)[:, :count]]
+    return [rows.new_zeros(rows.shape[0], count + 1).scatter(1, place, 1.0)[:, :count]]
 
 
 def _gaps(rows: Tensor, *, gaps: Tensor, **_: Any) -> list[Tensor]:

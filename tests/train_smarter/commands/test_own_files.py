@@ -7,7 +7,7 @@ import torch
 
 import train_smarter
 from train_smarter.history import saved_config
-from train_smarter.inference.exporter import end_to_end, metadata
+from train_smarter.inference.exporter import end_to_end, export_network, metadata
 from train_smarter.inference.predictor import task_of
 
 QUICK = ["trainer=cpu", "trainer.max_epochs=1", "callbacks.progress=null", "logger=none", "num_threads=1", "test=false"]
@@ -42,4 +42,5 @@ def test_a_table_is_trained_on_and_predicted_when_its_file_is_gone(table: Path, 
     assert [first["prediction"], second["prediction"]] == pytest.approx(expected)
     network = end_to_end(data, model, by_hand)
     assert network(by_hand)[:, 0].tolist() == pytest.approx(expected)
+    export_network(network, by_hand, format="torch", about={})  # for any number of rows, or it is refused
     assert '"name": "city", "values": ["a", "b", "c"]' in metadata(data, by_hand, network)["columns"]

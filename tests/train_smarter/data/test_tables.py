@@ -21,7 +21,7 @@ def write(folder: Path, text: str, name: str = "t.csv") -> str:
     return str(folder / name)
 
 
-def houses(folder: Path, *, rows: int = 40, **cells: str) -> str:
+def houses(folder: Path, *, rows: int = 40, **cells: Any) -> str:
     """Rows of a size, a city and a price; `cells`: the content of a cell by column and row, `size_3`."""
     lines = ["size,city,price"]
     for row in range(rows):
@@ -237,7 +237,7 @@ def test_a_resumed_run_refuses_a_file_that_has_changed(tmp_path: Path) -> None:
 def test_what_a_model_receives_is_counted_and_the_file_is_then_not_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {"file": houses(tmp_path), "target": "price"}
+    settings: dict[str, Any] = {"file": houses(tmp_path), "target": "price"}
     assert count_numbers(settings) == 4
     monkeypatch.setattr(TableFile, "read", lambda _: pytest.fail("it was read again"))
     data = TableFile(**settings, shape=[4], batch_size=8)

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ def detect(folder: Path, columns: dict[str, list[str]]) -> str:
     return detect_targets(read_table(write(folder, columns)), list(columns))[0]
 
 
-def read(folder: Path, columns: dict[str, list[str]], kind: str | None = None, **options: list[str]) -> Targets:
+def read(folder: Path, columns: dict[str, list[str]], kind: str | None = None, **options: Any) -> Targets:
     return read_targets(read_table(write(folder, columns)), list(columns), kind=kind, **options)
 
 
