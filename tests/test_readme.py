@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from omegaconf import DictConfig
+from PIL import Image
 
 from train_smarter.config.check import check
 from train_smarter.history.arguments import choose_task
@@ -74,12 +75,29 @@ def write_tables(folder: Path) -> dict[str, Path]:
     return {f"path/to/{name}": folder / name for name in names}
 
 
+def write_targets(folder: Path, images: Path) -> dict[str, Path]:
+    """A table with a label for each image, and a mask for each, by their placeholder."""
+    files = sorted(images.rglob("*.png"))
+    rows = [f"{file},{file.parent.name}" for file in files]
+    (folder / "labels.csv").write_text("\n".join(["path,label", *rows]), encoding="utf8")
+    for file in files:
+        mask = folder / "masks" / file.relative_to(images)
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(file) as image:
+            painted = Image.new("L", image.size)
+        painted.paste(1, (0, 0, painted.width, painted.height // 2))
+        painted.save(mask)
+    return {"path/to/labels.csv": folder / "labels.csv", "path/to/masks": folder / "masks", "path/to/photos": images}
+
+
 def filled(words: list[str], images: Path, checkpoint: Path) -> list[str]:
     """A command with its placeholders filled in."""
     there = {"path/to/folder": images, "path/to/best.ckpt": checkpoint, "path/to/last.ckpt": checkpoint}
     there["path/to/texts.txt"] = images / "texts.txt"
     if any("houses" in word or "reviews" in word for word in words):
         there = write_tables(checkpoint.parent) | there
+    if any("labels.csv" in word or "masks" in word for word in words):
+        there |= write_targets(checkpoint.parent, images)
     return [re.sub("|".join(there), lambda name: str(there[name[0]]), word) for word in words]
 
 

@@ -65,7 +65,9 @@ def list_folder(folder: str | Path, classes: Sequence[str] | None = None) -> Ima
         home = next(iter(layout.folders["train"].values())).parent
         rest = [name for name in names if name not in empty]
         raise UserError(f"{home}: no image in {empty}; fill or remove what is no class, or type {_choose(rest)}")
-    return ImageListing(names, splits, dict(ignored), layout.notes)
+    homes = {folder.parent for folders in layout.folders.values() for folder in folders.values()}
+    loose = [f"images in {home} beside the folders of classes are not used" for home in homes if has_images(home)]
+    return ImageListing(names, splits, dict(ignored), [*layout.notes, *sorted(loose)])
 
 
 def _list_examples(folders: dict[str, Path], names: Sequence[str], ignored: Counter[str]) -> FileExamples:
@@ -202,9 +204,9 @@ def _without_train(
 
 def _classes_in(folder: Path, split: str) -> dict[str, Path]:
     """The folders of classes in a split's folder; a further folder of the split's name around them is skipped."""
-    inner = list_folders(folder)
+    inner = _without_circles(folder)
     while len(inner) == 1 and (PLAIN_WORDS.fullmatch(inner[0].name.lower()) or split_of(inner[0].name) == split):
-        inner = list_folders(inner[0])
+        inner = _without_circles(inner[0])
     return {child.name: child for child in inner}
 
 
@@ -246,6 +248,10 @@ def _splits_in(folder: Path) -> dict[str, Path]:
 def _checked(layout: Layout, root: Path, classes: Sequence[str] | None) -> Layout:
     """The layout with the chosen classes in their order."""
     train = layout.folders["train"]
+    if odd := [name for name in train if not name.isprintable()]:
+        raise UserError(
+            f"the name of a class is no printable UTF-8 text, rename the folder {odd[0]!a} in {layout.root}"
+        )
     if classes:
         if unknown := [name for name in classes if name not in train]:
             raise UserError(

@@ -1,5 +1,6 @@
 """Lists images by a table: a column of paths, and columns of targets. Imports neither torch nor PIL."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,7 +91,7 @@ class _Paths:
         bases = [base for base in (self.folder, home) if base]
         for name in (cell, cell.replace("\\", "/")):
             for base in bases:
-                if (file := base / Path(name).expanduser()).is_file():
+                if os.path.isfile(file := base / name):  # noqa: PTH113 (pathlib's fails at a name that is too long)
                     return file
         if Path(cell).suffix.lower() in SUFFIXES:
             return None

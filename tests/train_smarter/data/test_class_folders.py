@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -75,6 +76,11 @@ def test_other_names_are_no_splits(name: str) -> None:
     ("files", "train", "note"),
     [
         (
+            ["cat/a.jpg", "dog/b.jpg", "c.jpg"],
+            ["cat/a.jpg", "dog/b.jpg"],
+            "images in {root} beside the folders of classes are not used",
+        ),
+        (
             ["train/cat/a.jpg", "train/dog/b.jpg", "test/1.jpg", "test/2.jpg"],
             ["train/cat/a.jpg", "train/dog/b.jpg"],
             "the images of {root}/test have no class and are not used: for predictions of them, type "
@@ -107,7 +113,15 @@ def test_other_names_are_no_splits(name: str) -> None:
             "train is ['cat', 'dog'] in {root}, beside test",
         ),
     ],
-    ids=["flat test", "test/unknown", "folders around it", "beside others", "beside splits", "no train folder"],
+    ids=[
+        "loose",
+        "flat test",
+        "test/unknown",
+        "folders around it",
+        "beside others",
+        "beside splits",
+        "no train folder",
+    ],
 )
 def test_what_is_not_used_or_guessed_is_noted(tmp_path: Path, files: list[str], train: list[str], note: str) -> None:
     make(tmp_path, *files)
@@ -146,6 +160,19 @@ def test_a_link_to_a_folder_around_it_is_no_class(tmp_path: Path) -> None:
     (tmp_path / "photos" / "owl").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "photos" / "itself").symlink_to(tmp_path / "photos" / "itself")
     assert class_names(tmp_path / "photos") == ["cat", "dog", "owl"]
+    make(tmp_path, "split/train/cat/a.jpg", "split/train/dog/b.jpg")
+    (tmp_path / "split" / "train" / "again").symlink_to(tmp_path / "split")
+    assert class_names(tmp_path / "split") == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9"), "a\nb"])
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path, name: str) -> None:
+    make(tmp_path, "cat/a.jpg", f"{name}/b.jpg")
+    with pytest.raises(UserError) as refused:
+        class_names(tmp_path)
+    assert str(refused.value).startswith("the name of a class is no printable UTF-8 text, rename the folder ")
+    str(refused.value).encode()
+    assert "\n" not in str(refused.value)
 
 
 def test_names_with_any_characters_are_classes(tmp_path: Path) -> None:

@@ -67,6 +67,14 @@ def test_names_without_a_suffix_are_found(tmp_path: Path) -> None:
     assert rows(found, tmp_path) == [("photos/07.jpg", 1), ("photos/sub/08.png", 0)]
 
 
+def test_a_cell_that_is_no_path_is_an_image_that_is_not_there(tmp_path: Path) -> None:
+    cells = ["~nobody/b.jpg", "x" * 5000 + ".jpg", "", "in"]
+    file = write(
+        tmp_path, "\n".join(["path,label", *(f"{cell},dog" for cell in cells), "b.jpg,cat"]), "b.jpg", "in/a.png"
+    )
+    assert rows(listed(file, image="path"), tmp_path) == [("b.jpg", 0)]
+
+
 def test_images_that_are_not_there_are_left_out_and_the_first_one_is_named(tmp_path: Path) -> None:
     file = write(tmp_path, TABLE, "b.jpg", "in/a.png")
     found = listed(file)

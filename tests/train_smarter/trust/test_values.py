@@ -113,6 +113,8 @@ def test_an_address_or_a_checksum_is_known_by_its_key_or_by_its_scheme(
     ("path", "text", "is_one"),
     [
         (("data", "dir"), "photos", True),
+        (("data", "masks"), "masks", True),
+        (("data", "mask_fill"), "masks", False),
         (("data", "x"), "a/b", True),
         (("data", "keep"), "start", False),
         (("model", "pretrained"), "/a.ckpt", True),
