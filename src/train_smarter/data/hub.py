@@ -2,12 +2,12 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from train_smarter.errors import UserError, first_paragraph
+from train_smarter.errors import UserError, did_you_mean, first_paragraph
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +34,14 @@ def import_extra(package: str, user: str) -> Any:
 
 
 @contextmanager
-def hub_access(key: str, name: str, *, download: bool) -> Iterator[None]:
+def hub_access(key: str, name: str, *, download: bool, known: Sequence[str] = ()) -> Iterator[None]:
     """Load something from a folder, the cache of Hugging Face, or the hub; a failure becomes one message.
 
     Args:
         key: what was typed: "model.name".
         name: its value.
         download: False: nothing reaches the network.
+        known: other values, for a hint at a misspelled one.
 
     Raises:
         UserError: it cannot be loaded.
@@ -51,10 +52,12 @@ def hub_access(key: str, name: str, *, download: bool) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # each library fails in its own ways
-        raise UserError(f"{key}={name}: {_reason(error, key, download=download)}") from error
+        raise UserError(f"{key}={name}: {_reason(error, key, download=download)}{did_you_mean(name, known)}") from error
 
 
 def _reason(error: Exception, key: str, *, download: bool) -> str:
+    while type(error).__name__ == "DatasetGenerationError" and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # of the reader of a file
     names = {kind.__name__ for kind in type(error).__mro__}
     text = first_paragraph(error)
     unreachable = bool(names & {"ConnectionError", "OfflineModeIsEnabled"}) or "connect to" in text

@@ -15,7 +15,6 @@ log = logging.getLogger(__name__)
 
 TEXT = re.compile(r"(large_)?string")
 NUMBER = re.compile(r"u?int\d+|float\d+|double|bool")
-MANY = 1000  # different values from which a column holds no classes, unless most of them come more than once
 TASKS = {"Classification": "classes", "Multilabel": "labels", "Regression": "numbers"}  # what each needs
 CHOICES = {"classes": "classification", "labels": "multilabel", "numbers": "regression"}
 
@@ -173,7 +172,7 @@ def _classes(
     else:
         found = {value for rows in values.values() for value in rows if value is not None}
         count = sum(map(len, values.values()))
-        if len(found) > min(MANY, count / 2) and count > 2 * len(found) - count:
+        if len(found) > max(2, count / 2):
             raise UserError(
                 f"data.target={column} has {len(found)} different values in {count} rows, which are no classes: give "
                 "another column, or task=regression for numbers"

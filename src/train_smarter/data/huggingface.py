@@ -1,12 +1,11 @@
 """Data sets that the library `datasets` loads: local files of several formats, folders of images, names on the hub."""
 
 import io
-import json
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,22 +57,17 @@ class Source:
     download: bool = True
 
     def load(self) -> dict[str, Any]:
-        """The `datasets.Dataset` of each official split, by our names; read once for the same settings.
+        """The `datasets.Dataset` of each official split, by our names.
 
         Raises:
             UserError: there is no such data set, it cannot be read, or has no training split.
         """
-        key = json.dumps(asdict(self), sort_keys=True, default=str)
-        if _Loaded.key != key:
-            _Loaded.key, _Loaded.splits = "", {}
-            _Loaded.splits = _by_split(self._load(), self.path)
-            _Loaded.key = key
-        return _Loaded.splits
+        return _by_split(self._load(), self.path)
 
     def _load(self) -> dict[str, Any]:
         datasets = import_extra("datasets", "data=huggingface")
         settings = {"data_files": self.data_files, "data_dir": self.data_dir, "revision": self.revision}
-        with hub_access("data.path", self.path, download=self.download):
+        with hub_access("data.path", self.path, download=self.download, known=BUILDERS):
             if self.download:
                 return dict(
                     datasets.load_dataset(
@@ -101,13 +95,6 @@ class Source:
                 f"{remote} may lead to the network, and nothing is downloaded that only a run's config names, or under "
                 f"data.download=false: type data.path={self.path} yourself"
             )
-
-
-class _Loaded:
-    """What was loaded last in this process: the config and the data set need it one after the other."""
-
-    key = ""
-    splits: dict[str, Any] = {}  # noqa: RUF012 (it is replaced, not changed)
 
 
 def _texts(node: Any) -> Iterator[str]:
@@ -199,6 +186,8 @@ class HuggingFace(Data):
         dir: the data folder.
     """
 
+    NOT_READ_KEYS = (*Data.NOT_READ_KEYS, "_loaded")
+
     def __init__(
         self,
         *,
@@ -213,14 +202,26 @@ class HuggingFace(Data):
         **data: Any,
     ) -> None:
         super().__init__(**data)
-        self.source = Source(path, dir, name, data_files, data_dir, revision, self.may_download)
+        self.settings = {"path": path, "dir": dir, "name": name, "data_files": data_files}
+        self.settings |= {"data_dir": data_dir, "revision": revision}
         self.input, self.target = list(input), list(target)
+        self._loaded: dict[str, Any] | None = None  # until it is read
+
+    def load_splits(self) -> dict[str, Any]:
+        """The `datasets.Dataset` of each official split."""
+        if self._loaded is None:
+            self._loaded = Source(**self.settings, download=self.may_download).load()
+        return self._loaded
 
     def download(self) -> None:
-        self.source.load()
+        self.load_splits()
+
+    def setup(self, stage: str | None = None) -> None:
+        super().setup(stage)
+        self._loaded = None
 
     def read(self) -> RawDataset:
-        splits = self.source.load()
+        splits = self.load_splits()
         targets = self._read_targets(splits)
         examples = {
             split: Examples(self.read_inputs(dataset), targets.by_split.get(split))
@@ -248,7 +249,7 @@ class HuggingFaceTexts(HuggingFace, TextData):
         self.dir = data_dir(dir)  # of the cache of encoded texts
 
     def fingerprint(self) -> Any:
-        splits = {split: dataset._fingerprint for split, dataset in self.source.load().items()}
+        splits = {split: dataset._fingerprint for split, dataset in self.load_splits().items()}
         return [splits, self.input, self.target, self.num_targets]
 
     def read_inputs(self, dataset: Any) -> list[str]:
@@ -258,6 +259,8 @@ class HuggingFaceTexts(HuggingFace, TextData):
 
 class HuggingFaceTable(HuggingFace, TableData):
     """Columns of numbers."""
+
+    NOT_READ_KEYS = (*TableData.NOT_READ_KEYS, "_loaded")
 
     def read_inputs(self, dataset: Any) -> Tensor:
         self.columns = self.input
@@ -273,6 +276,8 @@ class HuggingFaceImages(HuggingFace, ImageData):
     Args:
         size: height and width in pixels.
     """
+
+    NOT_READ_KEYS = (*ImageData.NOT_READ_KEYS, "_loaded")
 
     def __init__(self, *, size: int, **image: Any) -> None:
         super().__init__(**image)
