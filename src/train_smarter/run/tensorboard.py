@@ -30,7 +30,7 @@ def has_tensorboard(trainer: Trainer) -> bool:
 def name_job(cfg: DictConfig, folder: Path, words: Sequence[str]) -> None:
     """Have a multirun's job write its event files to a folder that is named by its overrides: TensorBoard shows that.
 
-    A job that resumes goes on in the folder that it has, and so does one with a version of its own.
+    A job that resumes continues in the folder that it has. A logger with a version of its own is left as it is.
 
     Args:
         cfg: its config, which is changed.
@@ -94,7 +94,7 @@ def latest_step(trainer: Trainer) -> int:
 
 
 def write_scalars(folder: Path, results: Mapping[str, Any], *, step: int) -> None:
-    """Leaves metrics, as `test/loss`, in an event file of their own: a run beside the training's in TensorBoard."""
+    """Leaves metrics, as `test/loss`, in an event file of their own: another run in TensorBoard."""
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder)) as writer:
@@ -126,7 +126,7 @@ def log_hparams(trainer: Trainer, *, choices: Mapping[str, object], metrics: Map
         file = writer._get_file_writer()
         file.add_summary(start)
         file.add_summary(end)
-        writer.close()  # opened anew by this: Lightning closed it when the run ended
+        writer.close()  # this opened it again: Lightning had closed it at the end of the run
 
 
 def _to_hparam(value: object) -> int | float | str:

@@ -73,7 +73,7 @@ def test_a_job_is_named_by_the_words_that_are_its_own(tmp_path: Path) -> None:
     )
 
 
-def test_a_job_that_resumes_goes_on_in_the_folder_that_it_has(tmp_path: Path) -> None:
+def test_a_job_that_resumes_continues_in_the_folder_that_it_has(tmp_path: Path) -> None:
     (tmp_path / "0" / "tensorboard" / "model=cnn").mkdir(parents=True)
     assert job(tmp_path, "model=cnn", "trainer.max_epochs=9") == "model=cnn"
     (tmp_path / "old" / "0" / "tensorboard").mkdir(parents=True)
