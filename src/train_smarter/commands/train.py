@@ -167,7 +167,10 @@ def _prepare_run(
     from train_smarter.callbacks.monitor_timing import MonitorTiming
     from train_smarter.config.build import build
     from train_smarter.data.base import Data
+    from train_smarter.run.tensorboard import name_job
 
+    if _is_multirun() or run_trial.current_trial() is not None:
+        name_job(cfg, folder, run_dir.task_overrides())
     startup.configure_process(cfg.num_threads, speed=cfg.get("speed", True))
     seed_everything(cfg.seed, verbose=False)
     epoch_logger, trial = EpochLogger(folder, training_done=training_done), _trial_callbacks(cfg)

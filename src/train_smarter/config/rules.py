@@ -88,6 +88,7 @@ RULES: dict[str, Rule] = {
     "print_config": BOOL,
     "speed": BOOL,
     "report": BOOL,
+    "inspect": (lambda v: v is None or isinstance(v, DictConfig), "null, or type debug=data"),
     "inspect.examples": POSITIVE_INT,
     "num_threads": _or_null((lambda v: is_int(v) and 1 <= v <= 4096, "a whole number from 1 to 4096")),
     "train": BOOL,

@@ -23,8 +23,8 @@ def distribution_shift(evidence: Evidence, limits: Limits) -> Finding | None:
     if far:
         name = max(far, key=lambda feature: far[feature])
         unit = "of them differ" if name == "shares of words" else "standard deviations apart"
-        told = f"validation inputs are not like training inputs: {name} {far[name]:.2g} {unit}"
-        return Finding("distribution_shift", "warning", told)
+        text = f"validation inputs are not like training inputs: {name} {far[name]:.2g} {unit}"
+        return Finding("distribution_shift", "warning", text)
     return _shift_from_the_start(evidence, limits)
 
 
@@ -42,8 +42,8 @@ def _shift_from_the_start(evidence: Evidence, limits: Limits) -> Finding | None:
     error = standard_error(val[0], facts.val_examples)
     if train[0] - val[0] < max(limits.max_accuracy_gap, 2 * limits.min_standard_errors * error):
         return None
-    told = f"already in the first epoch, train/accuracy is {train[0]:.3f} and val/accuracy {val[0]:.3f}"
-    return Finding("distribution_shift", "warning", f"{told}: they are not of one distribution", "epoch 0")
+    text = f"already in the first epoch, train/accuracy is {train[0]:.3f} and val/accuracy {val[0]:.3f}"
+    return Finding("distribution_shift", "warning", f"{text}: they are not of one distribution", "epoch 0")
 
 
 def label_noise(evidence: Evidence, limits: Limits) -> Finding | None:
@@ -56,10 +56,10 @@ def label_noise(evidence: Evidence, limits: Limits) -> Finding | None:
     # The accuracy of guessing is all there is to get where one class has nearly every example.
     guesses = len(frequent) > 1 and max(val) <= chance + limits.min_standard_errors * error
     if guesses and losses[-1] < learned <= min(evidence.curve("val/loss"), default=learned):
-        told = (
+        text = (
             f"val/accuracy {max(val):.3f} is that of guessing ({chance:.3f}), while train/loss fell to {losses[-1]:.3g}"
         )
-        return Finding("label_noise", "problem", f"{told}: the labels say nothing about the inputs")
+        return Finding("label_noise", "problem", f"{text}: the labels say nothing about the inputs")
     after = val[best + 1 :]
     if len(after) < 3:
         return None
@@ -69,11 +69,11 @@ def label_noise(evidence: Evidence, limits: Limits) -> Finding | None:
     if fall < max(limits.min_accuracy_fall, 2 * error, rare) or rise < limits.min_accuracy_fall:
         return None
     epoch = evidence.epochs("val/accuracy")[best]
-    told = f"val/accuracy fell from {val[best]:.3f} by {fall:.3f} while train/accuracy went on from {train[best]:.3f}"
+    text = f"val/accuracy fell from {val[best]:.3f} by {fall:.3f} while train/accuracy went on from {train[best]:.3f}"
     return Finding(
         "label_noise",
         "warning",
-        f"{told} to {train[-1]:.3f}: wrong labels are learned by heart",
+        f"{text} to {train[-1]:.3f}: wrong labels are learned by heart",
         f"from epoch {epoch} on",
     )
 
@@ -83,8 +83,8 @@ def class_imbalance(evidence: Evidence, limits: Limits) -> Finding | None:
     if len(counts) < 2 or max(counts) < limits.max_class_ratio * min(counts):
         return None
     rare = evidence.facts.train_classes.index(min(counts))
-    told = f"{min(counts)} examples of one class, {max(counts)} of another: accuracy says little, look at f1"
-    return Finding("class_imbalance", "warning", told, join_names("class", [evidence.facts.names[rare]]))
+    text = f"{min(counts)} examples of one class, {max(counts)} of another: accuracy says little, look at f1"
+    return Finding("class_imbalance", "warning", text, join_names("class", [evidence.facts.names[rare]]))
 
 
 def class_never_predicted(evidence: Evidence, limits: Limits) -> Finding | None:
@@ -93,13 +93,13 @@ def class_never_predicted(evidence: Evidence, limits: Limits) -> Finding | None:
         return None
     absent = [name for name, count in zip(facts.names, facts.train_classes, strict=True) if not count]
     if absent:
-        told = f"no training example of {len(absent)} of {len(facts.names)} classes: it cannot be learned"
-        return Finding("class_never_predicted", "problem", told, join_names("class", absent))
+        text = f"no training example of {len(absent)} of {len(facts.names)} classes: it cannot be learned"
+        return Finding("class_never_predicted", "problem", text, join_names("class", absent))
     if max(evidence.curve("val/accuracy"), default=0.0) <= chance + limits.min_standard_errors * error_rate(evidence):
         return None  # it knows nothing: that there are classes which it does not choose says no more
     rows = facts.confusion
     never = [name for i, name in enumerate(facts.names) if rows and sum(rows[i]) and not sum(row[i] for row in rows)]
     if not never:
         return None
-    told = f"{len(never)} of {len(facts.names)} classes are never predicted on validation"
-    return Finding("class_never_predicted", "warning", told, join_names("class", never))
+    text = f"{len(never)} of {len(facts.names)} classes are never predicted on validation"
+    return Finding("class_never_predicted", "warning", text, join_names("class", never))

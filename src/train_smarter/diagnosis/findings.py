@@ -28,7 +28,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Limits:
-    """From where on something is a finding. What each number means, and why it is so, stands in the callback's YAML."""
+    """Thresholds of the findings. The callback's YAML says what each number means, and why it has this value."""
 
     max_first_loss_vs_chance: float
     max_loss_rise: float

@@ -128,7 +128,7 @@ def underfitting(evidence: Evidence, limits: Limits) -> Finding | None:
     told = f"{stays} {losses[-1]:.3g} where {name_of_chance(evidence.facts)} has {loss:.3g}"
     if not classes:
         return Finding("underfitting", "note", f"{told}: the model cannot hold more, or the rest is noise")
-    # A schedule that ends near zero stands still in any case.
+    # A schedule that ends near zero changes nothing in any case.
     annealed = (
         evidence.facts.rate is not None and evidence.facts.rate < limits.annealed_lr_fraction * evidence.facts.peak_rate
     )

@@ -57,7 +57,7 @@ RULES: tuple[Rule, ...] = (
     accuracy_noise,
 )
 FIT_RULES = ("overfitting", "underfitting", "training_too_short", "early_stopping_too_soon", "label_noise")
-# What a finding explains, and so is not told beside it.
+# Findings that another one explains; they are left out.
 EXPLAINS: dict[str, tuple[str, ...]] = {
     "nan_loss": (
         *FIT_RULES,

@@ -55,8 +55,8 @@ def _skip_untrained(newest_first: Sequence[Path], key: str) -> Path:
     place = next((place for place, folder in enumerate(newest_first) if _has_checkpoint(folder)), 0)
     if place:
         skipped = f"{newest_first[0].name} has" if place == 1 else f"{newest_first[0].name} and {place - 1} more have"
-        told = f"{skipped} no checkpoint; {key}=last is {newest_first[place].name}"
-        print(escape_controls(told), file=sys.stderr)  # noqa: T201
+        message = f"{skipped} no checkpoint; {key}=last is {newest_first[place].name}"
+        print(escape_controls(message), file=sys.stderr)  # noqa: T201
     return newest_first[place]
 
 
@@ -65,7 +65,7 @@ def _has_checkpoint(folder: Path) -> bool:
 
 
 def find_run(reference: str, logs: Path, *, key: str = "run") -> Path:
-    """The same, of one run: of a multirun its best trial, which is said."""
+    """The folder of a past run; of a multirun its best trial, which is printed."""
     folder = find(reference, logs, key=key)
     if is_run(folder):
         return folder
@@ -97,8 +97,8 @@ def best_job(multirun: Path) -> Path:
         raise UserError(f"{multirun} is a multirun in which no trial is done: give one of its folders")
     mode = OmegaConf.to_container(load_saved_config(next(iter(values))), resolve=False).get("mode")  # type: ignore[union-attr]
     best = min(values, key=lambda job: ranking_key(values[job], mode))
-    told = f"{multirun.name} is a multirun; its best trial is {best.name}, with {values[best]:.4f}"
-    print(escape_controls(told), file=sys.stderr)  # noqa: T201
+    message = f"{multirun.name} is a multirun; its best trial is {best.name}, with {values[best]:.4f}"
+    print(escape_controls(message), file=sys.stderr)  # noqa: T201
     return best
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from train_smarter.data.base import Data
-from train_smarter.data.examples import move
+from train_smarter.data.examples import first_tensor, move
 from train_smarter.fit.module import Model
 from train_smarter.inspection.sampling import take_sample
 
@@ -22,7 +22,7 @@ def measure_step(model: Model, data: Any, batch: Any) -> Content:
 
     The model stays as it is. Its task has learned from the training targets.
     """
-    device = batch[0].device if isinstance(batch[0], Tensor) else model.device
+    device = first_tensor(batch[0]).device
     trained = copy.deepcopy(model).to(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         with torch.no_grad():

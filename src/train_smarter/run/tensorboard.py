@@ -2,13 +2,16 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -16,10 +19,52 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MAX_LABEL = 120  # characters of a folder's name
+
 
 def has_tensorboard(trainer: Trainer) -> bool:
     """Whether the run has a TensorBoard logger; the same answer in every process."""
     return any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
+
+
+def name_job(cfg: DictConfig, folder: Path, words: Sequence[str]) -> None:
+    """Have a multirun's job write its event files to a folder that is named by its overrides: TensorBoard shows that.
+
+    A job that resumes continues in the folder that it has. A logger with a version of its own is left as it is.
+
+    Args:
+        cfg: its config, which is changed.
+        folder: of the job.
+        words: its overrides.
+    """
+    file = folder.parent / "multirun.yaml"
+    loggers = [one for one in (cfg.get("logger") or {}).values() if one and one.get("version") == ""]
+    loggers = [one for one in loggers if str(one.get("_target_")).endswith(".TensorBoardLogger")]
+    if not loggers or not file.is_file():
+        return
+    hydra: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)  # it may be a stranger's
+    typed = hydra["hydra"]["overrides"]["task"]
+    fixed = [_key(word) for word in typed if not OverridesParser.create().parse_override(word).is_sweep_override()]
+    label = job_label([word for word in words if _key(word) not in fixed])
+    for logger in loggers:
+        home = Path(logger.save_dir, logger.name)
+        there = sorted(home.iterdir()) if home.is_dir() else []
+        logger.version = label if not there else there[0].name if there[0].is_dir() else ""
+
+
+def job_label(words: Sequence[str]) -> str:
+    """Overrides as the name of a folder: `model=cnn,optimizer.lr=0.00123`."""
+    parts = []
+    for word in words:
+        key, value = _key(word), word.partition("=")[2]
+        with suppress(ValueError):
+            value = f"{float(value):.4g}"
+        parts.append(re.sub(r"[^\w.+=-]+", "_", f"{key}={value}"))
+    return ",".join(parts)[:MAX_LABEL]
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+").partition("=")[0]
 
 
 def tensorboard_writers(trainer: Trainer) -> "list[SummaryWriter]":
@@ -49,7 +94,7 @@ def latest_step(trainer: Trainer) -> int:
 
 
 def write_scalars(folder: Path, results: Mapping[str, Any], *, step: int) -> None:
-    """Leaves metrics, as `test/loss`, in an event file of their own: a run beside the training's in TensorBoard."""
+    """Leaves metrics, as `test/loss`, in an event file of their own: another run in TensorBoard."""
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder)) as writer:
@@ -81,7 +126,7 @@ def log_hparams(trainer: Trainer, *, choices: Mapping[str, object], metrics: Map
         file = writer._get_file_writer()
         file.add_summary(start)
         file.add_summary(end)
-        writer.close()  # opened anew by this: Lightning closed it when the run ended
+        writer.close()  # this opened it again: Lightning had closed it at the end of the run
 
 
 def _to_hparam(value: object) -> int | float | str:
