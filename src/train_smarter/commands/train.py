@@ -201,7 +201,7 @@ def fit(
     import torch
 
     from train_smarter.commands.evaluate import evaluate
-    from train_smarter.fit.stock_callbacks import detach_averaging
+    from train_smarter.fit.stock_callbacks import evaluation_weights
     from train_smarter.fit.trained_steps import check_trained
 
     trainer = run.trainer
@@ -214,7 +214,8 @@ def fit(
             log.info("no checkpoint was saved: the weights of the last step are evaluated")
     best = getattr(trainer.checkpoint_callback, "best_model_score", None)
     best = trainer.callback_metrics.get(monitor) if best is None else best
-    epoch = torch.load(ckpt_path, map_location="cpu", mmap=True, weights_only=True)["epoch"] if ckpt_path else None
+    saved = torch.load(ckpt_path, map_location="cpu", mmap=True, weights_only=True) if ckpt_path else {}
+    epoch, weights = saved.get("epoch"), saved.get("weights")
     results = Results(
         monitor=monitor,
         best_value=None if best is None else float(best),
@@ -224,7 +225,9 @@ def fit(
         parameters=sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad),
         train_examples=len(getattr(run.data, "examples", {}).get("train", ())) or None,
     )
-    detach_averaging(trainer)
+    if train and (others := evaluation_weights(trainer)) is not None:
+        results.weights = weights or (others.description if ckpt_path is None else "") or "trained weights"
+        log.info("validation, checkpoint and results: %s", results.weights)
     if test:
         results.metrics, results.details = evaluate(run, ("train", "val", "test"), ckpt_path=ckpt_path)
     return results
