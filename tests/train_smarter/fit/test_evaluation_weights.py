@@ -1,6 +1,7 @@
 """Averaged weights are those that are validated, saved, evaluated and resumed; what they are is said."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from lightning import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from omegaconf import DictConfig
 from torch import Tensor, nn
+from torch.optim import Adam
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from train_smarter.commands.evaluate import run_evaluate
@@ -22,7 +24,7 @@ from train_smarter.run.files import read_json
 from train_smarter.run.record import save_hydra_config
 
 Compose = Callable[..., DictConfig]
-Typed = Callable[..., tuple[int, str]]
+Resumed = Callable[..., tuple[dict[str, Any], dict[str, Any]]]
 SHORT = ["model=mlp", "model.widths=[16]", "model.batch_norm=true", "trainer=cpu", "logger=none"]
 SHORT += [f"callbacks.{name}=null" for name in ("progress", "summary", "diagnosis", "histograms")]
 
@@ -196,20 +198,13 @@ def test_averaged_weights_are_validated_saved_and_evaluated(
     assert "train/ metrics, gradients and layers.csv are of the trained weights" in caplog.text
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("words", [["callbacks=[default,ema]"], ["callbacks=[default,swa]", "callbacks.swa.start=0"]])
-def test_a_resumed_average_is_that_of_a_run_that_never_stopped(
-    typed: Typed, tmp_path: Path, equal: Callable[[Any, Any], bool], words: list[str]
+@pytest.mark.parametrize(
+    "average", [{"decay": 0.9}, {"decay": None, "interval": "epoch", "start": 1}], ids=["ema", "swa"]
+)
+def test_a_run_resumed_within_an_epoch_has_the_average_of_one_that_never_stopped(
+    resumed: Resumed, equal: Callable[[Any, Any], bool], average: dict[str, Any]
 ) -> None:
-    def trained(name: str, *plans: str) -> dict[str, Any]:
-        folder = tmp_path / "train" / "runs" / name
-        first = [*words, *SHORT, "test=false", f"hydra.run.dir={folder}"]
-        for number, plan in enumerate(plans):
-            code, told = typed(*(first if number == 0 else [f"resume={folder}"]), plan)
-            assert code == 0, told
-        state: dict[str, Any] = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-        return {key: state[key] for key in ("state_dict", "current_model_state", "weights")}
-
-    whole = trained("whole", "trainer.max_steps=60")
-    assert equal(trained("parts", "trainer.max_steps=25", "trainer.max_steps=60"), whole)  # within an epoch
+    whole, parts = resumed(lambda: [AveragedWeights(**average)], partial(Adam, lr=0.01))
+    for part in ("state_dict", "current_model_state", "weights", "optimizer_states"):
+        assert equal(parts[part], whole[part])
     assert not equal(whole["state_dict"], whole["current_model_state"])
