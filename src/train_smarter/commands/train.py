@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from train_smarter import paths
+from train_smarter.commands.find import run_find
 from train_smarter.config.check import check, choices
 from train_smarter.config.cli import COMMAND_LINE, command
 from train_smarter.errors import NOT_WRITTEN, file_error
@@ -64,6 +65,9 @@ def run_train(
     """
     exit_with_parent()
     folder = Path(cfg.paths.run)
+    if cfg.get("find"):
+        run_find(cfg, folder, on_end)
+        return None
     with _own_folder(cfg, folder):
         cfg, back = _resolve_config(cfg, folder)
         if back is not None and back.done:
@@ -201,13 +205,15 @@ def fit(
     import torch
 
     from train_smarter.commands.evaluate import evaluate
+    from train_smarter.fit.out_of_memory import explaining_memory
     from train_smarter.fit.stock_callbacks import evaluation_weights
     from train_smarter.fit.trained_steps import check_trained
 
     trainer = run.trainer
     _adopt_preprocess(run, ckpt_path)
     if train:
-        trainer.fit(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True)
+        with explaining_memory(run.data, trainer):
+            trainer.fit(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True)
         check_trained(trainer)
         ckpt_path = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
         if ckpt_path is None and test:
