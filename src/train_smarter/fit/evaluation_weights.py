@@ -42,63 +42,63 @@ class EvaluationWeights(Callback):
         """What the evaluation weights are; "": there are none yet, and the trained weights are evaluated."""
         raise NotImplementedError
 
-    def fill(self, trainer: Trainer, weights: dict[str, Tensor]) -> None:
+    def fill(self, weights: dict[str, Tensor]) -> None:
         """Write the evaluation weights into the tensors of the model."""
         raise NotImplementedError
 
-    def empty(self, trainer: Trainer) -> None:
+    def empty(self) -> None:
         """Called before the trained weights are back in the model."""
 
     # ---- exchange
 
     @torch.no_grad()
-    def _put_in(self, trainer: Trainer, module: LightningModule) -> None:
+    def _put_in(self, module: LightningModule) -> None:
         self.description = self.description if self._over else self.describe()
         if self._over or self._trained is not None or not self.description:
             return
         weights = weights_of(module)
         self._trained = [weight.clone() for weight in weights.values()]
-        self.fill(trainer, weights)
+        self.fill(weights)
 
     @torch.no_grad()
-    def _take_out(self, trainer: Trainer, module: LightningModule) -> None:
+    def _take_out(self, module: LightningModule) -> None:
         if self._trained is None:
             return
-        self.empty(trainer)
+        self.empty()
         torch._foreach_copy_(list(weights_of(module).values()), self._trained)
         self._trained = None
 
     @contextmanager
-    def _exchanged(self, trainer: Trainer, module: LightningModule) -> Iterator[None]:
+    def _exchanged(self, module: LightningModule) -> Iterator[None]:
         inside = self._trained is not None
-        self._put_in(trainer, module)
+        self._put_in(module)
         yield
         if not inside:
-            self._take_out(trainer, module)
+            self._take_out(module)
 
     # ---- Lightning's hooks
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         self._over = False
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._put_in(trainer, pl_module)
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        self._put_in(pl_module)
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._take_out(trainer, pl_module)
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        self._take_out(pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
-        self._take_out(trainer, pl_module)
+        self._take_out(pl_module)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._put_in(trainer, pl_module)
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        self._put_in(pl_module)
         self._trained, self._over = None, True
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if self._over:
             checkpoint["weights"] = self.description
         elif self.describe():
-            with self._exchanged(trainer, pl_module):
+            with self._exchanged(pl_module):
                 copies = {name: value.clone() for name, value in trainer.strategy.lightning_module_state_dict().items()}
             checkpoint["current_model_state"], checkpoint["state_dict"] = checkpoint["state_dict"], copies
             checkpoint["weights"] = self.description
@@ -149,7 +149,7 @@ class AveragedWeights(EvaluationWeights):
         kind = "mean" if self.decay is None else f"moving average (decay {self.decay:g})"
         return f"{kind} of the weights of {self.updates} {self.interval}{'s' * (self.updates != 1)}"
 
-    def fill(self, trainer: Trainer, weights: dict[str, Tensor]) -> None:  # noqa: ARG002
+    def fill(self, weights: dict[str, Tensor]) -> None:
         torch._foreach_copy_([weights[name] for name in self._average], list(self._average.values()))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -211,6 +211,46 @@ class AveragedWeights(EvaluationWeights):
         super().on_load_checkpoint(trainer, pl_module, checkpoint)
         if trainer.state.fn == TrainerFn.FITTING and "current_model_state" in checkpoint:
             self._average = dict(checkpoint["state_dict"])
+
+
+class ScheduleFreeWeights(EvaluationWeights):
+    """Evaluates the average that a schedule-free optimizer makes; part of each run that has one.
+
+    Its `eval` and `train` move the weights and back, up to rounding; here they come back to the last bit.
+    """
+
+    name = "optimizer=schedulefree"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._optimizers: list[Any] = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_fit_start(trainer, pl_module)
+        self._optimizers = [optimizer for optimizer in trainer.optimizers if is_schedule_free(optimizer)]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        log.info(
+            "schedule-free: validation, checkpoints and results use the average of the optimizer; train/ metrics, "
+            "gradients and layers.csv are of the weights at which gradients are taken"
+        )
+        self.empty()
+
+    def describe(self) -> str:
+        return "schedule-free average" if any(optimizer.state for optimizer in self._optimizers) else ""
+
+    def fill(self, weights: dict[str, Tensor]) -> None:  # noqa: ARG002
+        for optimizer in self._optimizers:
+            optimizer.eval()
+
+    def empty(self) -> None:
+        for optimizer in self._optimizers:
+            optimizer.train()
+
+
+def is_schedule_free(optimizer: Any) -> bool:
+    """Whether an optimizer, or its class, evaluates other weights than it trains."""
+    return callable(getattr(optimizer, "eval", None)) and callable(getattr(optimizer, "train", None))
 
 
 def _first_epoch(start: float, trainer: Trainer) -> int:

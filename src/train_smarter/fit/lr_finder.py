@@ -45,7 +45,8 @@ class LRSweep(Callback):
 
     @property
     def _rate(self) -> float:
-        return self.low * (self.high / self.low) ** (len(self.losses) / max(1, self.steps - 1))
+        share = len(self.losses) / max(1, self.steps - 1)
+        return self.low * math.pow(self.high / self.low, share)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:  # noqa: ARG002
         # Lightning divides a loss by the number of batches that are accumulated.

@@ -18,12 +18,13 @@ from train_smarter.errors import UserError
 from train_smarter.failures import explain_construction
 from train_smarter.fit.gradient_mean import GradientMean
 from train_smarter.fit.lr_schedule import LRSchedule
+from train_smarter.fit.muon import Muon, matrix_groups
 from train_smarter.fit.pretrained import load_pretrained
 from train_smarter.task.base import Task, check_outputs, make_task
 from train_smarter.task.split_metric import SplitMetric
 
 ROWS_AT_ONCE = 4096  # targets that a task learns from at a time
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 
 
 class Model(LightningModule):
@@ -220,7 +221,8 @@ class Model(LightningModule):
             raise UserError("this model was loaded to be evaluated; give it an `optimizer` to train it")
         weights = [p for p in self.parameters() if p.requires_grad]
         try:
-            optimizer = self.optimizer(weights)
+            muon = getattr(self.optimizer, "func", None) is Muon
+            optimizer = self.optimizer(matrix_groups(self, weights) if muon else weights)
         except Exception as error:
             made = getattr(self.optimizer, "func", self.optimizer)  # of a partial
             raise explain_construction(error, "optimizer", getattr(made, "__qualname__", made)) from error

@@ -41,8 +41,9 @@ class CopyCheckpoint(Callback):
         self.folder = folder
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        if trainer.global_step == 7:  # last.ckpt is written before a batch
-            shutil.copy(self.folder / "last.ckpt", self.folder / "within.ckpt")
+        file = self.folder / "within.ckpt"
+        if trainer.global_step == 7 and not file.exists():  # last.ckpt is written before a batch
+            shutil.copy(self.folder / "last.ckpt", file)
 
 
 def fit(
