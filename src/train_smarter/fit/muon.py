@@ -45,7 +45,7 @@ class Muon(Optimizer):
         if not 1 <= ns_steps < 100:
             raise ValueError(f"ns_steps={ns_steps}: give a whole number from 1 to 99")
         own = {"matrix": False, "momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps}
-        self._adamw = AdamW([torch.zeros(0)], lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay)  # type: ignore[arg-type]
+        self._adamw = AdamW([torch.zeros(0)], lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay)
         super().__init__(params, self._adamw.defaults | own)
 
     @torch.no_grad()

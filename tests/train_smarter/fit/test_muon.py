@@ -61,8 +61,7 @@ def test_an_embedding_that_is_the_heads_weight_too_is_adamws() -> None:
 
 def test_groups_with_their_own_settings_keep_them() -> None:
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    given = [{"params": net[0].parameters(), "lr": 0.5}, {"params": list(net[1].parameters()), "name": "head"}]
-    given[0]["params"] = list(net[0].parameters())
+    given = [{"params": [*net[0].parameters()], "lr": 0.5}, {"params": [*net[1].parameters()], "name": "head"}]
     divided = matrix_groups(net, given)
     found = [(group["matrix"], group.get("lr"), group.get("name"), names(net, group)) for group in divided]
     assert found == [
