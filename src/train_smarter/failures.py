@@ -39,7 +39,7 @@ def as_user_error(error: BaseException) -> UserError | None:
     known, cause = _chain(error), _unwrap(error)
     if mistakes := [one for one in known if isinstance(one, UserError)]:
         return mistakes[0]
-    if isinstance(cause, MemoryError) or re.search(MEMORY, str(cause)):
+    if is_out_of_memory(cause):
         return UserError(
             f"not enough memory: {message_of(cause).splitlines()[0]}; give a smaller data.batch_size (with "
             "trainer.accumulate_grad_batches, a step can have as many examples), or a smaller model"
@@ -49,6 +49,10 @@ def as_user_error(error: BaseException) -> UserError | None:
     if own_frames(cause) or _is_engine(_file(cause)):
         return None
     return UserError(f"{message_of(cause)}{hint_for(str(cause))}")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or re.search(MEMORY, str(error)) is not None
 
 
 def message_of(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
+from torchvision.ops import StochasticDepth
 
 from train_smarter import Model, UserError
 
@@ -26,6 +27,8 @@ class ResNet(Model):
         width: channels of the first stage; each of the three others has twice those of the one before. Time and
             parameters grow with its square.
         dropout: share of the last features dropped in training.
+        stochastic_depth: share of the training examples for which the last block is skipped; of the blocks before it
+            less, in equal steps from 0 (Huang et al., 2016).
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class ResNet(Model):
         depth: int = 18,
         width: int = 64,
         dropout: float = 0.0,
+        stochastic_depth: float = 0.0,
         **model: Any,
     ) -> None:
         super().__init__(**model)
@@ -45,6 +49,9 @@ class ResNet(Model):
             _stage(channels, out, blocks=blocks, stride=1 if number == 0 else 2)
             for number, ((channels, out), blocks) in enumerate(zip(pairwise(widths), STAGES[depth], strict=True))
         ]
+        blocks = [block for stage in stages for block in stage]
+        for number, block in enumerate(blocks):
+            block.skip = StochasticDepth(stochastic_depth * number / (len(blocks) - 1), mode="row")
         self.features = nn.Sequential(*_convolution(shape[0], width, kernel=3), nn.ReLU(), *stages)  # (B, D, H/8, W/8)
         self.head = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
@@ -61,6 +68,20 @@ class ResNet(Model):
         return logits
 
 
+class Block(BasicBlock):
+    """torchvision's block, whose change of its input is skipped for some of the training examples."""
+
+    skip: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        change = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        same = x if self.downsample is None else self.downsample(x)
+        sums: Tensor = self.skip(change)
+        sums += same
+        outputs: Tensor = self.relu(sums)
+        return outputs
+
+
 def _convolution(channels: int, out: int, *, kernel: int, stride: int = 1) -> list[nn.Module]:
     convolution = nn.Conv2d(channels, out, kernel, stride=stride, padding=kernel // 2, bias=False)
     return [convolution, nn.BatchNorm2d(out)]
@@ -69,8 +90,8 @@ def _convolution(channels: int, out: int, *, kernel: int, stride: int = 1) -> li
 def _stage(channels: int, out: int, *, blocks: int, stride: int) -> nn.Sequential:
     """Residual blocks, the first of which changes size and channels; images (B, C, H, W) -> (B, out, H/s, W/s)."""
     shortcut = nn.Sequential(*_convolution(channels, out, kernel=1, stride=stride)) if stride > 1 else None
-    first = BasicBlock(channels, out, stride=stride, downsample=shortcut)
-    return nn.Sequential(first, *(BasicBlock(out, out) for _ in range(blocks - 1)))
+    first = Block(channels, out, stride=stride, downsample=shortcut)
+    return nn.Sequential(first, *(Block(out, out) for _ in range(blocks - 1)))
 
 
 def _init_weights(module: nn.Module) -> None:

@@ -4,7 +4,6 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from train_smarter.fit.module import Model
-from train_smarter.fit.stock_callbacks import averages_weights
 
 # Whether such a callback acts at the end of the training epoch; None: Lightning decides.
 CHECKPOINT_SETTING, STOPPING_SETTING = "_save_on_train_epoch_end", "_check_on_train_epoch_end"
@@ -42,8 +41,6 @@ class MonitorTiming(Callback):
         for callback, setting in self._open:
             if is_training_metric(trainer, str(callback.monitor)):
                 setattr(callback, setting, True)
-            elif setting == CHECKPOINT_SETTING and averages_weights(trainer):
-                setattr(callback, setting, False)  # the end of an epoch may change the average that was validated
         self._open = [(callback, setting) for callback, setting in self._open if getattr(callback, setting) is not True]
 
 

@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from train_smarter import paths
+from train_smarter.commands.find import run_find
 from train_smarter.commands.inspect_data import run_inspection
 from train_smarter.config.check import check, choices
 from train_smarter.config.cli import COMMAND_LINE, command
@@ -68,6 +69,9 @@ def run_train(
     folder = Path(cfg.paths.run)
     if cfg.get("inspect"):  # debug=data
         run_inspection(cfg, folder, on_end)
+        return None
+    if cfg.get("find"):
+        run_find(cfg, folder, on_end)
         return None
     with _own_folder(cfg, folder):
         cfg, back = _resolve_config(cfg, folder)
@@ -210,20 +214,23 @@ def fit(
     import torch
 
     from train_smarter.commands.evaluate import evaluate
-    from train_smarter.fit.stock_callbacks import detach_averaging
+    from train_smarter.fit.out_of_memory import explaining_memory
+    from train_smarter.fit.stock_callbacks import evaluation_weights
     from train_smarter.fit.trained_steps import check_trained
 
     trainer = run.trainer
     _adopt_preprocess(run, ckpt_path)
     if train:
-        trainer.fit(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True)
+        with explaining_memory(run.data, trainer):
+            trainer.fit(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True)
         check_trained(trainer)
         ckpt_path = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
         if ckpt_path is None and test:
             log.info("no checkpoint was saved: the weights of the last step are evaluated")
     best = getattr(trainer.checkpoint_callback, "best_model_score", None)
     best = trainer.callback_metrics.get(monitor) if best is None else best
-    epoch = torch.load(ckpt_path, map_location="cpu", mmap=True, weights_only=True)["epoch"] if ckpt_path else None
+    saved = torch.load(ckpt_path, map_location="cpu", mmap=True, weights_only=True) if ckpt_path else {}
+    epoch, weights = saved.get("epoch"), saved.get("weights")
     results = Results(
         monitor=monitor,
         best_value=None if best is None else float(best),
@@ -233,7 +240,9 @@ def fit(
         parameters=sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad),
         train_examples=len(getattr(run.data, "examples", {}).get("train", ())) or None,
     )
-    detach_averaging(trainer)
+    if train and (others := evaluation_weights(trainer)) is not None:
+        results.weights = weights or (others.description if ckpt_path is None else "") or "trained weights"
+        log.info("validation, checkpoint and results: %s", results.weights)
     if test:
         results.metrics, results.details = evaluate(run, ("train", "val", "test"), ckpt_path=ckpt_path)
     return results

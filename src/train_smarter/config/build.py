@@ -16,6 +16,7 @@ import train_smarter.config.resolvers  # noqa: F401 (a config is resolved here)
 from train_smarter.data.base import Data
 from train_smarter.errors import UserError
 from train_smarter.failures import explain_construction
+from train_smarter.fit.evaluation_weights import ScheduleFreeWeights, is_schedule_free
 from train_smarter.fit.gradient_mean import GradientMean
 from train_smarter.fit.module import Model
 from train_smarter.fit.stock_callbacks import check_callbacks, sort_callbacks
@@ -66,6 +67,8 @@ def build(cfg: DictConfig, *extra: Callback) -> Components:
     data, model = build_any_data(cfg), build_any_model(cfg)
     if not isinstance(model, Model):
         named = _without_task_callbacks(named, model)
+    elif is_schedule_free(getattr(model.optimizer, "func", None)):
+        extra = (*extra, ScheduleFreeWeights())
     callbacks = sort_callbacks([*extra, *named.values()])
     if not loggers:  # it refuses to work without one
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]

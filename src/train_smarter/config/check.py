@@ -45,6 +45,7 @@ def check(cfg: DictConfig) -> None:
         *(list(_check_monitor(cfg)) or _check_objective(cfg)),
         *_check_run(cfg),
         *_check_plateau(cfg),
+        *_check_schedule_free(cfg),
         *_check_packages(cfg),
     ]
     if problems:
@@ -263,6 +264,15 @@ def _is_multiprocess(trainer: DictConfig) -> bool:
     one = (1, "1", None, *(["auto"] if trainer.get("accelerator") == "cpu" else []))
     many = len(devices) > 1 if isinstance(devices, ListConfig) else devices not in one
     return many or trainer.get("num_nodes", 1) > 1 or (strategy != "auto" and devices != 1)
+
+
+def _check_schedule_free(cfg: DictConfig) -> Iterator[str]:
+    if not str(OmegaConf.select(cfg, "optimizer._target_")).startswith("schedulefree."):
+        return
+    if importlib.util.find_spec("schedulefree") is None:
+        yield "optimizer=schedulefree needs a package that is not installed: uv pip install -e '.[schedulefree]'"
+    if cfg.get("scheduler") and "run" not in cfg:
+        yield "optimizer=schedulefree has no schedule: type scheduler=none; optimizer.warmup_steps is its warm-up"
 
 
 def _check_packages(cfg: DictConfig) -> Iterator[str]:

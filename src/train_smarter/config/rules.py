@@ -182,7 +182,7 @@ BY_NAME: dict[str, tuple[tuple[str, Rule], ...]] = {
     "model": (
         (SIZES, POSITIVE_INT),
         (r"code", _if_number(POSITIVE_INT)),
-        (r"\w*dropout", _if_number(FRACTION_FROM_0)),
+        (r"\w*dropout|stochastic_depth", _if_number(FRACTION_FROM_0)),
         (r"noise|\w+_weight", _if_number(NON_NEGATIVE_NUMBER)),
         (r"batch_norm|bidirectional", BOOL),
     ),
@@ -206,6 +206,9 @@ BY_NAME: dict[str, tuple[tuple[str, Rule], ...]] = {
         (r"every_n_\w+", NON_NEGATIVE_INT),
         (r"every_\w+", POSITIVE_NUMBER),
         (r"min_delta", FINITE),
+        (r"decay", FRACTION_FROM_0),
+        (r"start", NON_NEGATIVE_NUMBER),
+        (r"interval", _one_of("step", "epoch")),
     ),
 }
 LISTS = r"(\w+_)?(widths|depths|dims|sizes|betas)"  # names of lists

@@ -20,6 +20,7 @@ from train_smarter.failures import explain_construction
 from train_smarter.fit.finetuning import FineTuning, set_rates
 from train_smarter.fit.gradient_mean import GradientMean
 from train_smarter.fit.lr_schedule import LRSchedule
+from train_smarter.fit.muon import Muon, matrix_groups
 from train_smarter.fit.pretrained import load_pretrained
 from train_smarter.task.base import Task, check_outputs, check_targets, make_task, split_targets
 from train_smarter.task.split_metric import SplitMetric
@@ -259,7 +260,9 @@ class Model(LightningModule):
         if self.optimizer is None:
             raise UserError("this model was loaded to be evaluated; give it an `optimizer` to train it")
         try:
-            optimizer = self.optimizer(self.finetuning.groups(self))
+            groups = self.finetuning.groups(self)
+            muon = getattr(self.optimizer, "func", None) is Muon
+            optimizer = self.optimizer(matrix_groups(self, groups) if muon else groups)
         except Exception as error:
             made = getattr(self.optimizer, "func", self.optimizer)  # of a partial
             raise explain_construction(error, "optimizer", getattr(made, "__qualname__", made)) from error

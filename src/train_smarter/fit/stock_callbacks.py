@@ -1,6 +1,5 @@
 """Lightning's callbacks that change weights or the trainer: which of them a run can have, and which weights count."""
 
-import logging
 from collections.abc import Sequence
 
 from lightning import Callback, LightningModule, Trainer
@@ -9,6 +8,7 @@ from lightning.pytorch.callbacks import (
     BaseFinetuning,
     BatchSizeFinder,
     LearningRateFinder,
+    ModelCheckpoint,
     ModelPruning,
     StochasticWeightAveraging,
     WeightAveraging,
@@ -17,14 +17,14 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from train_smarter.errors import UserError
+from train_smarter.fit.evaluation_weights import EvaluationWeights
 
-log = logging.getLogger(__name__)
-
-AVERAGE = "lightning.pytorch.callbacks.EMAWeightAveraging"
+AVERAGE = "callbacks=[default,ema] (a moving average), or callbacks=[default,swa] (the mean of the last epochs)"
 # Why a run cannot have them, and what to type instead.
 REFUSED: dict[type[Callback], str] = {
     StochasticWeightAveraging: "averages the weights after the last validation, so no checkpoint would hold its "
-    f"result: give callbacks.NAME._target_={AVERAGE}, whose average is validated and saved",
+    f"result: type {AVERAGE}",
+    WeightAveraging: "validates the initial weights until its first update, and averages counters: type " + AVERAGE,
     BatchSizeFinder: "changes the batch size while the run's config keeps another one, so nobody could resume or "
     "repeat the run: type data.batch_size=..., or search it, train -m data.batch_size=32,64,128",
     LearningRateFinder: "changes the learning rate while the run's config keeps another one, so nobody could resume "
@@ -37,6 +37,7 @@ REFUSED: dict[type[Callback], str] = {
 
 def check_callbacks(trainer: Trainer, model: LightningModule) -> None:
     """Raise a UserError for a callback whose result the run could not keep, or that does not fit the model."""
+    _check_evaluation_weights(trainer.callbacks)  # type: ignore[attr-defined]
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         name = type(callback).__name__
         for kind, reason in REFUSED.items():
@@ -59,26 +60,30 @@ def check_callbacks(trainer: Trainer, model: LightningModule) -> None:
             )
 
 
+def _check_evaluation_weights(callbacks: Sequence[Callback]) -> None:
+    kinds = [callback for callback in callbacks if isinstance(callback, EvaluationWeights)]
+    if len(kinds) > 1:
+        names = " and ".join(kind.name for kind in kinds)
+        raise UserError(f"a run validates and saves one kind of weights, not those of {names}: leave one of them out")
+    plain = [one for one in callbacks if isinstance(one, ModelCheckpoint) and one.save_weights_only]
+    if kinds and plain:
+        raise UserError(
+            f"save_weights_only=true would save the trained weights, and {kinds[0].name} validates others: type "
+            "callbacks.checkpoint.save_weights_only=false"
+        )
+
+
 def _is_one_cycle(model: LightningModule) -> bool:
     schedule = getattr(model, "scheduler", None)
     return getattr(getattr(schedule, "torch_scheduler", None), "func", None) is OneCycleLR
 
 
 def sort_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
-    """Weight averaging last: what saves a run at its end needs the weights that it would go on from."""
-    return sorted(callbacks, key=lambda callback: isinstance(callback, WeightAveraging))
+    """Evaluation weights last: what saves a run at its end needs the weights that it would go on from."""
+    return sorted(callbacks, key=lambda callback: isinstance(callback, EvaluationWeights))
 
 
-def averages_weights(trainer: Trainer) -> bool:
-    return any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)  # type: ignore[attr-defined]
-
-
-def detach_averaging(trainer: Trainer) -> None:
-    """Take weight averaging out of a trainer that has trained.
-
-    A checkpoint holds the average as its weights; the callback would put the weights of the last step in their place.
-    """
-    if averages_weights(trainer):
-        log.info("weights are averaged: validation, checkpoints and results are those of the average")
-        kept = [callback for callback in trainer.callbacks if not isinstance(callback, WeightAveraging)]  # type: ignore[attr-defined]
-        trainer.callbacks = kept  # type: ignore[attr-defined]
+def evaluation_weights(trainer: Trainer) -> EvaluationWeights | None:
+    """What puts other weights than the trained ones into validation and checkpoints."""
+    found = [callback for callback in trainer.callbacks if isinstance(callback, EvaluationWeights)]  # type: ignore[attr-defined]
+    return found[0] if found else None

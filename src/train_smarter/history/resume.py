@@ -20,7 +20,10 @@ from train_smarter.run import results as run_results
 from train_smarter.run.checksums import damage_of, intact_checkpoints
 
 # Other settings of these would make a state from what a run has become that no run of one setting could have.
-FROZEN = ("seed", "monitor", "mode", "train", "task", "data", "model", "optimizer", "scheduler", "trainer")
+FROZEN = (
+    *("seed", "monitor", "mode", "train", "task", "data", "model", "optimizer", "scheduler", "trainer"),
+    *("callbacks.ema", "callbacks.swa"),
+)
 # Of those, what changes no weight, or only how long it goes on.
 ALLOWED = (
     "data.eval_batch_size",

@@ -12,6 +12,8 @@ from omegaconf import DictConfig
 from train_smarter.errors import UserError
 from train_smarter.run.files import read_csv, read_dict
 
+OPTIONAL = ("weights", "pruned")  # in results.json only where a run has them
+
 
 @dataclass
 class Results:
@@ -29,6 +31,7 @@ class Results:
         seconds: of training, over all starts of the run.
         train_epoch_seconds_median: of the training batches of an epoch, the first one left out.
         train_examples: of the training split; None: the data do not say.
+        weights: what the evaluated weights are, where they are not the trained ones; None: those of one step.
         pruned: the validation at which a search stopped this trial; None: it was not pruned.
     """
 
@@ -43,14 +46,17 @@ class Results:
     seconds: float | None = None
     train_epoch_seconds_median: float | None = None
     train_examples: int | None = None
+    weights: str | None = None
     pruned: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The content of results.json: flat, without what the run does not have."""
-        content = {name: value for name, value in vars(self).items() if name not in ("metrics", "details", "pruned")}
+        optional = {name: vars(self)[name] for name in OPTIONAL if vars(self)[name] is not None}
+        others = ("metrics", "details", *OPTIONAL)
+        content = {name: value for name, value in vars(self).items() if name not in others} | optional
         # A LightningModule may log `epochs`, too: the value of the run stays.
         content |= {name: value for name, value in (self.metrics | self.details).items() if name not in content}
-        return content if self.pruned is None else content | {"pruned": self.pruned}
+        return content
 
     def objective(self, folder: Path, cfg: DictConfig) -> float | tuple[float, ...] | None:
         """The number that a search looks at, or one per name of `cfg.optimized_metric`.

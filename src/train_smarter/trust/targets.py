@@ -33,7 +33,7 @@ SLOTS: Mapping[str, Slot] = {
     "data.augment.*": Slot("train_smarter.data.augment.Augmentation"),
     "model": Slot("lightning.pytorch.LightningModule"),
     "task": Slot("train_smarter.task.base.Task"),
-    "optimizer": Slot("torch.optim.Optimizer", ["torch.optim"]),
+    "optimizer": Slot("torch.optim.Optimizer", ["torch.optim", "schedulefree"]),
     "scheduler": Slot("train_smarter.fit.lr_schedule.LRSchedule"),
     "scheduler.torch_scheduler": Slot("torch.optim.lr_scheduler.LRScheduler", ["torch.optim"]),
     "callbacks.*": Slot("lightning.pytorch.Callback", ["lightning.pytorch.callbacks"]),

@@ -1,7 +1,8 @@
 import pytest
 import torch
+from torchvision.models.resnet import BasicBlock
 
-from my_project.model.resnet import ResNet
+from my_project.model.resnet import Block, ResNet
 from train_smarter import Classification
 from train_smarter.errors import UserError
 
@@ -66,3 +67,29 @@ def test_convolutions_lie_channels_last_where_that_is_safe(width: int, last: boo
     resnet = ResNet(shape=[3, 32, 32], task=Classification(num_classes=10), depth=10, width=width)
     weights = [m.weight for m in resnet.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)]
     assert {weight.is_contiguous(memory_format=torch.channels_last) for weight in weights} == {last}
+
+
+def test_without_stochastic_depth_a_block_is_torchvisions() -> None:
+    resnet = ResNet(shape=[3, 8, 8], task=Classification(num_classes=10), depth=10, width=4)
+    block = next(module for module in resnet.modules() if isinstance(module, Block))
+    reference = BasicBlock(4, 4)
+    reference.load_state_dict(block.state_dict())
+    images = torch.rand(5, 4, 8, 8)
+    assert torch.equal(block.train()(images), reference.train()(images))
+
+
+def test_stochastic_depth_skips_later_blocks_more_often_in_training_alone() -> None:
+    resnet = ResNet(shape=[3, 8, 8], task=Classification(num_classes=10), depth=10, width=4, stochastic_depth=0.6)
+    blocks = [module for module in resnet.modules() if isinstance(module, Block)]
+    assert [block.skip.p for block in blocks] == pytest.approx([0.0, 0.2, 0.4, 0.6])
+    last = blocks[-1]
+    torch.nn.init.ones_(last.bn2.weight)
+    images = torch.rand(1000, 16, 2, 2)
+    same, change = last.downsample(images), last.bn2(last.conv2(last.relu(last.bn1(last.conv1(images)))))  # type: ignore[misc]
+    outputs = last(images)
+    skipped = (outputs == same.relu()).flatten(1).all(1)
+    assert skipped.float().mean().item() == pytest.approx(0.6, abs=0.06)  # four standard errors
+    torch.testing.assert_close(outputs[~skipped], (same + change / (1 - 0.6)).relu()[~skipped])
+    resnet.eval()
+    same, change = last.downsample(images), last.bn2(last.conv2(last.relu(last.bn1(last.conv1(images)))))  # type: ignore[misc]
+    torch.testing.assert_close(last(images), (same + change).relu())
