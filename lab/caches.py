@@ -88,15 +88,15 @@ def measure(way: str, images: Path, cache: Path, workers: int) -> dict[str, Any]
     tune_malloc()
     batches = BUILDERS[way](images, cache, workers)
     with Peak() as peak:
-        began = clocks()
+        began = peak.clocks()
         epoch = batches()
         first = next(epoch)
-        ready, count = clocks(), len(first)
+        ready, count = peak.clocks(), len(first)
         for batch in epoch:
             count += len(batch)
         del batch, epoch, batches  # ends the workers, whose CPU time counts from then on
         gc.collect()
-        ended = clocks()
+        ended = peak.clocks()
     cpu = ended[1] - ready[1]
     return {
         "anonymous": peak.megabytes,
@@ -104,12 +104,6 @@ def measure(way: str, images: Path, cache: Path, workers: int) -> dict[str, Any]
         "epoch": [after - before for after, before in zip(ended, ready, strict=True)],
         "rate": (count - len(first)) / cpu,
     }
-
-
-def clocks() -> tuple[float, float]:
-    """Wall time, and CPU time of this process and of the workers that have ended."""
-    own, ended = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.perf_counter(), own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
 
 
 # ---- ways: a function that makes an epoch's batches
@@ -178,7 +172,8 @@ class Peak:
     """The largest sum over this process and its children, looked at 20 times a second, above that before."""
 
     def __enter__(self) -> "Peak":
-        self.before = self.most = anonymous()
+        self.before, self.own = anonymous(), 0.0
+        self.most = self.before
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._look, daemon=True)
         self.thread.start()
@@ -187,6 +182,13 @@ class Peak:
     def _look(self) -> None:
         while not self.over.wait(0.05):
             self.most = max(self.most, anonymous())
+            self.own = time.thread_time()
+
+    def clocks(self) -> tuple[float, float]:
+        """Wall time, and CPU time of this process, without this thread's, and of the workers that have ended."""
+        own, ended = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime - self.own
+        return time.perf_counter(), cpu
 
     def __exit__(self, *_: object) -> None:
         self.over.set()
