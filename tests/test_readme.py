@@ -65,8 +65,8 @@ def write_tables(folder: Path) -> dict[str, Path]:
     houses = "\n".join(["size,city,price", *(",".join(row) for row in rows)])
     reviews = "\n".join(["text,label", *(f"a {city} film of {size} hours,{city}" for size, city, _ in rows)])
     for name, content in (("houses", houses), ("reviews", reviews)):
-        for file in (f"{name}.csv", f"new_{name}.csv"):
-            (folder / file).write_text(content, encoding="utf8")
+        for table in (f"{name}.csv", f"new_{name}.csv"):
+            (folder / table).write_text(content, encoding="utf8")
     for number in range(60):
         file = folder / "reviews" / ["neg", "pos"][number % 2] / f"{number}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -152,11 +152,9 @@ def test_every_command_of_the_pages_runs(
 def _runs_before(command: Command, typed: str, logs: Path, tables: dict[str, Path]) -> None:
     """The runs that a command goes back to."""
     if tables:
-        name, words = ("houses", "data=table data.target=price model=mlp")
-        if "reviews" in typed:
-            name, words = ("reviews", "data=texts model=lstm")
-        file = tables[f"path/to/{name}.csv"]
-        assert command("train", "debug=limit", f"data.file={file}", *words.split()).returncode == 0
+        houses = ["data=table", f"data.file={tables['path/to/houses.csv']}", "data.target=price", "model=mlp"]
+        reviews = ["data=texts", f"data.file={tables['path/to/reviews.csv']}", "model=lstm"]
+        assert command("train", "debug=limit", *(reviews if "reviews" in typed else houses)).returncode == 0
         return
     texts = "texts.txt" in typed or "input=a " in typed
     words = ["-m", "seed=1,2"] if "-m" in typed.split() or "multirun" in typed else []
