@@ -527,3 +527,10 @@ def test_a_plain_module_with_several_outputs_names_each() -> None:
     a, b = torch.zeros(2), torch.ones(2, 3)
     assert task.predict((a, [b])).keys() == {"output_0", "output_1"}
     assert task.predict({"x": a, "y": b, "note": "text"}).keys() == {"x", "y"}
+
+
+def test_a_run_that_is_older_than_a_count_has_none(compose: Compose, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("data: {num_classes: 3}")
+    cfg = compose("data=images", "run=x", verb="predict")
+    use_recorded_counts(cfg, tmp_path)
+    assert (cfg.data.num_classes, cfg.data.num_targets) == (3, None)

@@ -33,6 +33,12 @@ def test_the_target_column_chooses_the_task(table: str, data: str, target: str, 
     assert found[0] == task
 
 
+def test_masks_choose_a_segmentation_and_nothing_is_read() -> None:
+    words = ["data=images", "data.dir=nowhere", "data.masks=nowhere"]
+    assert task_by_target(words) == ("task=segmentation", "data.masks has a class for each pixel")
+    assert task_by_target([*words, "task=reconstruction"]) is None
+
+
 def test_settings_of_the_file_count(table: str) -> None:
     with pytest.raises(UserError, match=r"data\.decimal_comma=true"):
         task_by_target(["data=table", table, "data.target=number"])

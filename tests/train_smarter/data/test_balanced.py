@@ -109,6 +109,14 @@ def test_training_alone_is_balanced() -> None:
     )
 
 
+def test_a_resumed_epoch_draws_what_is_left_of_it() -> None:
+    whole, resumed = (ready(sampler="balanced", batch_size=10, seed=3).train_dataloader() for _ in range(2))
+    for loader in (whole, resumed):
+        loader.sampler.set_epoch(4)
+    resumed.skip = 3
+    assert [batch[0].tolist() for batch in resumed] == [batch[0].tolist() for batch in whole][3:]
+
+
 def test_a_run_without_a_sampler_has_every_example_once() -> None:
     data = ready()
     drawn = torch.cat([batch[0] for batch in data.train_dataloader()])
