@@ -49,6 +49,9 @@ HYDRA_ALLOWED_TARGETS = (
 # Values that are files or folders.
 PLACES = r"ckpt_path|run|resume|rerun|compare_to|output|paths\.\w+|data\.dir|model\.pretrained|hydra\.(run|sweep)\.dir"
 PLACES += r"|callbacks\.\w+\.(dirpath|folder)|trainer\.default_root_dir"  # where no address will do
+# Values that are a file or folder where there is one, else a name on a hub or of a format.
+FORMATS = ("arrow", "csv", "imagefolder", "json", "parquet", "text")
+MIXED_KEYS = ("data.path", "data.data_dir", "data.data_files", "data.tokenizer", "model.name")
 PATH_KEYS = ("ckpt_path", "data.dir", "model.pretrained", "paths.data", "paths.logs")
 
 
@@ -217,7 +220,13 @@ def _reject_addresses(argv: Sequence[str]) -> None:
 def absolutize(word: str) -> str:
     """`data.dir=photos` with the folder in full: a later command may be typed elsewhere. Lists and quotes stay."""
     key, _, value = word.partition("=")
-    if key.lstrip("+") not in PATH_KEYS or not value or value == "null" or any(mark in value for mark in ",'\"[]{}$"):
+    mixed = key.lstrip("+") in MIXED_KEYS and value not in FORMATS and os.path.exists(os.path.expanduser(value))  # noqa: PTH110, PTH111
+    if (
+        not (mixed or key.lstrip("+") in PATH_KEYS)
+        or not value
+        or value == "null"
+        or any(mark in value for mark in ",'\"[]{}$")
+    ):
         return word
     path = Path(os.path.abspath(os.path.expanduser(value)))  # noqa: PTH100, PTH111 (a link stays one; ~nobody, too)
     return f"{key}={path if re.fullmatch(r'[A-Za-z0-9_./:-]+', str(path)) else quote(path)}"
