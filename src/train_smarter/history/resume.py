@@ -30,6 +30,7 @@ ALLOWED = (
     "data.md5",
     "data.download",
     "model.compile",
+    "model.download",
     "trainer.max_epochs",
     "trainer.max_steps",
     "trainer.max_time",
