@@ -610,6 +610,20 @@ def data(urls: Any, folder: Path, md5: str = "0") -> dict[str, Any]:
     }
 
 
+def hugging_face(source: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A data set that `datasets` loads."""
+    settings = {"num_classes": 2, "vocab_size": 9, "max_length": 4, "input": ["text"], "target": ["label"]}
+    return {"_target_": "train_smarter.data.huggingface.HuggingFaceTexts", "dir": str(folder), **source, **settings}
+
+
+def readme(port: int, world: World) -> str:
+    """A folder whose description names a server."""
+    (folder := world.home / "described").mkdir()
+    files = f"http://127.0.0.1:{port}/x.csv"
+    (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files: {files}\n---\n")
+    return str(folder)
+
+
 EMPTY = "d41d8cd98f00b204e9800998ecf8427e"  # the md5 of nothing
 NETWORK: dict[str, Callable[[int, World], dict[str, Any]]] = {
     "S8": lambda port, world: {"data": data([f"http://127.0.0.1:{port}/${{oc.env:SECRET}}"], world.outside / "data")},
@@ -631,6 +645,18 @@ NETWORK: dict[str, Callable[[int, World], dict[str, Any]]] = {
     },
     "a mirror in a dict": lambda port, world: {
         "data": data({0: f"http://127.0.0.1:{port}/x"}, world.home / "data", md5=EMPTY)
+    },
+    "a file for datasets": lambda port, world: {
+        "data": hugging_face({"path": "csv", "data_files": f"http://127.0.0.1:{port}/x.csv"}, world.home / "data")
+    },
+    "files for datasets, in a dict": lambda port, world: {
+        "data": hugging_face(
+            {"path": "csv", "data_files": {"train": [f"zip://a::http://127.0.0.1:{port}/x.zip"]}, "download": True},
+            world.home / "data",
+        )
+    },
+    "a folder for datasets that names a server": lambda port, world: {
+        "data": hugging_face({"path": readme(port, world), "download": True}, world.home / "data")
     },
     "a checkpoint from a server": lambda port, _: {"ckpt_path": f"http://127.0.0.1:{port}/x.ckpt"},
     "a server behind W&B": lambda port, _: {

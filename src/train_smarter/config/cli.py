@@ -61,6 +61,9 @@ PATH_KEYS = (
     "paths.data",
     "paths.logs",
 )
+# Values that are a file or folder where there is one, else a name on a hub or of a format.
+FORMATS = ("arrow", "csv", "imagefolder", "json", "parquet", "text")
+MIXED_KEYS = ("data.path", "data.data_dir", "data.data_files", "data.tokenizer", "model.name")
 
 
 def command(
@@ -226,11 +229,17 @@ def _reject_addresses(argv: Sequence[str]) -> None:
             )
 
 
+def _is_place(key: str, value: str) -> bool:
+    """Whether a value is a file or a folder."""
+    mixed = key in MIXED_KEYS and value not in FORMATS
+    return key in PATH_KEYS or (mixed and os.path.exists(os.path.expanduser(value)))  # noqa: PTH110, PTH111 (pathlib's fail at ~nobody)
+
+
 def absolutize(word: str) -> str:
     """`data.dir=photos` with the folder in full: a later command may be typed elsewhere. Lists and quotes stay."""
     key, _, value = word.partition("=")
     plain = value.lower() in ("", "null", "true", "false")  # model.pretrained=true
-    if key.lstrip("+") not in PATH_KEYS or plain or any(mark in value for mark in ",'\"[]{}$"):
+    if not _is_place(key.lstrip("+"), value) or plain or any(mark in value for mark in ",'\"[]{}$"):
         return word
     path = Path(os.path.abspath(os.path.expanduser(value)))  # noqa: PTH100, PTH111 (a link stays one; ~nobody, too)
     if key.lstrip("+") == "data.masks" and not path.exists():  # it may be a folder in data.dir

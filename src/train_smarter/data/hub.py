@@ -52,7 +52,8 @@ def hub_access(key: str, name: str, *, download: bool, known: Sequence[str] = ()
     except UserError:
         raise
     except Exception as error:  # each library fails in its own ways
-        raise UserError(f"{key}={name}: {_reason(error, key, download=download)}{did_you_mean(name, known)}") from error
+        hint = "" if name in known else did_you_mean(name, known)
+        raise UserError(f"{key}={name}: {_reason(error, key, download=download)}{hint}") from error
 
 
 def _reason(error: Exception, key: str, *, download: bool) -> str:

@@ -35,7 +35,7 @@ from train_smarter.errors import UserError
 
 log = logging.getLogger(__name__)
 
-BUILDERS = ("arrow", "csv", "imagefolder", "json", "parquet", "text")  # of local files alone
+BUILDERS = ("arrow", "csv", "imagefolder", "json", "parquet", "text")  # formats of local files alone
 SPLIT_NAMES = {"train": ("train",), "val": ("validation", "valid", "val", "dev"), "test": ("test",)}
 IN_MEMORY = 2**31  # bytes of decoded images up to which they are decoded once
 

@@ -23,6 +23,7 @@ CHANGEABLE = (
     "data.dir",
     "data.download",
     "data.on_device",
+    "model.download",
     "callbacks.progress",
 )
 

@@ -4,6 +4,7 @@ import csv
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -196,31 +197,17 @@ def refusal(tmp_path: Path, task: str = "classification", **data: Any) -> str:
         ("classification", {"input": None, "target": "kind"}, ["data.input has no value yet", "kind (int64)"]),
         ("classification", {"input": ["text", "kind"]}, ["not text (large_string), kind (int64)"]),
         ("classification", {"target": "code"}, ["30 different values in 30 rows", "task=regression"]),
-        ("classification", {"path": "cvs"}, ["data.path=cvs: ", "did you mean 'csv'?"]),
+        ("classification", {"path": "cvs", "download": False}, ["data.path=cvs: ", "did you mean 'csv'?"]),
         ("classification", {"data_files": "none.csv"}, ["data.path=csv: Unable to find", "none.csv"]),
     ],
 )
 def test_a_mistake_is_one_line_that_says_what_to_type(
-    task: str,
-    data: dict[str, Any],
-    parts: list[str],
-    reviews: Path,
-    tmp_path: Path,
-    hub: Served,  # noqa: ARG001
+    task: str, data: dict[str, Any], parts: list[str], reviews: Path, tmp_path: Path
 ) -> None:
     told = refusal(tmp_path, task, **{"data_files": str(reviews), "input": "text", "target": "label", **data})
     assert len(told.splitlines()) == 1
     for part in parts:
         assert part in told
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """In place of huggingface.co, a server that has nothing."""
-    for served in serve(404):
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", served[0])
-        monkeypatch.setattr("datasets.config.HF_ENDPOINT", served[0])
-        yield served
 
 
 def test_a_missing_class_is_named_by_its_row(tmp_path: Path) -> None:
@@ -240,16 +227,12 @@ def test_data_without_training_examples_name_their_splits(reviews: Path, tmp_pat
 @pytest.fixture
 def server() -> Iterator[Served]:
     """A server with a CSV file at every path."""
-    yield from serve(200)
-
-
-def serve(code: int) -> Iterator[Served]:
     seen: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             seen.append(self.path)
-            self.send_response(code)
+            self.send_response(200)
             self.end_headers()
             self.wfile.write(b"text,label\na,0\nb,1\n")
 
@@ -288,7 +271,8 @@ def test_without_downloads_nothing_is_fetched_and_nothing_written(
     assert seen == []
     assert not (tmp_path / "data").exists()
     assert not (tmp_path / "elsewhere").exists()
-    Source("csv", str(tmp_path / "data"), data_files=f"{address}/x.csv").load()
+    with suppress(UserError):
+        Source("csv", str(tmp_path / "data"), data_files=f"{address}/x.csv").load()
     assert seen  # the server would have noticed
 
 

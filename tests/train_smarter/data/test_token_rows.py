@@ -1,5 +1,7 @@
 """Texts of different lengths: what a batch holds, and which of them share one."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -45,7 +47,7 @@ def lengths(count: int) -> Tensor:
     return torch.randint(1, 500, (count,), generator=torch.Generator().manual_seed(0))
 
 
-def sampler(count: int, **options: int) -> ShardedBatchSampler:
+def sampler(count: int, **options: Any) -> ShardedBatchSampler:
     return ShardedBatchSampler(count, batch_size=8, shuffle_seed=3, lengths=lengths(count), **options)
 
 

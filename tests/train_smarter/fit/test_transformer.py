@@ -257,7 +257,7 @@ def test_a_run_starts_from_the_weights_of_a_run(bert: Path, tmp_path: Path) -> N
     fit(bert).save_checkpoint(tmp_path / "a.ckpt")
     given = torch.load(tmp_path / "a.ckpt", weights_only=True)["state_dict"]
     model = Transformer(name="gone", pretrained=str(tmp_path / "a.ckpt"), task=Classification(num_classes=2))
-    trainer = lightning.Trainer(**BARE)
+    trainer: Any = lightning.Trainer(**BARE)
     model.trainer = trainer
     trainer.datamodule = Reviews(bert)
     trainer.datamodule.setup()
@@ -434,12 +434,13 @@ def test_a_tokenizer_on_the_hub_is_looked_up_where_it_may_be_fetched_only(hub: l
 
 
 def test_a_recorded_network_names_no_code_of_the_hub(hub: list[str]) -> None:
-    evil = {"_attn_implementation": "stranger/kernel", "attn_implementation": "stranger/kernel"}
+    evil: dict[str, Any] = {"_attn_implementation": "stranger/kernel", "attn_implementation": "stranger/kernel"}
     evil |= {"auto_map": {"AutoConfig": "stranger/model--evil.Evil"}, "quantization_config": {"quant_method": "x"}}
     model = Transformer(
         name="stranger/model", architecture={**config().to_dict(), **evil}, task=Classification(num_classes=2)
     )
     assert hub == []
     assert model.network is not None
-    assert model.network.config._attn_implementation in ("sdpa", "eager")
+    made_config: Any = model.network.config
+    assert made_config._attn_implementation in ("sdpa", "eager")
     assert not {*evil} & {*model.hparams["architecture"]}

@@ -141,6 +141,27 @@ def test_data_elsewhere_are_read_and_nothing_is_downloaded_to_them(
     assert check({"data.download": True, "data.dir": "/photos"}, words=("data=figures",)).data.download is False
 
 
+@pytest.mark.parametrize(
+    "planted",
+    [{"data.path": "stranger"}, {"data.tokenizer": "stranger"}, {"data.name": "x", "data.download": True}],
+)
+def test_data_are_not_fetched_by_a_name_that_only_a_run_has(
+    check: Callable[..., DictConfig], planted: dict[str, Any]
+) -> None:
+    assert check(planted, words=("data=figures",)).data.download is False
+    assert check(planted, words=("data=figures",), typed=tuple(planted)).data.download
+
+
+def test_a_model_is_not_fetched_by_a_name_that_only_a_run_has(check: Callable[..., DictConfig]) -> None:
+    words = ("data=phrases", "model=transformer", "model.name=mine")
+    assert check(words=words).model.download  # what was typed again
+    for planted in ({"model.name": "stranger"}, {"model.name": "stranger", "model.download": True}):
+        checked = check(planted, words=words)
+        assert (checked.model.download, checked.data.download) == (False, False)  # the tokenizer is the model's
+        assert check(planted, words=words, typed=("model.name",)).model.download
+    assert "download" not in check({"model.name": "stranger"}).model  # another model would not take it
+
+
 def test_where_runs_are_is_not_a_saved_configs_to_say(check: Callable[..., DictConfig], tmp_path: Path) -> None:
     checked = check({"paths.run": "/elsewhere", "paths.logs": "/elsewhere", "trainer.default_root_dir": None})
     assert checked.paths.run == f"{tmp_path}/run"
