@@ -23,7 +23,11 @@ def measure_step(model: Model, data: Any, batch: Any) -> Content:
     The model stays as it is. Its task has learned from the training targets.
     """
     device = first_tensor(batch[0]).device
-    trained = copy.deepcopy(model).to(device)
+    trained = copy.deepcopy(model)
+    trained.compile_mode = None  # it would take longer than all the rest
+    trained.trainer = data.trainer
+    trained.setup("fit")  # loads pretrained weights; some networks are made there
+    trained.to(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         with torch.no_grad():
             loss = _loss(trained.eval(), batch)
