@@ -444,6 +444,19 @@ def test_a_random_box_is_scaled_to_what_the_model_sees(augment: Mapping[str, Any
         assert values == [mask[mask != 0].unique().tolist() for mask in masks]
 
 
+def test_the_values_of_a_mask_are_not_mixed_when_its_box_is_scaled() -> None:
+    data = Large(
+        shape=[1, 6, 8],
+        augment={"box": ResizedCrop(scale=0.3)},
+        masks=lambda images: {"mask": images[:, 0], "index": torch.arange(12)},
+    )
+    data.setup()
+    whole = data.examples["train"].inputs
+    for _, targets in training_batches(data):
+        for index, mask in zip(targets["index"].tolist(), targets["mask"], strict=True):
+            assert set(mask.unique().tolist()) <= set(whole[index].unique().tolist())
+
+
 def test_targets_that_are_no_masks_stay() -> None:
     numbers = torch.arange(96.0).view(12, 8)
 
