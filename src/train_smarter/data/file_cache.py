@@ -20,7 +20,7 @@ from train_smarter.data.decoders import Decoder
 from train_smarter.data.row_file import DiskRows, RowFile
 from train_smarter.data.storage import free_disk, gigabytes
 from train_smarter.errors import FULL, UserError, file_error
-from train_smarter.run.files import atomic_file, read_json
+from train_smarter.run.files import atomic_file, read_dict
 
 log = logging.getLogger(__name__)
 
@@ -88,9 +88,9 @@ class FileCache:
         Raises:
             UserError: the file is damaged.
         """
-        index = read_json(self.path("json"))
+        named = read_dict(self.path("json"), {"broken": dict}).get("broken") or {}
         place = {name: number for number, name in enumerate(_relative(file, self.root) for file in self.files)}
-        broken = {place[name]: str(why) for name, why in index["broken"].items() if name in place}
+        broken = {place[name]: str(why) for name, why in named.items() if name in place}
         try:
             file = RowFile(self.path("rows"), count=len(self.files), shape=self.decoder.shape)
         except OSError as error:

@@ -174,6 +174,18 @@ def test_a_damaged_file_is_made_again(files: list[Path], caplog: pytest.LogCaptu
     assert cache.open().rows.read()[:, 0, 0, 0].tolist() == list(range(10))
 
 
+@pytest.mark.parametrize("content", ['{"brok', "[]", '{"broken": [1]}'])
+def test_a_damaged_index_is_named_with_the_way_out(files: list[Path], content: str) -> None:
+    cache = cache_of(files)
+    cache.make()
+    cache.path("json").write_text(content)
+    with pytest.raises(UserError, match=r"\.json .*; to do without it, move it away: mv "):
+        cache.open()
+    cache.path("json").rename(cache.path("json.damaged"))
+    cache.make()
+    assert cache.open().broken == {}
+
+
 def test_a_file_of_another_size_is_not_opened(files: list[Path]) -> None:
     cache = cache_of(files)
     cache.make()

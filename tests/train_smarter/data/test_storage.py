@@ -72,8 +72,8 @@ def test_a_folder_that_may_not_be_written_is_not_chosen(tmp_path: Path) -> None:
 def test_what_fits_nowhere_is_refused_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(
         UserError,
-        match=r"^data.cache=memory: 9 images take 9.0 GB, and 8.0 GB of memory are free: type data.cache=disk, or a "
-        r"smaller data.size$",
+        match=r"^data.cache=memory: 9 images take 9.0 GB, and 8.0 GB of memory are free: type data.cache=disk or "
+        r"none, or a smaller data.size$",
     ):
         choose(tmp_path, 9 * GB, "memory")
     with pytest.raises(UserError, match=r"take 101.0 GB, and .* has 100.0 GB free: free some space, or type p"):
