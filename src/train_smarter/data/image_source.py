@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from train_smarter.data.class_folders import class_names, list_folder
+from train_smarter.data.class_folders import SEARCHED, class_names, list_folder
+from train_smarter.data.image_files import list_folders
 from train_smarter.data.image_listing import FileExamples, ImageListing
 from train_smarter.data.mask_files import MaskPairs, find_pairs
 from train_smarter.errors import UserError
@@ -83,11 +84,18 @@ class ImageSource:
             from train_smarter.data.table_source import count_targets
 
             return count_targets(vars(self._table))
+        state = self, *(_state(folder, deep=not self.masks) for folder in (self.dir, self.masks) if folder)
+        if state not in _COUNTED:
+            _COUNTED.clear()
+            _COUNTED[state] = self._count_classes()
+        return {"num_classes": _COUNTED[state], "num_targets": None}
+
+    def _count_classes(self) -> int:
+        assert self.dir is not None
         if self.masks is None:
-            names: Sequence[str] = class_names(self.dir, self.classes)
-        else:
-            names = self.classes or self._classes_of_masks(find_pairs(self.dir, self.masks)).names
-        return {"num_classes": len(names), "num_targets": None}
+            return len(class_names(self.dir, self.classes))
+        pairs = find_pairs(self.dir, self.masks)
+        return len(self.classes or self._classes_of_masks(pairs).names)
 
     def list(
         self, *, count: int | None = None, names: Sequence[str] = (), mask_values: Sequence[int] | None = None
@@ -164,6 +172,22 @@ def _reject_bad_names(classes: Any) -> None:
     names = list(map(str, classes))
     if len(names) < 2 or len(set(names)) < len(names):
         raise UserError(f"data.classes={names}: give two or more different names")
+
+
+# A config asks a hundred times while it is composed and checked: the last answer, by the settings and the state.
+_COUNTED: dict[tuple[Any, ...], int] = {}
+
+
+def _state(folder: Path, *, deep: bool) -> tuple[int, ...]:
+    """Changes when a file or folder in a folder is added, removed or renamed; deep: in the first of its folders, too.
+
+    A folder of all images is too large to be listed so often.
+    """
+    try:
+        inner = [child.stat().st_mtime_ns for child in list_folders(folder)[:SEARCHED]] if deep else []
+        return folder.stat().st_mtime_ns, *inner
+    except OSError:
+        return ()
 
 
 _LAST: list[tuple[Any, MaskCount]] = []  # the masks that were counted last, by their state, and what they hold
