@@ -82,6 +82,8 @@ def check_outputs(cfg: DictConfig, chosen: Mapping[str, str]) -> Iterator[str]:
 def check_tokenizer(cfg: DictConfig, chosen: Mapping[str, str]) -> Iterator[str]:
     """A model that brings its tokenizer, where the data are no texts."""
     data = cfg.get("data")
+    if isinstance(data, DictConfig) and "tokenizer" in data and data.get("tokenizer") is None:
+        yield "model.name=None: give a folder, or a name on huggingface.co, whose network and tokenizer are used"
     if isinstance(data, DictConfig) and "tokenizer" in data and "truncation_side" not in data:
         model = chosen.get("model", "?")
         yield (

@@ -1,11 +1,16 @@
 """Hugging Face's libraries: imported where they are used, and kept off the network where a run may not download."""
 
 import logging
+import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from train_smarter.errors import UserError, did_you_mean, first_paragraph
 
@@ -46,8 +51,10 @@ def hub_access(key: str, name: str, *, download: bool, known: Sequence[str] = ()
     Raises:
         UserError: it cannot be loaded.
     """
+    here = name in known or Path(name).expanduser().exists()
+    online = download and (here or _hub_answers())
     try:
-        with _offline() if not download else _as_it_is():
+        with nullcontext() if online else _offline():
             yield
     except UserError:
         raise
@@ -62,6 +69,8 @@ def _reason(error: Exception, key: str, *, download: bool) -> str:
     names = {kind.__name__ for kind in type(error).__mro__}
     text = first_paragraph(error)
     unreachable = bool(names & {"ConnectionError", "OfflineModeIsEnabled"}) or "connect to" in text
+    if "backend tokenizer" in text:
+        return "it holds no tokenizer that transformers reads; save one there by tokenizer.save_pretrained"
     if unreachable and not download:
         return (
             "it is not on this machine, and nothing is downloaded that only a run's config names, or under "
@@ -72,9 +81,18 @@ def _reason(error: Exception, key: str, *, download: bool) -> str:
     return text.rstrip(".")[:300]
 
 
-@contextmanager
-def _as_it_is() -> Iterator[None]:
-    yield
+@lru_cache(maxsize=1)
+def _hub_answers() -> bool:
+    """Whether the hub can be reached, within seconds: the libraries would try for a minute."""
+    if getproxies():
+        return True  # it is reached in another way
+    address = urlsplit(import_module("huggingface_hub.constants").ENDPOINT)
+    try:
+        socket.create_connection((str(address.hostname), address.port or 443), timeout=5).close()
+    except OSError:
+        log.warning("%s cannot be reached: what was fetched before is used", address.hostname)
+        return False
+    return True
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import logging
 import os
 import pickle
 import shutil
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -23,6 +24,7 @@ from torch.optim import AdamW
 from sample_project.tiny_bert import PAD, POSITIONS, config, save_bert, save_tokenizer
 from train_smarter.callbacks.resume_checkpoint import ResumeCheckpoint
 from train_smarter.data.examples import Examples, RawDataset
+from train_smarter.data.hub import _hub_answers
 from train_smarter.data.text_data import TextData
 from train_smarter.errors import UserError
 from train_smarter.fit.transformer import Transformer
@@ -408,9 +410,11 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
         "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
     )
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    _hub_answers.cache_clear()
     yield seen
     server.shutdown()
     server.server_close()
+    _hub_answers.cache_clear()
 
 
 def test_a_name_on_the_hub_is_looked_up_where_it_may_be_fetched_only(hub: list[str]) -> None:
@@ -423,6 +427,15 @@ def test_a_name_on_the_hub_is_looked_up_where_it_may_be_fetched_only(hub: list[s
     assert hub == []
     load(download=True)
     assert hub  # the server would have noticed
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line_at_once(hub: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # nobody listens
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        with pytest.raises(UserError, match="it is not on this machine, and the hub cannot be reached"):
+            made(Path("some/model"), download=True)
+    assert hub == []
 
 
 def test_a_tokenizer_on_the_hub_is_looked_up_where_it_may_be_fetched_only(hub: list[str]) -> None:
