@@ -161,7 +161,9 @@ def _check_unfreezing(cfg: DictConfig) -> Iterator[str]:
     if frozen in ("none", None, 0):
         yield f"model.unfreeze_epoch={epoch} has no effect, since nothing is frozen: add model.freeze=backbone"
     elif is_int(last) and 0 < last <= epoch:
-        yield f"model.unfreeze_epoch={epoch}: the run ends before, with trainer.max_epochs={last}; give at most {last - 1}"
+        yield (
+            f"model.unfreeze_epoch={epoch}: the run ends before, with trainer.max_epochs={last}; give at most {last - 1}"
+        )
 
 
 def _check_tags(cfg: DictConfig) -> Iterator[str]:
