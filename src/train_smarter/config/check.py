@@ -169,7 +169,10 @@ def _check_unfreezing(cfg: DictConfig) -> Iterator[str]:
     if frozen in ("none", None, 0):
         yield f"model.unfreeze_epoch={epoch} has no effect, since nothing is frozen: add model.freeze=backbone"
     elif is_int(last) and 0 < last <= epoch:
-        yield f"model.unfreeze_epoch={epoch}: the run ends before, with trainer.max_epochs={last}; give at most {last - 1}"
+        yield (
+            f"model.unfreeze_epoch={epoch}: the run ends before, with trainer.max_epochs={last}; give at most "
+            f"{last - 1}"
+        )
 
 
 def _check_tags(cfg: DictConfig) -> Iterator[str]:
@@ -218,7 +221,7 @@ def _check_run(cfg: DictConfig) -> Iterator[str]:
         yield "train=false needs a checkpoint to evaluate: add ckpt_path=<file>, or type evaluate run=last"
     for key in ("ckpt_path", "model.pretrained"):
         path = OmegaConf.select(cfg, key)
-        if path and path is not True and not Path(str(path)).expanduser().is_file():
+        if isinstance(path, str) and path and not Path(path).expanduser().is_file():
             yield f"{key}={path}: there is no such file"
     yield from _check_unused_groups(cfg)
     multirun = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN

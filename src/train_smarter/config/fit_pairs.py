@@ -73,8 +73,9 @@ def check_outputs(cfg: DictConfig, chosen: Mapping[str, str]) -> Iterator[str]:
     if None in several or needed is None or needed in several:
         return
     model, data, task = (chosen.get(group, "?") for group in ("model", "data", "task"))
+    returned = " or ".join(OUTPUT_PER[one] for one in several)
     yield (
-        f"model={model} does not fit data={data} with task={task}: it returns {' or '.join(OUTPUT_PER[one] for one in several)}, but the task needs "
+        f"model={model} does not fit data={data} with task={task}: it returns {returned}, but the task needs "
         f"{OUTPUT_PER[needed]}; give another model=... or task=..."
     )
 

@@ -33,7 +33,9 @@ def _is_limit(value: Any) -> bool:
 
 
 def _is_freeze(value: Any) -> bool:
-    return value in ("none", "backbone") or isinstance(value, bool) or (is_int(value) and value >= 0)  # flags: of old runs
+    return (
+        value in ("none", "backbone") or isinstance(value, bool) or (is_int(value) and value >= 0)
+    )  # flags: of old runs
 
 
 def _is_time(value: Any) -> bool:

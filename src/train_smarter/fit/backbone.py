@@ -96,7 +96,7 @@ class Backbone(Model):
         """The answer where weights may not be downloaded."""
         return (
             f"model.pretrained=true: the weights of {self.name} are not on this machine ({place}), and model.download="
-            "false, as it is where only a run's config asks for them: type model.pretrained=true yourself, or give a file"
+            "false, as it is where only a run's config names them: type model.pretrained=true yourself, or give a file"
         )
 
     def published(self) -> Mapping[str, Any]:

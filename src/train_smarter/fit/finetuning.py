@@ -1,7 +1,7 @@
 """Which weights of a model train, from which epoch on, and how fast.
 
-A network is a list of blocks, from its inputs to its outputs, in the order in which its layers are defined. The last one
-is the head.
+A network is a list of blocks, from its inputs to its outputs, in the order in which its layers are defined. The last
+one is the head.
 """
 
 from collections.abc import Iterator

@@ -182,7 +182,11 @@ def _differing_dim(one: Sequence[int], other: Sequence[int]) -> int | None:
 
 
 def _move_rows(
-    own: Mapping[str, Tensor], given: Mapping[str, Tensor], dims: Mapping[str, int], old: Sequence[str], new: Sequence[str]
+    own: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+    dims: Mapping[str, int],
+    old: Sequence[str],
+    new: Sequence[str],
 ) -> dict[str, Tensor]:
     """The weights that depend on the classes, with the rows of the classes that a checkpoint knows.
 
@@ -206,4 +210,3 @@ def _note(keys: Sequence[str], known: Sequence[str], new: Sequence[str]) -> str:
     parts = [f"rows of {shorten(known)} by name"] if known else []
     parts += [f"{shorten(afresh)} {'starts' if len(afresh) == 1 else 'start'} afresh"] if afresh else []
     return f"; {', '.join(keys)}: {'; '.join(parts)}"
-

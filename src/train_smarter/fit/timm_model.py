@@ -91,8 +91,8 @@ def _create(name: str, **options: Any) -> Any:
     known = timm.list_models()
     if not re.fullmatch(r"\w+(\.\w+)?", name):
         raise UserError(
-            f"model.name={name}: give the name of a network of timm, for example resnet18; weights from elsewhere are a "
-            "file, model.pretrained=FILE"
+            f"model.name={name}: give the name of a network of timm, for example resnet18; weights from elsewhere are "
+            "a file, model.pretrained=FILE"
         )
     base = name.partition(".")[0]
     if base not in known:

@@ -33,6 +33,13 @@ MISTAKES = {
     "data=images": ["data.dir has no value yet"],
     "train=false": ["ckpt_path", "evaluate run=last"],
     "ckpt_path=/nowhere.ckpt": ["ckpt_path=/nowhere.ckpt: there is no such file"],
+    "model.pretrained=3": ["model.pretrained=3: give a file, true or null"],
+    "model.freeze=head": ["model.freeze='head': give none, backbone, or a number of blocks"],
+    "model.layer_decay=0": ["model.layer_decay=0: give a number above 0 and up to 1"],
+    "model.unfreeze_epoch=2": ["model.unfreeze_epoch=2 has no effect, since nothing is frozen: add model.freeze=back"],
+    "model.freeze=backbone model.unfreeze_epoch=20": [
+        "the run ends before, with trainer.max_epochs=20; give at most 19"
+    ],
     "model.pretrained=/nowhere.ckpt": ["model.pretrained=/nowhere.ckpt: there is no such file"],
     "callbacks.early_stopping.patience=two": ["callbacks.early_stopping.patience='two'"],
 }
@@ -43,7 +50,7 @@ def test_a_mistake_is_answered_with_what_was_given_and_what_is_accepted(
     compose: Compose, typed: str, told: list[str]
 ) -> None:
     with pytest.raises(UserError) as answer:
-        check(compose(typed))
+        check(compose(*typed.split()))
     assert all(part in str(answer.value) for part in told), answer.value
     assert "\n" not in str(answer.value)
 

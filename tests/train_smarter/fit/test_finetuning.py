@@ -190,9 +190,7 @@ class Stop(lightning.Callback):
 
 
 @pytest.mark.parametrize("stop", [2, 3, 4])  # of 9 steps, 3 an epoch: before, at and after the unfreezing
-def test_a_run_that_unfreezes_resumes_bit_for_bit(
-    stop: int, tmp_path: Path, equal: Callable[[Any, Any], bool]
-) -> None:
+def test_a_run_that_unfreezes_resumes_bit_for_bit(stop: int, tmp_path: Path, equal: Callable[[Any, Any], bool]) -> None:
     def trained(name: str, *stops: int) -> dict[str, Any]:
         for step in stops:
             torch.manual_seed(1)
@@ -220,8 +218,8 @@ def test_several_processes_cannot_unfreeze() -> None:
 # ---- learning rates and weight decay
 
 
-def optimizer_of(model: Model, factory: Any = partial(AdamW, lr=1.0, weight_decay=0.1)) -> Any:
-    optimizer = factory(model.finetuning.groups(model))
+def optimizer_of(model: Model) -> AdamW:
+    optimizer = AdamW(model.finetuning.groups(model), lr=1.0, weight_decay=0.1)
     set_rates(optimizer)
     return optimizer
 

@@ -10,7 +10,9 @@ def weights(**sizes: tuple[int, ...]) -> dict[str, Tensor]:
     return {name.replace("__", "."): torch.zeros(size) for name, size in sizes.items()}
 
 
-OWN = weights(backbone__conv__weight=(4, 3), backbone__conv__bias=(4,), backbone__fc__weight=(5, 4), head__weight=(2, 4))
+OWN = weights(
+    backbone__conv__weight=(4, 3), backbone__conv__bias=(4,), backbone__fc__weight=(5, 4), head__weight=(2, 4)
+)
 
 
 def test_what_wrappers_put_in_front_of_names_does_not_count() -> None:

@@ -130,6 +130,17 @@ def test_a_logger_that_sends_data_elsewhere_is_left_out_unless_conf_has_it(check
     assert list(check(words=("logger=wandb",)).logger) == ["wandb"]
 
 
+def test_weights_are_downloaded_for_nobody_who_did_not_type_it(
+    check: Callable[..., DictConfig], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    words, planted = ("model=torchvision",), {"model.pretrained": True, "model.download": True}
+    assert check(planted, words=words).model.download is False
+    assert "model.pretrained=true uses weights that are on this machine" in caplog.text
+    assert check(planted, words=words, typed=("model.pretrained",)).model.download is True
+    assert check(words=words).model.download is True
+
+
 def test_data_elsewhere_are_read_and_nothing_is_downloaded_to_them(
     check: Callable[..., DictConfig], caplog: pytest.LogCaptureFixture
 ) -> None:
