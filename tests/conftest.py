@@ -171,7 +171,7 @@ def _load_module(file: Path) -> ModuleType | None:
 
 
 def has_sample(data: str) -> bool:
-    return data == "images" or hasattr(tests_of("data", data), "write_sample")
+    return data in OWN_FILES or hasattr(tests_of("data", data), "write_sample")
 
 
 @pytest.fixture(scope="session")
@@ -184,7 +184,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[st
             folders[paths.ROOT] = tmp_path_factory.mktemp("data")
         folder = folders[paths.ROOT]
         if (folder, data) not in written:
-            own = _write_images if data == "images" else getattr(tests_of("data", data), "write_sample")  # noqa: B009
+            own = OWN_FILES.get(data) or getattr(tests_of("data", data), "write_sample")  # noqa: B009
             written[folder, data] = [f"paths.data={folder}", *own(folder)]
         return written[folder, data]
 
@@ -251,3 +251,20 @@ def _write_images(folder: Path) -> list[str]:
             Image.fromarray(pixels).save(folder / "images" / name / f"{number}.png")
     (folder / "images" / "texts.txt").write_text("a fine film\nand a dull one\n", encoding="utf8")
     return [f"data.dir={folder}/images", "data.size=16"]
+
+
+def _write_table(folder: Path) -> list[str]:
+    """Write rows of a number, a category and a class."""
+    rows = [f"{number * 7 % 31},{'abc'[number % 3]},{['no', 'yes'][number % 2]}" for number in range(60)]
+    (folder / "table.csv").write_text("\n".join(["size,city,sold", *rows]), encoding="utf8")
+    return [f"data.file={folder}/table.csv", "data.target=sold"]
+
+
+def _write_texts(folder: Path) -> list[str]:
+    """Write texts and their class."""
+    rows = [f"a film of {number} hours,{['bad', 'good'][number % 2]}" for number in range(60)]
+    (folder / "texts.csv").write_text("\n".join(["text,label", *rows]), encoding="utf8")
+    return [f"data.file={folder}/texts.csv", "data.target=label", "data.vocab_size=100", "data.max_length=8"]
+
+
+OWN_FILES = {"images": _write_images, "table": _write_table, "texts": _write_texts}  # the engine's data sets
