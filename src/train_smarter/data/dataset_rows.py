@@ -79,9 +79,11 @@ def rows_of_dataset(dataset: Any, eval_dataset: Any = None) -> tuple[Any, Any]:
         UserError: it has no items, no length, or items that are not tensors.
     """
     evaluated = dataset if eval_dataset is None else eval_dataset
-    count = _length(dataset)
-    if _length(evaluated) != count:
-        raise UserError(f"from_dataset: {count} items, but eval_dataset has {_length(evaluated)}: give the same items")
+    count, same = _length(dataset), _length(evaluated)
+    if count != same:
+        raise UserError(f"from_dataset: {count} items, but eval_dataset has {same}: give the same items")
+    if not count:
+        raise UserError(f"from_dataset: {type(dataset).__name__} has no items")
     reader = ItemReader(dataset, evaluated)
     with restore_globals():
         item = as_batch(reader.item(0, epoch=0), dataset)
@@ -107,15 +109,12 @@ def as_batch(item: Any, dataset: Any) -> Any:
 
 def _length(dataset: Any) -> int:
     try:
-        count = len(dataset)
+        return len(dataset)
     except TypeError as error:
         raise UserError(
             f"from_dataset needs a map-style Dataset, with __len__ and __getitem__, and {type(dataset).__name__} is "
             "none; an IterableDataset trains through a LightningDataModule of your own: see docs/guide.md"
         ) from error
-    if not count:
-        raise UserError(f"from_dataset: {type(dataset).__name__} has no items")
-    return count
 
 
 def _is_pair(structure: TreeSpec) -> bool:

@@ -20,10 +20,11 @@ from train_smarter.data.decoders import Decoder
 from train_smarter.data.row_file import DiskRows, RowFile
 from train_smarter.data.storage import free_disk, gigabytes
 from train_smarter.errors import FULL, UserError, file_error
-from train_smarter.run.files import atomic_file, read_json
+from train_smarter.run.files import atomic_file, read_dict
 
 log = logging.getLogger(__name__)
 
+LEAST_FILES = 64  # that are noted as done together
 POSITION = threading.Lock()
 
 
@@ -51,6 +52,11 @@ class FileCache:
         for file in files:
             digest.update(f"{_relative(file, root)}\0{_stamp(file)}\n".encode(errors="surrogateescape"))
         return cls(folder, f"{decoder.settings['kind']}-{digest.hexdigest()[:16]}", files, root, decoder)
+
+    @property
+    def kind(self) -> str:
+        """What the files are."""
+        return str(self.decoder.settings["kind"])
 
     def path(self, suffix: str) -> Path:
         return self.folder / f"{self.stem}.{suffix}"
@@ -82,9 +88,9 @@ class FileCache:
         Raises:
             UserError: the file is damaged.
         """
-        index = read_json(self.path("json"))
+        named = read_dict(self.path("json"), {"broken": dict}).get("broken") or {}
         place = {name: number for number, name in enumerate(_relative(file, self.root) for file in self.files)}
-        broken = {place[name]: str(why) for name, why in index["broken"].items() if name in place}
+        broken = {place[name]: str(why) for name, why in named.items() if name in place}
         try:
             file = RowFile(self.path("rows"), count=len(self.files), shape=self.decoder.shape)
         except OSError as error:
@@ -97,6 +103,8 @@ class FileCache:
         Raises:
             UserError: it cannot be written; what is done is kept, and the next start continues.
         """
+        if self.ready:
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._lock():
@@ -158,7 +166,7 @@ class FileCache:
                 raise StorageError from error
 
         broken: dict[int, str] = {}
-        chunk = max(64, CHUNK_BYTES // row_bytes)
+        chunk = max(LEAST_FILES, CHUNK_BYTES // row_bytes)
         places = range(done, len(self.files))
         with journal.open("a", encoding="utf8") as notes:
             for stop, failed in run_in_chunks(
@@ -171,7 +179,8 @@ class FileCache:
         return broken
 
     def _log_build(self, done: int) -> None:
-        others = [file for file in self.folder.glob(f"{self.decoder.settings['kind']}-*.rows") if file.is_file()]
+        others = [file for file in self.folder.glob(f"{self.kind}-*.*") if file.suffix in (".rows", ".part")]
+        others = [file for file in others if file.stem != self.stem]
         log.info(
             "making %s: %d files decoded once, %s; %s are free%s",
             *(self.path("rows"), len(self.files), gigabytes(self.size), gigabytes(free_disk(self.folder))),

@@ -74,8 +74,9 @@ class FileStorage:
     @property
     def what(self) -> str:
         """The rows in words."""
-        kinds = [(len(c.files), c.decoder.settings["kind"], "x".join(map(str, c.decoder.shape))) for c in self.caches]
-        return " and ".join(f"{count:,} {kind} of {shape}" for count, kind, shape in kinds)
+        return " and ".join(
+            f"{len(cache.files):,} {cache.kind} of {_spell(cache.decoder.shape)}" for cache in self.caches
+        )
 
     @cached_property
     def place(self) -> Place:
@@ -97,8 +98,8 @@ class FileStorage:
 
     def open(self) -> list[StoredFiles]:
         """The rows of each part; broken files are named in the log."""
-        size = gigabytes(sum(cache.size for cache in self.caches))
-        log.info("data.cache=%s: %s, %s (%s)", self.place.cache, self.what, size, self.place.why)
+        size, why = gigabytes(sum(cache.size for cache in self.caches)), self.place.why
+        log.info("data.cache=%s: %s, %s%s", self.place.cache, self.what, size, why and f" ({why})")
         self.prepare()
         return [self._open(cache) for cache in self.caches]
 
@@ -118,3 +119,9 @@ class FileStorage:
         if self.place.cache == "memory":
             return decode_to_memory(cache.files, cache.decoder)
         return check_files(cache.files, cache.decoder)
+
+
+def _spell(stored: Sequence[int]) -> str:
+    """The shape of a row as it is read, in words."""
+    *sizes, channels = stored if len(stored) == 3 else (*stored, "")
+    return "x".join(str(size) for size in (channels, *sizes) if size)

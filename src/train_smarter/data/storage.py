@@ -47,7 +47,7 @@ def choose_cache(
     if given == "memory" and memory is not None and size * copies > memory:
         raise UserError(
             f"data.cache=memory: {what} take {gigabytes(size)}{f' in each of {copies} processes' * (copies > 1)}, and "
-            f"{gigabytes(memory)} of memory are free: type data.cache=disk, or a smaller data.size"
+            f"{gigabytes(memory)} of memory are free: type data.cache=disk or none, or a smaller data.size"
         )
     if given == "disk" and writable and missing > disk:
         raise UserError(
@@ -57,7 +57,7 @@ def choose_cache(
     if given == "disk" and missing and not writable:
         return Place("memory" if fits else "none", "there is no cache file, and this command makes none")
     if given is not None:
-        return Place(given, "as given")
+        return Place(given, "")
     if not missing:
         return Place("disk", "their cache file is there")
     if fits and size * copies <= QUICK_BYTES:

@@ -234,8 +234,10 @@ def _balanced_weights(counts: Sequence[int]) -> list[float] | None:
 def _against_data_wait(settings: Settings) -> list[tuple[str, Any]]:
     size = settings.get("data.batch_size")
     gpu = settings.get("trainer.accelerator") not in ("cpu", None)
+    decoded = settings.get("data.cache") == "none"  # for each batch
     return [
-        ("data.on_device", True if gpu and settings.get("data.on_device") is not True else None),
+        ("data.cache", "disk" if decoded else None),
+        ("data.on_device", True if gpu and not decoded and settings.get("data.on_device") is not True else None),
         ("data.batch_size", 4 * size if size else None),
         ("data.augment.rotation.degrees", 0),
         ("data.augment.jitter.brightness", 0),

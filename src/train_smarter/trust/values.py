@@ -75,5 +75,7 @@ def is_outside(path: Sequence[str], text: str, homes: Sequence[Path]) -> bool:
 def is_path(path: Sequence[str], text: str) -> bool:
     """Whether a text is a file or folder to read; of data, whether it may be one."""
     key = next((key for key in reversed(path) if not key.isdigit()), "")
+    if key == "cache" and text in ("memory", "disk", "none"):  # a choice, see data/storage.py
+        return False
     marks = r"[/\\~]" if path[0] == "data" else r"^([/~\\]|\.{1,2}[/\\]|[A-Za-z]:[/\\])"
     return _is_named(FOLDER, key) or re.search(marks, text) is not None
