@@ -236,8 +236,8 @@ class ImageData(Data):
     def normalize(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W), uint8 or floats in 0..1 -> (images - mean) / std, channel by channel."""
         scale, shift = self._scale_and_shift(255 if images.dtype == torch.uint8 else 1, images)
-        step = len(images) if images.device.type != "cpu" or torch.compiler.is_compiling() else pieces(images)
-        if step >= len(images):
+        whole = images.device.type != "cpu" or torch.compiler.is_compiling()  # an export leaves the batch's size open
+        if whole or (step := pieces(images)) >= len(images):
             return torch.addcmul(shift, images.float(), scale)
         # A few at a time: their floats are read again from the CPU's cache, and take no memory beside the result.
         normalized = torch.empty_like(images, dtype=torch.float)
