@@ -59,8 +59,10 @@ format: $(READY) ## let ruff mend what it can
 tensorboard: $(READY) ## look at every run in logs/
 	$(BIN)/tensorboard --logdir logs $(ARGS)
 
+# All that the tests use.
+EXTRAS := $(addprefix --extra ,wandb mlflow onnx heic hf timm schedulefree cmaes dashboard dev)
 lock: $(READY) ## write requirements.lock anew after an edit of pyproject.toml; newer versions: make lock ARGS=--upgrade
-	$(BIN)/uv pip compile pyproject.toml --extra wandb --extra mlflow --extra onnx --extra cmaes --extra dashboard --extra dev \
+	$(BIN)/uv pip compile pyproject.toml $(EXTRAS) \
 		--universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" -o requirements.lock --quiet $(ARGS)
 
