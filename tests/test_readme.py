@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from omegaconf import DictConfig
+from PIL import Image
 
 from train_smarter.config.check import check
+from train_smarter.history.arguments import choose_task
 from train_smarter.paths import CONF, ROOT
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -57,10 +59,45 @@ def checkpoint(compose: Compose, tmp_path: Path) -> Path:
     return folder / "checkpoints" / "best.ckpt"
 
 
+def write_tables(folder: Path) -> dict[str, Path]:
+    """A table and texts with 60 rows, and folders of texts, by their placeholder."""
+    rows = [(f"{number * 7 % 31}", "abc"[number % 3], f"{number * 2.5}") for number in range(60)]
+    houses = "\n".join(["size,city,price", *(",".join(row) for row in rows)])
+    reviews = "\n".join(["text,label", *(f"a {city} film of {size} hours,{city}" for size, city, _ in rows)])
+    for name, content in (("houses", houses), ("reviews", reviews)):
+        for file in (f"{name}.csv", f"new_{name}.csv"):
+            (folder / file).write_text(content, encoding="utf8")
+    for number in range(60):
+        file = folder / "reviews" / ["neg", "pos"][number % 2] / f"{number}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"a film of {number} hours", encoding="utf8")
+    names = ("new_houses.csv", "new_reviews.csv", "houses.csv", "reviews.csv", "reviews")
+    return {f"path/to/{name}": folder / name for name in names}
+
+
+def write_targets(folder: Path, images: Path) -> dict[str, Path]:
+    """A table with a label for each image, and a mask for each, by their placeholder."""
+    files = sorted(images.rglob("*.png"))
+    rows = [f"{file},{file.parent.name}" for file in files]
+    (folder / "labels.csv").write_text("\n".join(["path,label", *rows]), encoding="utf8")
+    for file in files:
+        mask = folder / "masks" / file.relative_to(images)
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(file) as image:
+            painted = Image.new("L", image.size)
+        painted.paste(1, (0, 0, painted.width, painted.height // 2))
+        painted.save(mask)
+    return {"path/to/labels.csv": folder / "labels.csv", "path/to/masks": folder / "masks", "path/to/photos": images}
+
+
 def filled(words: list[str], images: Path, checkpoint: Path) -> list[str]:
     """A command with its placeholders filled in."""
     there = {"path/to/folder": images, "path/to/best.ckpt": checkpoint, "path/to/last.ckpt": checkpoint}
     there["path/to/texts.txt"] = images / "texts.txt"
+    if any("houses" in word or "reviews" in word for word in words):
+        there = write_tables(checkpoint.parent) | there
+    if any("labels.csv" in word or "masks" in word for word in words):
+        there |= write_targets(checkpoint.parent, images)
     return [re.sub("|".join(there), lambda name: str(there[name[0]]), word) for word in words]
 
 
@@ -87,7 +124,7 @@ def test_every_train_command_of_the_pages_composes_and_passes_the_check(
         several = [override] if "[" in values else [f"{key}={value}" for value in lowest.split(",")]
         jobs = [[*job, choice] for job in jobs for choice in several]
     for job in jobs:
-        check(compose(*job))
+        check(compose(*choose_task(job)))
 
 
 @pytest.mark.slow
@@ -102,7 +139,8 @@ def test_every_command_of_the_pages_runs(
     )
     past = verb != "train" or "resume=" in typed or "rerun=" in typed
     if past:
-        _runs_before(command, typed, tmp_path)
+        tables = "houses" in typed or "reviews" in typed
+        _runs_before(command, typed, tmp_path, write_tables(checkpoint.parent) if tables else {})
     short = [] if past or "debug=" in typed or "--help" in words else ["debug=limit"]
     short += ["hydra.sweeper.n_trials=2"] if "search=" in typed else []
     done = command(VERBS[verb], *words, *short, *([] if past else facts(data)))
@@ -111,8 +149,15 @@ def test_every_command_of_the_pages_runs(
     assert bool(list((tmp_path / "train").rglob("results.json"))) != bool(answered)
 
 
-def _runs_before(command: Command, typed: str, logs: Path) -> None:
+def _runs_before(command: Command, typed: str, logs: Path, tables: dict[str, Path]) -> None:
     """The runs that a command goes back to."""
+    if tables:
+        name, words = ("houses", "data=table data.target=price model=mlp")
+        if "reviews" in typed:
+            name, words = ("reviews", "data=texts model=lstm")
+        file = tables[f"path/to/{name}.csv"]
+        assert command("train", "debug=limit", f"data.file={file}", *words.split()).returncode == 0
+        return
     texts = "texts.txt" in typed or "input=a " in typed
     words = ["-m", "seed=1,2"] if "-m" in typed.split() or "multirun" in typed else []
     if other := re.search(r"compare_to=(\S+)", typed):

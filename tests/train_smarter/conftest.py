@@ -22,7 +22,7 @@ SHORT = ["model=mlp", "trainer=cpu", "trainer.max_epochs=2", "data.batch_size=32
 CHECKOUT = paths.ENGINE.parents[1]
 SAMPLE = Path(__file__).parent / "project"
 PROJECT_GROUPS = ("data", "model", "experiment", "search", "local")  # groups whose choices the sample does not share
-ENGINE_CHOICES = ("images", "none", "default")  # choices of these groups that belong to the engine
+ENGINE_CHOICES = ("images", "table", "texts", "none", "default")  # choices of these groups that belong to the engine
 TRAIN = {  # values of conf/train.yaml, which a project may have changed
     "task": "classification",
     "data": "digits",

@@ -135,7 +135,8 @@ class Diagnosis(Callback):
             targets = data.examples["train"].targets
             facts.names, facts.train_classes = list(data.names), class_counts(targets, data.num_classes)
             if isinstance(targets, Tensor):
-                facts.chance_loss = task.chance_loss(targets)
+                # A balanced sampler draws as if there were one example of each class.
+                facts.chance_loss = task.chance_loss(targets.unique() if data.sampler == "balanced" else targets)
                 return
         try:
             facts.chance_loss = _chance_loss(data, model)

@@ -34,8 +34,9 @@ def main() -> None:
 
 def run_evaluate(cfg: DictConfig) -> None:
     """Evaluates the run that `run=` names, with its own config and the user's overrides on top."""
-    check(cfg)
     folder = Path(cfg.run)
+    saved_config.use_recorded_counts(cfg, folder)
+    check(cfg)
     cfg = saved_config.merge_saved_config(cfg, folder, "evaluate", "run", "splits", "checkpoint")
     checkpoint = find.checkpoint(folder, cfg.checkpoint)
     startup.import_quickly(speed=cfg.get("speed", True))

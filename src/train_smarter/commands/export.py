@@ -46,8 +46,9 @@ def main() -> None:
 
 def run_export(cfg: DictConfig) -> None:
     """Exports the model of the run that `run=` names; the file exists only if it passes `compare_export`."""
-    check(cfg)
     folder = Path(cfg.run)
+    saved_config.use_recorded_counts(cfg, folder)
+    check(cfg)
     target = _output_path(cfg, folder)
     cfg = saved_config.merge_saved_config(cfg, folder, "export", *EXPORT_KEYS)
     checkpoint = find.checkpoint(folder, cfg.checkpoint)

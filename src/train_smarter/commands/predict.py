@@ -20,10 +20,8 @@ from train_smarter.history import arguments, find, saved_config
 from train_smarter.inference.predictor import Predictions, device_of, predict, task_of
 from train_smarter.inference.reader import InputReader, empty_input_message, iter_inputs, iter_split
 from train_smarter.inference.writer import PredictionFolders, open_output, write
-from train_smarter.run import files
 from train_smarter.sanitize import escape_controls
 from train_smarter.speed import startup
-from train_smarter.trust.nodes import raw
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +62,7 @@ def run_predict(cfg: DictConfig) -> None:
     folder, own = Path(cfg.run), cfg
     reject_bad_values(cfg)
     output, form = output_path(cfg)
-    set_num_classes(cfg, folder)
+    saved_config.use_recorded_counts(cfg, folder)
     check(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ACCEPTED]))
     cfg = saved_config.merge_saved_config(cfg, folder, "predict")
     checkpoint = find.checkpoint(folder, str(own.checkpoint))
@@ -75,9 +73,9 @@ def run_predict(cfg: DictConfig) -> None:
     startup.configure_process(cfg.get("num_threads"), speed=cfg.get("speed", True))
     device = device_of(own.device)
     data = build_data(cfg)
-    sources = None if own.split else iter_inputs(data, own.input)
     model = build_model(cfg)
     load_weights(data, model, folder, checkpoint)
+    sources = None if own.split else iter_inputs(data, own.input)  # which may be chosen by what the run has recorded
     names = list(getattr(data, "names", []))
     names = names if output else [escape_controls(name) for name in names]  # a terminal may read them
     batches = (
@@ -150,15 +148,6 @@ def output_path(cfg: DictConfig) -> tuple[Path | None, str]:
         raise UserError(f"output={cfg.output} is the input, which would be lost: give another name")
     ending = path.suffix.lower().lstrip(".")
     return path, ending if ending in ACCEPTED["format"] else cfg.format
-
-
-def set_num_classes(cfg: DictConfig, folder: Path) -> None:
-    """Use the number of classes as the run counted it, where it depends on a folder of images, which may be gone."""
-    if not str(raw(cfg, ("data", "num_classes"))).startswith("${count_classes:"):
-        return
-    recorded = files.read_json(folder / "preprocess.json")
-    if isinstance(recorded, dict) and isinstance(recorded.get("names"), list):
-        OmegaConf.update(cfg, "data.num_classes", len(recorded["names"]))
 
 
 if __name__ == "__main__":

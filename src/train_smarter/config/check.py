@@ -94,6 +94,12 @@ def _check_fold(cfg: DictConfig) -> Iterator[str]:
 
 
 def _check_class_weights(cfg: DictConfig) -> Iterator[str]:
+    balanced = OmegaConf.select(cfg, "task.class_weights") == "balanced"
+    if balanced and OmegaConf.select(cfg, "data.sampler") == "balanced":
+        yield (
+            "data.sampler=balanced and task.class_weights=balanced each make the classes count the same, both together "
+            "the rare ones more: give one of them"
+        )
     for key, count, of in (("class_weights", "num_classes", "class"), ("pos_weight", "num_labels", "label")):
         weights, needed = (OmegaConf.select(cfg, f"task.{name}") for name in (key, count))
         if weights is None or (weights == "balanced" and key == "class_weights"):

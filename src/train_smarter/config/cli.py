@@ -46,10 +46,20 @@ HYDRA_ALLOWED_TARGETS = (
     "logging.FileHandler",
 )
 
-# Values that are files or folders.
-PLACES = r"ckpt_path|run|resume|rerun|compare_to|output|paths\.\w+|data\.dir|model\.pretrained|hydra\.(run|sweep)\.dir"
-PLACES += r"|callbacks\.\w+\.(dirpath|folder)|trainer\.default_root_dir"  # where no address will do
-PATH_KEYS = ("ckpt_path", "data.dir", "model.pretrained", "paths.data", "paths.logs")
+# Values that are files or folders, where no address will do.
+PLACES = r"ckpt_path|run|resume|rerun|compare_to|output|paths\.\w+|model\.pretrained|hydra\.(run|sweep)\.dir"
+PLACES += r"|data\.(dir|masks|(val_|test_)?file)|callbacks\.\w+\.(dirpath|folder)|trainer\.default_root_dir"
+PATH_KEYS = (
+    "ckpt_path",
+    "data.dir",
+    "data.masks",
+    "data.file",
+    "data.val_file",
+    "data.test_file",
+    "model.pretrained",
+    "paths.data",
+    "paths.logs",
+)
 
 
 def command(
@@ -220,6 +230,8 @@ def absolutize(word: str) -> str:
     if key.lstrip("+") not in PATH_KEYS or not value or value == "null" or any(mark in value for mark in ",'\"[]{}$"):
         return word
     path = Path(os.path.abspath(os.path.expanduser(value)))  # noqa: PTH100, PTH111 (a link stays one; ~nobody, too)
+    if key.lstrip("+") == "data.masks" and not path.exists():  # it may be a folder in data.dir
+        return word
     return f"{key}={path if re.fullmatch(r'[A-Za-z0-9_./:-]+', str(path)) else quote(path)}"
 
 

@@ -1,5 +1,6 @@
 """Registers the resolvers that conf/ uses: to be imported by whatever resolves a config. Imports nothing heavy."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import ListConfig, OmegaConf
@@ -8,11 +9,50 @@ from train_smarter import paths
 from train_smarter.errors import UserError
 from train_smarter.metric_names import headline, mode_of, task_metrics
 
+# Keys of data that are counted from the files.
+COUNTED = ("shape", "num_classes", "num_targets")
+
 
 def _count_classes(folder: str) -> int:
     from train_smarter.data.class_folders import class_names
 
     return len(class_names(folder))
+
+
+def _target_type(*, _root_: Any) -> str | None:
+    """What the task needs as targets, by its arguments; None: by what the target columns hold."""
+    task = _root_.get("task") or {}
+    arguments = {"num_targets": "numbers", "num_labels": "labels", "num_classes": "classes"}
+    return next((kind for argument, kind in arguments.items() if argument in task), None)
+
+
+def _count_targets(key: str, *, _parent_: Any) -> int | None:
+    """`num_classes` or `num_targets` of the target columns, images or masks that the data's config names."""
+    if "masks" in _parent_:
+        from train_smarter.data.image_source import ImageSource
+
+        return ImageSource.of(_resolve_keys(_parent_, COUNTED)).count()[key]
+    from train_smarter.data.table_source import count_targets
+
+    return count_targets(_resolve_keys(_parent_, COUNTED))[key]
+
+
+def _table_shape(*, _parent_: Any) -> list[int]:
+    """[D] of the table that the data's config names: what a model receives of a row."""
+    from train_smarter.data.tables import count_numbers
+
+    return [count_numbers(_resolve_keys(_parent_, (*COUNTED, "_target_")))]
+
+
+def _resolve_keys(config: Any, left_out: Sequence[str]) -> dict[str, Any]:
+    """A config as plain values, without the keys that are being counted."""
+    if missing := [key for key in config if OmegaConf.is_missing(config, key)]:
+        raise UserError(f"data.{missing[0]} has no value yet: type data.{missing[0]}=...")
+    values = {str(key): config[key] for key in config if key not in left_out}
+    return {
+        key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        for key, value in values.items()
+    }
 
 
 def _image_shape(shape: Any) -> Any:
@@ -23,6 +63,9 @@ def _image_shape(shape: Any) -> Any:
 
 OmegaConf.register_resolver("project_root", lambda: str(paths.ROOT), replace=True)
 OmegaConf.register_resolver("count_classes", _count_classes, replace=True)
+OmegaConf.register_resolver("count_targets", _count_targets, replace=True)
+OmegaConf.register_resolver("target_type", _target_type, replace=True)
+OmegaConf.register_resolver("table_shape", _table_shape, replace=True)
 OmegaConf.register_resolver("image_shape", _image_shape, replace=True)  # for models of images alone
 # A fused optimizer takes 16-mixed's loss scaling off by itself, after the moment at which gradients are clipped.
 OmegaConf.register_resolver("fused", lambda precision: precision != "16-mixed", replace=True)

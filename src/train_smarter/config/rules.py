@@ -97,6 +97,7 @@ RULES: dict[str, Rule] = {
     "data.crop": _or_null(POSITIVE_INT),
     "data.vocab_size": (lambda v: is_int(v) and v >= 3, "a whole number of at least 3"),
     "data.shuffle": BOOL,
+    "data.sampler": (lambda v: v in (None, "balanced"), "balanced, or null"),
     "data.on_device": _or_null(BOOL),
     "data.download": BOOL,
     "data.num_workers": _or_null(NON_NEGATIVE_INT),

@@ -8,19 +8,18 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from lightning import LightningDataModule
-from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from train_smarter.data.balanced import BalancedOrder
 from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName, first_tensor, move
 from train_smarter.data.loader import Loader, ShardedBatchSampler
 from train_smarter.data.reuse import ReadCache, copy_containers, equal_settings
-from train_smarter.data.split import class_counts, group_split, is_classes, stratified_fold, stratified_split
+from train_smarter.data.split import Rest, class_counts, is_classes, log_absent_classes
 from train_smarter.data.workers import choose_workers
 from train_smarter.errors import UserError
 
@@ -42,6 +41,8 @@ class Data(LightningDataModule):
         split_seed: fixes the splits; independent of the training seed.
         seed: fixes order and augmentation, with the epoch.
         shuffle: False: training examples come in the same order each epoch, and without augmentation.
+        sampler: "balanced": an epoch of training draws each class equally often, and as many examples as there are;
+            None: each example once.
         download: fetch files that are missing; False: nothing is written to the data set's folder, caches included.
         num_workers: processes that read examples which are slow to read: files that are decoded for each batch, or a
             Dataset; 0: the training process reads them; None: one a core, at most 8.
@@ -61,6 +62,7 @@ class Data(LightningDataModule):
         "eval_batch_size",
         "seed",
         "shuffle",
+        "sampler",
         "on_device",
         "num_workers",
         "may_download",
@@ -83,6 +85,7 @@ class Data(LightningDataModule):
         split_seed: int = 0,
         seed: int = 0,
         shuffle: bool = True,
+        sampler: str | None = None,
         on_device: bool | None = None,
         num_workers: int | None = None,
         download: bool = True,
@@ -93,7 +96,7 @@ class Data(LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_fraction, self.test_fraction, self.folds, self.fold = val_fraction, test_fraction, folds, fold
         self.split_seed, self.seed, self.shuffle, self.on_device = split_seed, seed, shuffle, on_device
-        self.num_workers = num_workers
+        self.sampler, self.num_workers = sampler, num_workers
         self.names: list[str] = []  # of classes, labels or target columns
         self.examples: dict[SplitName, Examples] = {}
         self._placed: dict[tuple[SplitName, torch.device], Examples] = {}
@@ -224,10 +227,11 @@ class Data(LightningDataModule):
             classes = class_counts(examples.targets, self.num_classes)
             told = f", per class {dict(zip(self.names, classes, strict=True))}" if classes else ""
             log.info("%s: %d examples%s", name, len(examples), told)
+        log_absent_classes(self.names, self.examples)
 
     def split(self, source: RawDataset) -> dict[SplitName, Examples]:
         """Train, validation and test; official splits are left as they are."""
-        rest = _Rest(source.train, source.strata, source.groups)
+        rest = Rest(source.train, source.strata, source.groups)
         val, test = source.val, source.test
         if test is None:
             test, rest = rest.cut(self.test_fraction, seed=self.split_seed)
@@ -261,6 +265,7 @@ class Data(LightningDataModule):
             batch_size=self.batch_size if training else self.eval_batch_size,
             shuffle_seed=self.seed if training else None,
             reshuffle=self.shuffle and not getattr(self.trainer, "overfit_batches", False),
+            balanced=BalancedOrder(self.examples[name].targets) if training and self.sampler == "balanced" else None,
             rank=rank,
             world=world,
         )
@@ -297,41 +302,13 @@ class Data(LightningDataModule):
         kind = type(self).__name__
         if self.num_classes is not None and len(self.names) != self.num_classes:
             raise UserError(f"data.num_classes={self.num_classes}, but {kind} has {len(self.names)}: {self.names}")
+        if self.sampler not in (None, "balanced"):
+            raise UserError(f"data.sampler={self.sampler}: give balanced, or null")
+        if self.sampler and not is_classes(self.examples["train"].targets):
+            raise UserError(f"data.sampler=balanced draws classes equally often, and the targets of {kind} are none")
         for name, examples in self.examples.items():
             if not len(examples):
                 raise UserError(f"{kind}: the {name} split is empty; check data.val_fraction, data.fold and the files")
-
-
-@dataclass(frozen=True)
-class _Rest:
-    """What is left of the training examples while splits are cut off."""
-
-    examples: Examples
-    strata: Tensor | None
-    groups: Tensor | None
-
-    def cut(self, fraction: float, *, seed: int) -> tuple[Examples, "_Rest"]:
-        """Return a share of the examples, and what is left."""
-        if self.groups is not None:
-            return self._cut(*group_split(self.groups, fraction, seed=seed))
-        return self._cut(*stratified_split(self._classes(), fraction, seed=seed))
-
-    def cut_fold(self, folds: int, *, fold: int, seed: int) -> tuple[Examples, "_Rest"]:
-        """Return one of `folds` pieces, and what is left."""
-        if self.groups is not None:
-            return self._cut(*group_split(self.groups, 1 / folds, seed=seed, fold=fold))
-        return self._cut(*stratified_fold(self._classes(), folds, fold=fold, seed=seed))
-
-    def _cut(self, rest: Tensor, piece: Tensor) -> tuple[Examples, "_Rest"]:
-        strata, groups = (None if part is None else part[rest] for part in (self.strata, self.groups))
-        return self.examples.take(piece), _Rest(self.examples.take(rest), strata, groups)
-
-    def _classes(self) -> Tensor:
-        """What a split keeps in proportion; one class where there are none."""
-        if self.strata is not None:
-            return self.strata
-        targets = self.examples.targets
-        return targets if is_classes(targets) else torch.zeros(len(self.examples), dtype=torch.long)
 
 
 def stack(contents: Sequence[Any]) -> Any:

@@ -1,6 +1,8 @@
 """An image file of any size and kind as the tensor that a data set keeps in memory."""
 
+import importlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from train_smarter.errors import UserError, did_you_mean
+from train_smarter.data.image_files import HAS_HEIF
+from train_smarter.data.image_fit import RESIZES, fit
 
 MODES = {1: ("L", "converted to grey"), 3: ("RGB", "converted to RGB")}  # by channels: Pillow's mode, and its making
-
-
-# What `fit` does, and its making.
-RESIZES = {"stretch": "scaled", "crop": "scaled and cut", "pad": "scaled and padded"}
 
 
 def decode(file: Path, *, shape: Sequence[int], resize: str = "stretch") -> tuple[Tensor, tuple[str, ...]]:
@@ -32,11 +31,12 @@ def pixels(file: Path, *, shape: Sequence[int], resize: str = "stretch") -> tupl
 
     Args:
         shape: C, H, W, of which C is 1 or 3.
-        resize: see `fit`.
+        resize: see `image_fit.fit`.
 
     Raises:
         Exception: the file is broken; Pillow's readers may raise anything.
     """
+    _register_heif()
     channels, height, width = shape
     mode, converted = MODES[channels]
     with Image.open(file) as image:
@@ -54,55 +54,16 @@ def pixels(file: Path, *, shape: Sequence[int], resize: str = "stretch") -> tupl
     return array, tuple(name for name, done in changes.items() if done)
 
 
-def fit(
-    image: Image.Image,
-    size: tuple[int, int],
-    *,
-    resize: str = "stretch",
-    resample: Image.Resampling = Image.Resampling.BILINEAR,
-    fill: int = 0,
-) -> Image.Image:
-    """The image scaled to `size`.
-
-    Args:
-        size: width and height.
-        resize: "stretch" the whole image, whatever its proportions; "crop": scale until it covers `size`, and cut its
-            middle out, as torchvision's `Resize` and `CenterCrop` do; "pad": scale until it fits, and put it into the
-            middle of `fill`.
-        resample: how pixels are made.
-    """
-    if resize == "stretch" or image.size == size:
-        return image.resize(size, resample)
-    scales = [new / old for new, old in zip(size, image.size, strict=True)]
-    axis = scales.index(max(scales) if resize == "crop" else min(scales))  # this side becomes that of `size`
-    # Rounded down, as by torchvision.
-    scaled = [max(1, int(size[axis] * old / image.size[axis])) for old in image.size]
-    left, top = (round((old - new) / 2) for old, new in zip(scaled, size, strict=True))
-    image = image.resize((scaled[0], scaled[1]), resample)
-    if resize == "crop":
-        return image.crop((left, top, left + size[0], top + size[1]))
-    padded = Image.new(image.mode, size, fill)
-    padded.paste(image, (-left, -top))
-    return padded
-
-
-def check_resize(resize: str) -> str:
-    """`resize`, if `fit` knows it.
-
-    Raises:
-        UserError: it does not.
-    """
-    if resize not in RESIZES:
-        raise UserError(
-            f"data.resize={resize}: give stretch (the whole image, whatever its proportions), crop (the middle of the "
-            f"scaled image) or pad (the whole scaled image, on black){did_you_mean(str(resize), list(RESIZES))}"
-        )
-    return resize
-
-
 def _action(image: Image.Image, shape: Sequence[int], resize: str) -> str:
     """What `fit` does, in words; to an image of the right proportions it does the same, whatever the setting."""
     return RESIZES["stretch" if image.width * shape[1] == image.height * shape[2] else resize]
+
+
+@cache
+def _register_heif() -> None:
+    """Let Pillow open HEIC files, with the extra; it loads a large library, so the first image waits for it."""
+    if HAS_HEIF:
+        importlib.import_module("pillow_heif").register_heif_opener()
 
 
 def _drop_alpha(image: Image.Image) -> Image.Image:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import SequentialSampler
 
+from train_smarter.data.balanced import BalancedOrder
 from train_smarter.data.examples import Batch, Examples, first_tensor, map_tensors
 from train_smarter.data.workers import BatchWorkers
 
@@ -29,6 +30,7 @@ class ShardedBatchSampler(SequentialSampler):
         batch_size: examples per step and process.
         shuffle_seed: training, in an order fixed by seed and epoch; None: evaluation, in the order of the examples.
         reshuffle: False keeps the first epoch's order.
+        balanced: draws each class equally often in a training epoch; None: each example comes once.
         rank, world: this process, and how many there are.
     """
 
@@ -39,11 +41,12 @@ class ShardedBatchSampler(SequentialSampler):
         batch_size: int,
         shuffle_seed: int | None = None,
         reshuffle: bool = True,
+        balanced: BalancedOrder | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self.length, self.batch_size, self.shuffle_seed, self.reshuffle = length, batch_size, shuffle_seed, reshuffle
-        self.rank, self.world, self.epoch = rank, world, 0
+        self.rank, self.world, self.epoch, self.balanced = rank, world, 0, balanced
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch."""
@@ -71,9 +74,8 @@ class ShardedBatchSampler(SequentialSampler):
     def _order(self) -> Tensor:
         if self.shuffle_seed is None:
             return torch.arange(self.length)
-        return torch.randperm(
-            self.length, generator=torch.Generator().manual_seed(derive_seed(self.shuffle_seed, self.epoch))
-        )
+        generator = torch.Generator().manual_seed(derive_seed(self.shuffle_seed, self.epoch))
+        return self.balanced(generator) if self.balanced else torch.randperm(self.length, generator=generator)
 
 
 class Loader:

@@ -1,17 +1,27 @@
-"""Cut a piece off a data set: in proportion, or by groups."""
+"""Cut a piece off a data set, in proportion or by groups, and count what is in it."""
 
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from train_smarter.data.examples import Examples, SplitName
+
+log = logging.getLogger(__name__)
+
+SHOWN = 5  # names in a line of the log
+
 
 def stratified_split(labels: Tensor, fraction: float, *, seed: int) -> tuple[Tensor, Tensor]:
     """Cut `fraction` of the examples off, and of every class as near to it as the total allows.
 
-    Each class is rounded. If the total is then off by more than an example, those classes have one more or less that
-    rounding moved the furthest from it. The last example of a class always stays.
+    Each class is rounded. A class of two or more examples has one at least in the piece, as far as the total allows one
+    for each. If the total is then off by more than an example, those classes have one more or less that rounding moved
+    the furthest from it. The last example of a class always stays.
 
     Args:
         labels: (N,) int64.
@@ -22,13 +32,18 @@ def stratified_split(labels: Tensor, fraction: float, *, seed: int) -> tuple[Ten
         Indices of the rest and of the piece, each ascending.
     """
     sizes = labels.unique(return_counts=True)[1].numpy()
+    wanted = len(labels) * fraction
     shares = sizes * fraction
-    counts = np.minimum(np.rint(shares), sizes - 1).astype(int)
-    if abs(counts.sum() - len(labels) * fraction) > 1:
-        step = 1 if counts.sum() < len(labels) * fraction else -1
-        movable = counts < sizes - 1 if step > 0 else counts > 0
+    least = np.minimum(1, sizes - 1) if (sizes > 1).sum() <= wanted + 1 else np.zeros_like(sizes)
+    counts = np.clip(np.rint(shares), least, sizes - 1).astype(int)
+    while abs(counts.sum() - wanted) > 1:
+        step = 1 if counts.sum() < wanted else -1
+        movable = counts < np.minimum(sizes - 1, shares + 1) if step > 0 else counts > least
         order = np.argsort(step * (counts - shares), kind="stable")
-        counts[order[movable[order]][: abs(round(len(labels) * fraction) - counts.sum())]] += step
+        chosen = order[movable[order]][: abs(round(wanted) - counts.sum())]
+        if not len(chosen):
+            break
+        counts[chosen] += step
     return _take_within_classes(labels, np.zeros_like(counts), counts, seed=seed)
 
 
@@ -75,6 +90,38 @@ def group_split(groups: Tensor, fraction: float, *, seed: int, fold: int = 0) ->
     return torch.from_numpy(np.flatnonzero(~piece)), torch.from_numpy(np.flatnonzero(piece))
 
 
+@dataclass(frozen=True)
+class Rest:
+    """What is left of the training examples while splits are cut off."""
+
+    examples: Examples
+    strata: Tensor | None
+    groups: Tensor | None
+
+    def cut(self, fraction: float, *, seed: int) -> tuple[Examples, "Rest"]:
+        """Return a share of the examples, and what is left."""
+        if self.groups is not None:
+            return self._cut(*group_split(self.groups, fraction, seed=seed))
+        return self._cut(*stratified_split(self._classes(), fraction, seed=seed))
+
+    def cut_fold(self, folds: int, *, fold: int, seed: int) -> tuple[Examples, "Rest"]:
+        """Return one of `folds` pieces, and what is left."""
+        if self.groups is not None:
+            return self._cut(*group_split(self.groups, 1 / folds, seed=seed, fold=fold))
+        return self._cut(*stratified_fold(self._classes(), folds, fold=fold, seed=seed))
+
+    def _cut(self, rest: Tensor, piece: Tensor) -> tuple[Examples, "Rest"]:
+        strata, groups = (None if part is None else part[rest] for part in (self.strata, self.groups))
+        return self.examples.take(piece), Rest(self.examples.take(rest), strata, groups)
+
+    def _classes(self) -> Tensor:
+        """What a split keeps in proportion; one class where there are none."""
+        if self.strata is not None:
+            return self.strata
+        targets = self.examples.targets
+        return targets if is_classes(targets) else torch.zeros(len(self.examples), dtype=torch.long)
+
+
 def is_classes(targets: Any) -> bool:
     """Whether targets are one class an example: integers (N,)."""
     return isinstance(targets, Tensor) and targets.ndim == 1 and not targets.is_floating_point()
@@ -86,3 +133,15 @@ def class_counts(targets: Any, num_classes: int | None) -> list[int]:
         return []
     counts: list[int] = targets.bincount(minlength=num_classes).tolist()
     return counts if len(counts) == num_classes else []
+
+
+def log_absent_classes(names: Sequence[str], splits: Mapping[SplitName, Examples]) -> None:
+    """Warn once of the classes that have no example in a split."""
+    parts = []
+    for split, examples in splits.items():
+        counts = class_counts(examples.targets, len(names))
+        absent = [name for name, count in zip(names, counts, strict=False) if not count]
+        more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
+        parts += [f"{split} of {absent[:SHOWN]}{more}"] if absent else []
+    if parts:
+        log.warning("no example in %s: their classes have too few for every split", ", ".join(parts))

@@ -94,9 +94,10 @@ class TextData(Data):
     def split(self, source: RawDataset) -> dict[SplitName, Examples]:
         """The splits of `source`, after what stands in two places is left in one: test, else train, else validation."""
         seen = dict.fromkeys(self._cleaned(source.test), "in test")
-        train = source.train.take(self._dedupe(source.train, seen))
+        kept = self._dedupe(source.train, seen)
         val = None if source.val is None else source.val.take(self._dedupe(source.val, seen))
-        return super().split(replace(source, train=train, val=val))
+        strata, groups = (None if part is None else part[kept] for part in (source.strata, source.groups))
+        return super().split(replace(source, train=source.train.take(kept), val=val, strata=strata, groups=groups))
 
     def _cleaned(self, examples: Examples | None) -> Iterator[str]:
         """Each text as the tokenizer cleans it, with one space for many."""

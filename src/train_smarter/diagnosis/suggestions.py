@@ -219,7 +219,13 @@ def _against_label_noise(settings: Settings) -> list[tuple[str, Any]]:
 
 def _against_imbalance(settings: Settings) -> list[tuple[str, Any]]:
     by_class = "val/f1" if settings.get("task.metrics.f1") else None
-    return [("task.class_weights", _balanced_weights(settings.facts.train_classes)), ("monitor", by_class)]
+    return [("task.class_weights", _class_weights(settings)), ("monitor", by_class)]
+
+
+def _class_weights(settings: Settings) -> list[float] | None:
+    """Balanced weights, unless classes are drawn equally often already."""
+    drawn_equally = settings.get("data.sampler") == "balanced"
+    return None if drawn_equally else _balanced_weights(settings.facts.train_classes)
 
 
 def _balanced_weights(counts: Sequence[int]) -> list[float] | None:
@@ -253,7 +259,7 @@ PROPOSALS: dict[str, Proposals] = {
     "learning_rate_too_low": lambda settings: [("optimizer.lr", _raise_rate(settings))],
     "vanishing_gradients": _against_vanishing,
     "dead_relus": _against_dead_relus,
-    "class_never_predicted": lambda settings: [("task.class_weights", _balanced_weights(settings.facts.train_classes))],
+    "class_never_predicted": lambda settings: [("task.class_weights", _class_weights(settings))],
     "class_imbalance": _against_imbalance,
     "distribution_shift": _against_shift,
     "label_noise": _against_label_noise,

@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from train_smarter.config.choose_task import task_by_target
 from train_smarter.errors import UserError
 from train_smarter.history.find import find, find_run, is_run
 from train_smarter.history.saved_config import (
@@ -21,6 +22,7 @@ from train_smarter.history.saved_config import (
     saved_variable,
 )
 from train_smarter.quoting import quote
+from train_smarter.terminal import echo
 from train_smarter.trust import check_folder, choices, keys, name_data, split_overrides
 
 # ---- the words that name it, on a command line
@@ -57,7 +59,7 @@ def argv_for_train(argv: Sequence[str], logs: Path) -> list[str]:
     resumed, own = _pop_key(argv, "resume")
     rerun, own = _pop_key(own, "rerun")
     if not resumed and not rerun:
-        return list(argv)
+        return choose_task(argv)
     if len(resumed) + len(rerun) != 1 or not (resumed + rerun)[0]:
         raise UserError("give one run to go on with: train resume=last; or one to do again: train rerun=<folder>")
     if _unquote((resumed + rerun)[0]) != (resumed + rerun)[0]:
@@ -77,6 +79,15 @@ def argv_for_train(argv: Sequence[str], logs: Path) -> list[str]:
         raise UserError(f"resume={resumed[0]} is a multirun: type train -m resume={folder.name}")
     places = [f"resume={quote(folder)}", f"hydra.run.dir={quote(folder)}", "hydra.output_subdir=null"]
     return [*past_overrides(folder), *places, *own]
+
+
+def choose_task(words: Sequence[str]) -> list[str]:
+    """The words, with a task behind them that a user's own file decides; the screen says which."""
+    if (found := task_by_target(words)) is None:
+        return list(words)
+    word, reason = found
+    echo(f"{reason}: {word}")
+    return [*words, word]
 
 
 def _argv_for_multirun(folder: Path, own: Sequence[str]) -> list[str]:

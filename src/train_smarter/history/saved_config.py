@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -24,10 +25,12 @@ from train_smarter.run.files import damaged
 from train_smarter.run.record import read_record
 from train_smarter.run.run_dir import task_overrides
 from train_smarter.trust import RUN_KEYS, check_config, check_folder, choices, keys, rebase_paths, split_overrides
-from train_smarter.trust.nodes import put, raw
+from train_smarter.trust.nodes import put, raw, raw_leaves
 
 # The environment variable with the words that a multirun's folder has brought, for its jobs, wherever they run.
 SAVED_VARIABLE = "TRAIN_SMARTER_SAVED"
+# Values of data that are counted in a user's files.
+COUNTED = re.compile(r"\$\{(count_classes|count_targets|table_shape):")
 REQUIRED = ("data", "model", "trainer", "paths")  # groups that every run's config has
 
 
@@ -135,6 +138,18 @@ def merge_saved_config(cfg: DictConfig, folder: Path, verb: str, *own: str) -> D
     return check_config(merged, today=today, typed=keys(typed), folder=folder, home=Path(cfg.paths.run))
 
 
+def use_recorded_counts(cfg: DictConfig, folder: Path) -> None:
+    """Use what a run has counted in its files (classes, columns), which may be gone or have grown since."""
+    counted = [path for path, value in raw_leaves(cfg, "data") if COUNTED.match(str(value))]
+    file = folder / "config.yaml"
+    recorded = load_yaml(file) if counted and file.is_file() else None
+    for path in counted if isinstance(recorded, DictConfig) else []:
+        value = raw(recorded, path, default=None)  # a run that is older than the key counted nothing for it
+        numbers = value if isinstance(value, list) else [value]
+        if all(type(number) in (int, NoneType) for number in numbers):
+            put(cfg, path, value)
+
+
 def config_outside_hydra(folder: Path) -> DictConfig:
     """The run's recorded config for a program that composes none: a notebook, say."""
     check_folder(folder)
@@ -147,6 +162,7 @@ def config_outside_hydra(folder: Path) -> DictConfig:
         GlobalHydra.instance().hydra = theirs
     saved = load_saved_config(folder, required=REQUIRED)
     saved.logger, saved.callbacks = {}, {}
+    use_recorded_counts(saved, folder)
     return check_config(saved, today=today, typed=[], folder=folder, home=folder)
 
 

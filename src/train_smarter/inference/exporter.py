@@ -150,7 +150,7 @@ def input_names(raw: Tree) -> list[str]:
 
 
 def metadata(data: LightningDataModule, raw: Tree, network: EndToEnd) -> dict[str, str]:
-    """What a user of the file has to know: inputs, outputs and names as JSON, and for text the tokenizer's JSON."""
+    """What a user of the file has to know as JSON: inputs, outputs, names, a table's columns, a text's tokenizer."""
     from torch import Tensor
     from torch.utils._pytree import tree_leaves
 
@@ -163,6 +163,8 @@ def metadata(data: LightningDataModule, raw: Tree, network: EndToEnd) -> dict[st
     if facts.get("names"):
         kind = "class_names" if getattr(data, "num_classes", None) is not None else "names"
         about[kind] = json.dumps(facts["names"])
+    if facts.get("columns"):
+        about["columns"] = json.dumps(facts["columns"])
     return about | ({"tokenizer": facts["tokenizer"]} if "tokenizer" in facts else {})
 
 

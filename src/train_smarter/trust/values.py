@@ -7,14 +7,14 @@ from typing import Any
 
 # `${a.b}`, or one of the resolvers of the shipped config with plain arguments.
 PLAIN = re.compile(
-    r"\$\{(\.*[\w.\[\]-]+|project_root:|hydra:runtime\.output_dir|hydra:job\.num|(fused|count_classes|image_shape|headline|metric_mode):[^${}]*)\}"
+    r"\$\{(\.*[\w.\[\]-]+|project_root:|hydra:runtime\.output_dir|hydra:job\.num|(fused|count_classes|count_targets|target_type|table_shape|image_shape|headline|metric_mode):[^${}]*)\}"
 )
 URL = re.compile(r"[A-Za-z][\w+.-]*://|::")  # fsspec chains file systems by `::`
 # A value of these keys decides where data come from, or go to.
 NETWORK = re.compile(r"urls?|uris?|hosts?|hostname|address|endpoint|server|mirrors?|md5|sha\d+|checksums?", re.I)
 # A value of these keys is a file or a folder, though a relative one looks like any other word.
 FOLDER = re.compile(
-    r"dirs?|dirpath|dirname|directory|paths?|root|folder|files?|filepath|out|output|dest|destination|location|cache",
+    r"dirs?|dirpath|dirname|directory|paths?|root|folder|files?|filepath|out|output|dest|destination|location|cache|masks",
     re.I,
 )
 FIELD = re.compile(r"\{[\w-]+(/[\w-]+)*(:0?\d*(\.\d+)?[deEfFgG%]?)?\}")  # of a file name's pattern: {epoch:02d}

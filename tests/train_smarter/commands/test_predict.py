@@ -48,6 +48,7 @@ def made(folder: Path, compose: Compose, *overrides: str) -> Path:
     (folder / "checkpoints").mkdir()
     OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
     OmegaConf.save(list(overrides), folder / ".hydra" / "overrides.yaml")
+    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     write_json(folder / "preprocess.json", data.preprocess())
     torch.save({"state_dict": model.state_dict()}, folder / "checkpoints" / "best.ckpt")
     return folder
@@ -157,6 +158,27 @@ def test_own_images_are_predicted_where_neither_the_training_images_nor_the_logg
     table = predicted(run, f"input={tmp_path}/elsewhere")
     assert len(table) == 20
     assert list(table[0]) == ["input", "prediction", "probability", "cat", "dog"]
+
+
+@pytest.mark.slow
+def test_masks_of_own_images_are_predicted_where_the_training_masks_are_gone(
+    compose: Compose, predicted: Callable[..., Rows], tmp_path: Path
+) -> None:
+    for number in range(10):
+        paint(tmp_path / "photos" / f"{number}.png", "red", mode="RGB")
+        mask = Image.new("L", (28, 28))
+        mask.paste(255, (0, 0, 14, 28))
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        mask.save(tmp_path / "masks" / f"{number}.png")
+    words = ["data=images", f"data.dir={tmp_path}/photos", f"data.masks={tmp_path}/masks", "task=segmentation"]
+    run = made(tmp_path / "run", compose, *words, "data.size=8", "model=unet_tiny", "trainer=cpu")
+    for name in ("photos", "masks"):
+        (tmp_path / name).rename(tmp_path / f"{name}_elsewhere")
+    table = predicted(run, f"input={tmp_path}/photos_elsewhere")
+    assert list(table[0]) == ["input", "mask", "share background", "share foreground"]
+    assert len(table) == 10
+    with Image.open(run / "predict" / table[0]["mask"]) as written:
+        assert written.size == (8, 8)
 
 
 def test_a_file_of_texts_is_predicted_line_by_line_in_batches(

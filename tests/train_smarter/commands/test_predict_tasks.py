@@ -24,6 +24,7 @@ from train_smarter.data.examples import Examples
 from train_smarter.errors import UserError
 from train_smarter.fit.module import Model
 from train_smarter.history.arguments import argv_for_reader
+from train_smarter.history.saved_config import use_recorded_counts
 from train_smarter.inference import predictor
 from train_smarter.inference.predictor import task_of
 from train_smarter.inference.reader import InputReader, iter_split
@@ -462,17 +463,27 @@ def test_inputs_of_different_lengths_come_in_batches_of_their_own() -> None:
     assert [len(id_columns) for id_columns, _ in reader] == [2, 1, 1]
 
 
-def test_the_number_of_classes_is_that_of_the_run_only_where_it_counts_a_folder(
-    compose: Compose, tmp_path: Path
-) -> None:
-    write_json(tmp_path / "preprocess.json", {"names": ["a", "b", "c"]})
-    for data, expected in (("numbers", None), ("letters", None), ("blobs", 3), ("digits", 10), ("images", 3)):
+def test_counts_are_those_of_the_run_only_where_it_counts_its_files(compose: Compose, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("data: {num_classes: 3, num_targets: null, shape: [7]}")
+    cases = {"numbers": None, "letters": None, "blobs": 3, "digits": 10, "images": 3, "table": 3}
+    for data, expected in cases.items():
         cfg = compose(f"data={data}", "run=x", verb="predict")
         before = OmegaConf.to_container(cfg.data, resolve=False)
-        predict.set_num_classes(cfg, tmp_path)
+        use_recorded_counts(cfg, tmp_path)
         assert cfg.data.get("num_classes") == expected
-        if data != "images":
+        if data == "table":
+            assert cfg.data.shape == [7]
+            assert cfg.data.num_targets is None
+        elif data != "images":
             assert OmegaConf.to_container(cfg.data, resolve=False) == before
+
+
+@pytest.mark.parametrize("planted", ["'${oc.env:SECRET}'", "'/etc'", "['${oc.env:SECRET}']", "{a: 1}", "true"])
+def test_a_count_that_is_no_number_is_not_taken_from_a_run(compose: Compose, tmp_path: Path, planted: str) -> None:
+    (tmp_path / "config.yaml").write_text(f"data: {{num_classes: {planted}}}")
+    cfg = compose("data=table", "run=x", verb="predict")
+    use_recorded_counts(cfg, tmp_path)
+    assert OmegaConf.to_container(cfg.data, resolve=False)["num_classes"] == "${count_targets:num_classes}"  # type: ignore[index, call-overload]
 
 
 # ---- a LightningModule without a task
@@ -516,3 +527,10 @@ def test_a_plain_module_with_several_outputs_names_each() -> None:
     a, b = torch.zeros(2), torch.ones(2, 3)
     assert task.predict((a, [b])).keys() == {"output_0", "output_1"}
     assert task.predict({"x": a, "y": b, "note": "text"}).keys() == {"x", "y"}
+
+
+def test_a_run_that_is_older_than_a_count_has_none(compose: Compose, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("data: {num_classes: 3}")
+    cfg = compose("data=images", "run=x", verb="predict")
+    use_recorded_counts(cfg, tmp_path)
+    assert (cfg.data.num_classes, cfg.data.num_targets) == (3, None)

@@ -65,6 +65,11 @@ def test_a_plateau_schedule_without_values_to_look_at_is_refused(compose: Compos
     assert told in str(answer.value)
 
 
+def test_balanced_weights_and_a_balanced_sampler_are_not_used_together(compose: Compose) -> None:
+    with pytest.raises(UserError, match="both together the rare ones more: give one of them"):
+        check(compose("data.sampler=balanced", "task.class_weights=balanced"))
+
+
 # Mistakes that would end within the training, or be accepted in silence: each dict is one command line.
 TOGETHER: list[dict[str, list[str]]] = [
     {
@@ -83,6 +88,7 @@ TOGETHER: list[dict[str, list[str]]] = [
         "data.batch_size=99999999999999999999": ["data.batch_size=99999999999999999999", "below 2**63"],
         "data.std=0": ["data.std=0", "above 0"],
         "data.augment.flip.p=2": ["data.augment.flip.p=2", "from 0 to 1"],
+        "data.sampler=weighted": ["data.sampler='weighted'", "give balanced, or null"],
         "task.class_weights=balance": ["task.class_weights=balance", "give 10 numbers", "or balanced"],
         "callbacks.resume_checkpoint.every_minutes=-1": ["callbacks.resume_checkpoint.every_minutes=-1", "above 0"],
         "callbacks.early_stopping.monitor=val/acc": ["callbacks.early_stopping.monitor=val/acc", "'val/accuracy'"],

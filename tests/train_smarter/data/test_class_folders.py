@@ -1,15 +1,12 @@
-import io
-import logging
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from train_smarter.data.class_folders import class_names, expand_input, list_folder
+from train_smarter.data.class_folders import class_names, list_folder, split_of
 from train_smarter.errors import UserError
 
 
@@ -45,15 +42,143 @@ def test_images_are_found_at_any_depth(tmp_path: Path) -> None:
     assert found(tmp_path) == {"train": [("cat/b.jpg", 0), ("cat/one/a.jpg", 0), ("dog/c.jpg", 1)]}
 
 
-@pytest.mark.parametrize("validation", ["val", "valid", "validation"])
-def test_folders_of_splits_are_taken_as_such(tmp_path: Path, validation: str) -> None:
-    make(tmp_path, "train/cat/a.jpg", "train/dog/b.jpg", f"{validation}/dog/c.jpg", "test/cat/d.jpg", "test/dog/e.jpg")
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("train", "val", "test"),
+        ("Train", "Valid", "Test"),
+        ("TRAIN", "VAL", "TEST"),
+        ("training", "validation", "testing"),
+        ("train_set", "dev-set", "test_set"),
+        ("trainset", "valset", "testset"),
+        ("TrainImages", "DevImages", "EvalImages"),
+        ("train2017", "val2017", "test2017"),
+        ("seg_train/seg_train", "seg_dev/seg_dev", "seg_test/images"),
+        ("Training data", "Validation data", "Holdout data"),
+    ],
+)
+def test_folders_of_splits_are_found_in_any_usual_spelling(tmp_path: Path, train: str, val: str, test: str) -> None:
+    make(tmp_path, f"{train}/cat/a.jpg", f"{train}/dog/b.jpg", f"{val}/dog/c.jpg", f"{test}/cat/d.jpg")
     assert class_names(tmp_path) == ["cat", "dog"]
     assert found(tmp_path) == {
-        "train": [("train/cat/a.jpg", 0), ("train/dog/b.jpg", 1)],
-        "val": [(f"{validation}/dog/c.jpg", 1)],
-        "test": [("test/cat/d.jpg", 0), ("test/dog/e.jpg", 1)],
+        "train": [(f"{train}/cat/a.jpg", 0), (f"{train}/dog/b.jpg", 1)],
+        "val": [(f"{val}/dog/c.jpg", 1)],
+        "test": [(f"{test}/cat/d.jpg", 0)],
     }
+
+
+@pytest.mark.parametrize("name", ["cat", "test tube", "train station", "validé", "2017", "set", "evaluator", "trains"])
+def test_other_names_are_no_splits(name: str) -> None:
+    assert split_of(name) is None
+
+
+@pytest.mark.parametrize(
+    ("files", "train", "note"),
+    [
+        (
+            ["cat/a.jpg", "dog/b.jpg", "c.jpg"],
+            ["cat/a.jpg", "dog/b.jpg"],
+            "images in {root} beside the folders of classes are not used",
+        ),
+        (
+            ["train/cat/a.jpg", "train/dog/b.jpg", "test/1.jpg", "test/2.jpg"],
+            ["train/cat/a.jpg", "train/dog/b.jpg"],
+            "the images of {root}/test have no class and are not used: for predictions of them, type "
+            "predict run=last input={root}/test",
+        ),
+        (
+            ["Train/cat/a.jpg", "Train/dog/b.jpg", "Test/unknown/1.jpg"],
+            ["Train/cat/a.jpg", "Train/dog/b.jpg"],
+            "the images of {root}/Test have no class and are not used: for predictions of them, type "
+            "predict run=last input={root}/Test",
+        ),
+        (
+            ["archive/images/cat/a.jpg", "archive/images/dog/b.jpg"],
+            ["archive/images/cat/a.jpg", "archive/images/dog/b.jpg"],
+            "the classes are in {root}/archive/images",
+        ),
+        (
+            ["images/train/cat/a.jpg", "images/train/dog/b.jpg", "labels/a.txt"],
+            ["images/train/cat/a.jpg", "images/train/dog/b.jpg"],
+            "the classes are in {root}/images",
+        ),
+        (
+            ["train/cat/a.jpg", "train/dog/b.jpg", "other/1.jpg"],
+            ["train/cat/a.jpg", "train/dog/b.jpg"],
+            "['other'] beside the folders of splits in {root} are not used",
+        ),
+        (
+            ["cat/a.jpg", "dog/b.jpg", "test/cat/1.jpg"],
+            ["cat/a.jpg", "dog/b.jpg"],
+            "train is ['cat', 'dog'] in {root}, beside test",
+        ),
+    ],
+    ids=[
+        "loose",
+        "flat test",
+        "test/unknown",
+        "folders around it",
+        "beside others",
+        "beside splits",
+        "no train folder",
+    ],
+)
+def test_what_is_not_used_or_guessed_is_noted(tmp_path: Path, files: list[str], train: list[str], note: str) -> None:
+    make(tmp_path, *files)
+    assert [file for file, _ in found(tmp_path)["train"]] == train
+    assert list_folder(tmp_path).notes == [note.format(root=tmp_path)]
+
+
+def test_splits_may_be_inside_of_the_classes(tmp_path: Path) -> None:
+    make(tmp_path, "cat/train/a.jpg", "cat/test/b.jpg", "dog/train/c.jpg")
+    assert found(tmp_path) == {
+        "train": [("cat/train/a.jpg", 0), ("dog/train/c.jpg", 1)],
+        "test": [("cat/test/b.jpg", 0)],
+    }
+
+
+def test_classes_are_chosen_and_ordered(tmp_path: Path) -> None:
+    make(tmp_path, "train/cat/a.jpg", "train/dog/b.jpg", "train/owl/c.jpg", "test/dog/d.jpg", "test/cat/e.jpg")
+    chosen = list_folder(tmp_path, ["owl", "cat"])
+    assert chosen.names == ["owl", "cat"] == class_names(tmp_path, ["owl", "cat"])
+    assert [(file.name, label) for file, label in zip(chosen.splits["train"].files, [0, 1], strict=True)] == [
+        *(("c.jpg", 0), ("a.jpg", 1)),
+    ]
+    assert [file.name for file in chosen.splits["test"].files] == ["e.jpg"]
+    assert chosen.notes == ["classes that data.classes leaves out: ['dog']"]
+
+
+def test_a_chosen_class_may_be_named_like_a_split(tmp_path: Path) -> None:
+    make(tmp_path, "cat/a.jpg", "dog/b.jpg", "test/c.jpg")
+    assert class_names(tmp_path, ["cat", "dog", "test"]) == ["cat", "dog", "test"]
+    assert class_names(tmp_path, ["cat", "dog"]) == ["cat", "dog"]
+
+
+def test_a_link_to_a_folder_around_it_is_no_class(tmp_path: Path) -> None:
+    make(tmp_path, "photos/cat/a.jpg", "photos/dog/b.jpg", "elsewhere/c.jpg")
+    (tmp_path / "photos" / "again").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos" / "owl").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos" / "itself").symlink_to(tmp_path / "photos" / "itself")
+    assert class_names(tmp_path / "photos") == ["cat", "dog", "owl"]
+    make(tmp_path, "split/train/cat/a.jpg", "split/train/dog/b.jpg")
+    (tmp_path / "split" / "train" / "again").symlink_to(tmp_path / "split")
+    assert class_names(tmp_path / "split") == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9"), "a\nb"])
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path, name: str) -> None:
+    make(tmp_path, "cat/a.jpg", f"{name}/b.jpg")
+    with pytest.raises(UserError) as refused:
+        class_names(tmp_path)
+    assert str(refused.value).startswith("the name of a class is no printable UTF-8 text, rename the folder ")
+    str(refused.value).encode()
+    assert "\n" not in str(refused.value)
+
+
+def test_names_with_any_characters_are_classes(tmp_path: Path) -> None:
+    names = ["a,b", "c=[d]", "${e}", "f g", "ü", "'"]
+    make(tmp_path, *(f"{name}/1.jpg" for name in names))
+    assert class_names(tmp_path) == sorted(names)
 
 
 def test_a_test_folder_alone_leaves_validation_to_be_cut(tmp_path: Path) -> None:
@@ -72,8 +197,8 @@ def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_files_of_other_kinds_are_counted(tmp_path: Path) -> None:
-    make(tmp_path, "cat/a.jpg", "cat/b.heic", "cat/c.HEIC", "dog/d.jpg", "dog/notes.txt")
-    assert list_folder(tmp_path).ignored == {".heic": 2, ".txt": 1}
+    make(tmp_path, "cat/a.jpg", "cat/b.xcf", "cat/c.XCF", "dog/d.jpg", "dog/notes.txt")
+    assert list_folder(tmp_path).ignored == {".xcf": 2, ".txt": 1}
 
 
 @pytest.mark.parametrize(
@@ -87,21 +212,75 @@ def test_files_of_other_kinds_are_counted(tmp_path: Path) -> None:
             "{root} holds no image (.avif .bmp .gif .jfif .jpeg .jpg .pbm .pgm .png .ppm .tif .tiff .webp) "
             "in the folders of its classes",
         ),
-        (["cat/a.jpg", "dog/"], "{root}: no image in ['dog']; fill or remove what is no class"),
+        (
+            ["cat/a.jpg", "dog/", "owl/b.jpg"],
+            "{root}: no image in ['dog']; fill or remove what is no class, or type 'data.classes=[cat,owl]'",
+        ),
         (
             ["train/cat/a.jpg", "train/dog/", "test/dog/a.jpg"],
-            "{train}: no image in ['dog']; fill or remove what is no class",
+            "{train}: no image in ['dog']; fill or remove what is no class, or type 'data.classes=[cat]'",
         ),
         (
             ["train/cat/a.jpg", "train/dog/b.jpg", "val/dogs/c.jpg"],
-            "{val} has classes that train lacks: ['dogs']; train has ['cat', 'dog']",
+            "{val} has classes that train lacks: ['dogs']; train has ['cat', 'dog']; did you mean 'dog'?",
         ),
         (
             ["train/cat/a.jpg", "train/dog/b.jpg", "val/dog/c.jpg", "valid/dog/c.jpg"],
             "{root} has several validation folders, ['val', 'valid']: keep one of them",
         ),
+        (
+            ["Train/a.jpg", "Test/b.jpg"],
+            "{root}/Train holds no folder for each class: make one for each, Train/<class>/; or give a table of files "
+            "and labels, data.file=...",
+        ),
+        (
+            ["cat/a.jpg", "dog/b.jpg", "test/c.jpg"],
+            "{root} has ['test'], named like a split, beside ['cat', 'dog']: to leave it out, type "
+            "'data.classes=[cat,dog]'; to make it a class, 'data.classes=[cat,dog,test]'",
+        ),
+        (
+            ["val/cat/a.jpg", "val/dog/b.jpg", "test/cat/c.jpg"],
+            "{root} has ['test', 'val'] and no folder for training: call the one to train on {root}/train",
+        ),
+        (
+            ["train/cat/a.jpg", "train/dog/b.jpg", "val/Cat/c.jpg"],
+            "{val} has classes that train lacks: ['Cat']; train has ['cat', 'dog']; is 'Cat' 'cat'? Rename it",
+        ),
+        (
+            ["cat/a.jpg", "Cat/b.jpg", "dog/c.jpg"],
+            "{root} has the classes ['Cat', 'cat'], which differ in case or spaces alone: put their images into one "
+            "folder; or, if they are two classes, type data.classes=[...] with all of them",
+        ),
+        (
+            ["images/a.jpg", "masks/a.png"],
+            "{root} holds images and masks, no classes: type data.dir={root}/images data.masks={root}/masks "
+            "task=segmentation",
+        ),
+        (
+            ["train/images/a.jpg", "train/masks/a.png", "test/images/b.jpg", "test/masks/b.png"],
+            "{root} holds images and masks, no classes: type data.dir={root} data.masks=masks task=segmentation",
+        ),
+        (
+            ["bottle/train/good/a.jpg", "bottle/test/bad/b.jpg", "cable/train/good/c.jpg", "cable/test/bad/d.jpg"],
+            "{root} holds several data sets, ['bottle', 'cable']: give one of them, data.dir={root}/bottle",
+        ),
+        (
+            ["cat/train/a.jpg", "cat/test/b.jpg", "dog/c.jpg"],
+            "{root}: ['cat'] have folders of splits, but ['dog'] no train",
+        ),
     ],
-    ids=["empty", "no classes", "one class", "no image", "an empty class", "missing in train", "unknown", "two val"],
+    ids=[
+        "empty",
+        "no classes",
+        "one class",
+        "no image",
+        "an empty class",
+        "missing in train",
+        "unknown",
+        "two val",
+        *("no classes in train", "flat test beside classes", "no train", "another case", "two cases"),
+        *("masks", "masks in splits", "several data sets", "no train in a class"),
+    ],
 )
 def test_a_folder_that_cannot_be_learned_from_is_refused_in_one_line(
     tmp_path: Path, files: Sequence[str], message: str
@@ -122,90 +301,3 @@ def test_classes_are_counted_without_torch_or_pillow() -> None:
     heavy = "import sys, train_smarter.data.class_folders; print({'torch', 'PIL', 'numpy'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True, timeout=60)
     assert answer.stdout == "set()\n"
-
-
-# ---- by what a user types
-
-
-@pytest.fixture
-def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three images at three depths, beside what is none; the working directory is above them."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    files = ("b.png", "a.JPG", "z/c.gif", "z/y/[d].png", "notes.txt", ".hidden.png", ".hidden/e.png")
-    return make(tmp_path / "photos", *files).parent
-
-
-def given(words: str) -> list[str]:
-    return [file.as_posix() for file in expand_input(words)]
-
-
-@pytest.mark.usefixtures("photos")
-@pytest.mark.parametrize(
-    ("words", "files"),
-    [
-        ("photos/b.png", ["photos/b.png"]),
-        ("photos", ["photos/a.JPG", "photos/b.png", "photos/z/c.gif", "photos/z/y/[d].png"]),
-        ("photos/z/", ["photos/z/c.gif", "photos/z/y/[d].png"]),
-        ("photos/*.*", ["photos/a.JPG", "photos/b.png", "photos/notes.txt"]),  # what a glob names is taken
-        ("photos/*", ["photos/a.JPG", "photos/b.png", "photos/notes.txt"]),
-        ("photos/**/*.[gp][in][fg]", ["photos/b.png", "photos/z/c.gif", "photos/z/y/[d].png"]),
-        ("photos/z/y/[d].png", ["photos/z/y/[d].png"]),  # a file is no glob
-        ("photos/*.tif", []),
-    ],
-)
-def test_a_file_a_folder_and_a_glob_name_images(words: str, files: list[str]) -> None:
-    assert given(words) == files
-
-
-def test_a_tilde_is_the_home_folder(photos: Path) -> None:
-    assert given("~/photos/b.png") == [f"{photos.as_posix()}/photos/b.png"]
-
-
-def test_files_of_a_folder_that_are_no_images_are_told(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        given(str(photos / "photos"))
-    assert "files that are no known images, by kind: {'.txt': 1}" in caplog.text
-
-
-def test_standard_input_is_a_path_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = b"photos/b.png\r\n\n a b.png\nphotos/\xff.png"
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(lines)))
-    assert list(expand_input("-")) == [Path("photos/b.png"), Path(" a b.png"), Path(os.fsdecode(b"photos/\xff.png"))]
-
-
-def test_a_folder_is_listed_no_further_than_it_is_asked_for(photos: Path) -> None:
-    files = expand_input(str(photos / "photos"))
-    assert next(files).name == "a.JPG"
-    make(photos / "photos", "z/new.png")
-    assert [file.name for file in files] == ["b.png", "c.gif", "new.png", "[d].png"]
-
-
-@pytest.mark.usefixtures("photos")
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("photos/c.png", "there is no such image; .*; did you mean 'b.png'"),
-        ("phots", "did you mean 'photos'"),
-        ("photos/b.png/c.png", "there is no such image"),
-        ("a fine film" * 100, "there is no such image"),
-        ("a\0b", "there is no such image"),
-        ("~nobody/b.png", "there is no such image"),
-    ],
-)
-def test_what_is_not_there_is_refused_at_once(words: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        expand_input(words)
-
-
-def test_a_folder_that_may_not_be_read_is_named(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scandir = os.scandir
-
-    def locked(folder: str) -> object:
-        if folder.endswith("z"):
-            raise PermissionError(13, "Permission denied", folder)
-        return scandir(folder)
-
-    monkeypatch.setattr(os, "scandir", locked)
-    with pytest.raises(UserError, match="z cannot be read: Permission denied"):
-        given(str(photos / "photos"))

@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import CenterCrop, Compose, Resize
 
-from train_smarter.data.image_io import check_resize, decode, fit
+from train_smarter.data.image_files import list_images
+from train_smarter.data.image_fit import check_resize, fit
+from train_smarter.data.image_io import decode
 from train_smarter.errors import UserError
 
 RED = [255, 0, 0]
@@ -184,6 +187,32 @@ def test_floats_have_no_known_range(tmp_path: Path) -> None:
         decode(saved(tmp_path / "image.tif", 0.5, mode="F"), shape=(1, 4, 4))
 
 
+def test_a_heic_photo_is_read_upright(tmp_path: Path) -> None:
+    """Two quarters of a turned photo: 6 in its EXIF means that the left edge is shown at the top."""
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    photo = Image.new("RGB", (64, 32), "red")
+    photo.paste("blue", (0, 0, 32, 32))
+    exif = photo.getexif()
+    exif[0x0112] = 6
+    photo.save(tmp_path / "photo.heic", quality=100, exif=exif.tobytes())
+    image = decoded(tmp_path / "photo.heic", size=8).float()
+    assert image[:, 1].mean(1).sub(torch.tensor([0.0, 0, 255])).abs().max() < 10  # top: blue
+    assert image[:, -2].mean(1).sub(torch.tensor([255.0, 0, 0])).abs().max() < 10
+
+
+def test_heic_files_are_images_with_the_extra_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.HEIC", "b.heif", "c.png"):
+        (tmp_path / name).touch()
+    for installed, files, ignored in (
+        (True, ["a.HEIC", "b.heif", "c.png"], {}),
+        (False, ["c.png"], {".heic": 1, ".heif": 1}),
+    ):
+        monkeypatch.setattr("train_smarter.data.image_files.HAS_HEIF", installed)
+        counted = Counter[str]()
+        assert [file.name for file in list_images(tmp_path, counted)] == files
+        assert counted == ignored
+
+
 # ---- files of other proportions
 
 
@@ -211,12 +240,6 @@ def test_a_padded_image_is_whole_and_has_black_bars(size: tuple[int, int], box: 
     assert found.size == (16, 16)
     assert found.getbbox() == box
     assert found.crop(box).getextrema() == ((255, 255),) * 3
-
-
-def test_a_mask_is_padded_with_its_fill_and_its_values_are_not_mixed() -> None:
-    mask = Image.fromarray(np.array([[3, 9]], dtype=np.uint8))
-    found = fit(mask, (4, 4), resize="pad", resample=Image.Resampling.NEAREST, fill=255)
-    assert np.asarray(found).tolist() == [[255] * 4, [3, 3, 9, 9], [3, 3, 9, 9], [255] * 4]
 
 
 @pytest.mark.parametrize(

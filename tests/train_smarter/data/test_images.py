@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor
 
 from train_smarter.config.build import build_data
+from train_smarter.config.check import check
 from train_smarter.data.images import ImageFolder
 from train_smarter.errors import UserError
 
@@ -18,7 +19,8 @@ RED = [255, 0, 0]
 
 
 def data(folder: Path, *, size: int = 8, **given: Any) -> ImageFolder:
-    return ImageFolder(dir=str(folder), size=size, shape=[3, size, size], **({"num_classes": 2} | given))
+    settings: dict[str, Any] = {"dir": str(folder), "num_classes": 2} | given
+    return ImageFolder(size=size, shape=[3, size, size], **settings)
 
 
 def paint(file: Path, colour: str = "red", *, size: tuple[int, int] = (10, 10), mode: str = "RGB") -> Path:
@@ -118,10 +120,10 @@ def test_broken_files_are_named_and_skipped(folder: Path, caplog: pytest.LogCapt
 
 
 def test_files_of_other_kinds_are_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (folder / "red" / "photo.heic").touch()
+    (folder / "red" / "photo.xcf").touch()
     with caplog.at_level(logging.WARNING):
         data(folder).read()
-    assert "files that are no known images, by kind: {'.heic': 1}" in caplog.text
+    assert "files that are no known images, by kind: {'.xcf': 1}" in caplog.text
 
 
 def test_a_class_of_broken_files_is_refused(tmp_path: Path) -> None:
@@ -139,5 +141,98 @@ def test_classes_and_shape_follow_from_the_folder_and_the_size(folder: Path, com
     assert (images.num_classes, images.shape, images.seed) == (3, (3, 16, 16), 3)
 
 
-def test_without_a_folder_the_config_has_a_gap(compose: Compose) -> None:
-    assert OmegaConf.is_missing(compose("data=images").data, "dir")
+def test_without_a_folder_or_a_table_the_config_says_what_to_type(compose: Compose) -> None:
+    with pytest.raises(UserError, match=r"data\.dir has no value yet: type data.dir=<folder of images>, or data.file="):
+        check(compose("data=images"))
+
+
+# ---- masks
+
+
+@pytest.fixture
+def painted(tmp_path: Path) -> Path:
+    """Ten images of 20 x 10 pixels, each with a mask whose left half is white."""
+    for number in range(10):
+        paint(tmp_path / "photos" / f"{number}.jpg", "blue", size=(20, 10))
+        mask = Image.new("L", (20, 10))
+        mask.paste(255, (0, 0, 10, 10))
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        mask.save(tmp_path / "masks" / f"{number}.png")
+    return tmp_path
+
+
+def masked(folder: Path, **given: Any) -> ImageFolder:
+    images = data(folder / "photos", masks=str(folder / "masks"), **given)
+    images.setup()
+    return images
+
+
+def test_masks_are_classes_of_pixels(painted: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        images = masked(painted)
+    assert images.names == ["background", "foreground"]
+    inputs, masks = images.examples["train"].read(torch.arange(7))
+    assert inputs.shape == (7, 3, 8, 8)
+    assert masks.dtype == torch.uint8
+    assert masks.equal(torch.tensor([1, 1, 1, 1, 0, 0, 0, 0], dtype=torch.uint8).expand(7, 8, 8))
+    assert "pixels of the masks: background 50.0%, foreground 50.0% (values 0, 255)" in caplog.text
+
+
+def test_a_broken_mask_and_one_of_another_size_are_named_and_left_out(
+    painted: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (painted / "masks" / "3.png").write_bytes(b"no image")
+    Image.new("L", (10, 10)).save(painted / "masks" / "4.png")
+    with caplog.at_level(logging.INFO):
+        images = masked(painted)
+    assert sum(map(len, images.examples.values())) == 8
+    folder = f"{painted}/photos"
+    assert f"{folder}/3.jpg is left out: {painted}/masks/3.png is broken or no image" in caplog.text
+    assert f"{folder}/4.jpg is left out: {painted}/masks/4.png has 10x10 pixels, but 4.jpg 20x10" in caplog.text
+
+
+def test_a_past_run_says_what_the_values_of_masks_mean(painted: Path) -> None:
+    trained = masked(painted)
+    known = trained.preprocess()
+    assert (known["names"], known["mask_values"]) == (["background", "foreground"], [0, 255])
+    for file in (painted / "masks").iterdir():  # masks of another folder may lack a value
+        Image.new("L", (20, 10), 255).save(file)
+    later = data(painted / "photos", masks=str(painted / "masks"))
+    later.load_preprocess(known)
+    later.setup()
+    assert later.examples["test"].read(torch.arange(2))[1].unique().tolist() == [1]
+
+
+def test_masks_train_a_segmentation_and_count_their_classes(painted: Path, compose: Compose) -> None:
+    words = ["data=images", f"data.dir='{painted}/photos'", f"data.masks='{painted}/masks'", "task=segmentation"]
+    cfg = compose(*words, "model=unet_tiny", "data.size=8")
+    check(cfg)
+    assert (cfg.data.num_classes, cfg.data.num_targets, cfg.task.num_classes) == (2, None, 2)
+
+
+# ---- a table
+
+
+def test_a_table_gives_images_their_targets(folder: Path) -> None:
+    lines = [f"blue/{n}.png,{n / 2},p{n // 2}" for n in range(10)]
+    (folder / "labels.csv").write_text("\n".join(["path,length,who", *lines, "red/missing.png,1,p9"]))
+    (folder / "blue" / "9.png").write_bytes(b"no image")
+    images = data(folder, dir=None, file=str(folder / "labels.csv"), target="length", num_classes=None, group="who")
+    source = images.read()
+    assert (source.names, source.strata) == (["length"], None)
+    assert source.train.read(torch.arange(9))[1].equal(torch.arange(9)[:, None] / 2)
+    assert source.groups is not None
+    assert source.groups.unique(return_counts=True)[1].tolist() == [2, 2, 2, 2, 1]
+
+
+def test_the_classes_of_a_table_are_counted_and_its_column_of_paths_is_found(folder: Path, compose: Compose) -> None:
+    lines = [f"{kind}/{n}.png,{kind}" for kind in ("red", "blue") for n in range(10)]
+    (folder / "labels.csv").write_text("\n".join(["path,kind", *lines]))
+    cfg = compose("data=images", f"data.file='{folder}/labels.csv'", "data.target=kind", "data.size=8")
+    check(cfg)
+    images = build_data(cfg)
+    images.setup("fit")
+    assert isinstance(images, ImageFolder)
+    assert images.names == ["blue", "red"]
+    inputs, classes = images.examples["test"].read(torch.arange(4))
+    assert [colour(image) for image in inputs] == [([0, 0, 255], RED)[label] for label in classes.tolist()]

@@ -38,7 +38,7 @@ def test_a_tenth_of_a_hundred_small_classes_is_a_tenth(size: int, wanted: int) -
         ([14, 13, 12, 11], [1, 1, 1, 1]),  # a tenth is 5; rounded 4, which is off by one example alone
         ([14, 13, 13, 13, 13, 13, 11], [2, 2, 1, 1, 1, 1, 1]),  # 9; rounded 7
         ([16, 17, 17, 17, 18], [1, 1, 2, 2, 2]),  # 8.5; rounded 10
-        ([4, 13, 12], [0, 1, 1]),  # 2.9; rounded 2, which is off by less than one example
+        ([5, 14, 13, 1], [1, 1, 1, 0]),  # 3.3; rounded 2, which is off by more than one; the last example stays
     ],
 )
 def test_a_total_that_is_off_is_mended_where_rounding_moved_a_class_most(
@@ -46,6 +46,29 @@ def test_a_total_that_is_off_is_mended_where_rounding_moved_a_class_most(
 ) -> None:
     given = labels(*sizes)
     assert per_class(given, stratified_split(given, 0.1, seed=0)[1]) == wanted
+
+
+@pytest.mark.parametrize(
+    ("sizes", "fraction", "wanted"),
+    [
+        ([2, 50, 48], 0.1, [1, 5, 5]),  # a tenth is 10; 11 is off by one example alone
+        ([2, 3, 4, 91], 0.1, [1, 1, 1, 8]),  # 10; the largest class makes room
+        ([1, 1, 98], 0.2, [0, 0, 20]),  # the only example of a class stays in train
+        ([2, 2, 2, 2, 12], 0.1, [0, 0, 0, 0, 1]),  # 2 are too few for one of each of five classes
+    ],
+)
+def test_a_rare_class_has_one_example_in_the_piece_where_the_total_has_room(
+    sizes: Sequence[int], fraction: float, wanted: Sequence[int]
+) -> None:
+    given = labels(*sizes)
+    assert per_class(given, stratified_split(given, fraction, seed=0)[1]) == wanted
+
+
+def test_three_examples_are_enough_for_three_splits() -> None:
+    given = labels(3, 97)
+    rest, test = stratified_split(given, 0.2, seed=0)
+    train, val = stratified_split(given[rest], 0.1, seed=1)
+    assert [per_class(given, test)[0], per_class(given[rest], val)[0], per_class(given[rest], train)[0]] == [1, 1, 1]
 
 
 def test_the_last_example_of_a_class_stays() -> None:

@@ -101,6 +101,12 @@ def test_weights_of_many_classes_are_not_spelled_out() -> None:
     assert of("class_imbalance", facts=Measurements(train_classes=[90] * 20 + [5])) == ["monitor=val/f1"]
 
 
+def test_classes_that_are_drawn_equally_often_get_no_weights() -> None:
+    drawn = {**CONFIG, "data": {**CONFIG["data"], "sampler": "balanced"}}
+    assert of("class_imbalance", drawn) == ["monitor=val/f1"]
+    assert of("class_never_predicted", drawn) == []
+
+
 def test_a_strangers_config_gets_no_advice_that_it_could_not_take() -> None:
     assert [of(name, {}) for name in PROPOSALS] == [[]] * len(PROPOSALS)
     assert [of(name, {"model": None, "data": {"shape": None}}) for name in PROPOSALS] == [[]] * len(PROPOSALS)
