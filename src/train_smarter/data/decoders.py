@@ -47,7 +47,7 @@ class ImageDecoder:
     """Photos and drawings of any size and kind: see `image_io.pixels`.
 
     height, width, channels: of a row.
-    resize: see `image_resize.fit`.
+    resize: see `image_fit.fit`.
     """
 
     height: int

@@ -17,9 +17,9 @@ from train_smarter.data.augment import GeometricAugmentation, ResizedCrop
 from train_smarter.data.base import Data
 from train_smarter.data.examples import Batch, Examples, RawInput, SplitName, Tree, map_tensors
 from train_smarter.data.image_files import expand_input
+from train_smarter.data.image_fit import check_resize
 from train_smarter.data.image_io import MODES, decode
 from train_smarter.data.image_moves import CoordinateMap, ShiftMap, apply_maps, center_crop, pieces
-from train_smarter.data.image_resize import check_resize
 from train_smarter.data.loader import Loader, derive_seed
 from train_smarter.data.resized_crop import pick_boxes, resize_boxes
 from train_smarter.data.rows import Rows

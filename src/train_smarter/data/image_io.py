@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from train_smarter.data.image_files import HAS_HEIF
-from train_smarter.data.image_resize import RESIZES, fit
+from train_smarter.data.image_fit import RESIZES, fit
 
 MODES = {1: ("L", "converted to grey"), 3: ("RGB", "converted to RGB")}  # by channels: Pillow's mode, and its making
 
@@ -34,7 +34,7 @@ def pixels(
 
     Args:
         shape: C, H, W, of which C is 1 or 3.
-        resize: see `fit`.
+        resize: see `image_fit.fit`.
 
     Raises:
         Exception: the file is broken; Pillow's readers may raise anything.
@@ -57,16 +57,16 @@ def pixels(
     return array, tuple(name for name, done in changes.items() if done)
 
 
+def _action(image: Image.Image, shape: Sequence[int], resize: str) -> str:
+    """What `fit` does, in words; to an image of the right proportions it does the same, whatever the setting."""
+    return RESIZES["stretch" if image.width * shape[1] == image.height * shape[2] else resize]
+
+
 @cache
 def _register_heif() -> None:
     """Let Pillow open HEIC files, with the extra; it loads a large library, so the first image waits for it."""
     if HAS_HEIF:
         importlib.import_module("pillow_heif").register_heif_opener()
-
-
-def _action(image: Image.Image, shape: Sequence[int], resize: str) -> str:
-    """What `fit` does, in words; to an image of the right proportions it does the same, whatever the setting."""
-    return RESIZES["stretch" if image.width * shape[1] == image.height * shape[2] else resize]
 
 
 def _drop_alpha(image: Image.Image) -> Image.Image:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from train_smarter.data.class_folders import shorten
-from train_smarter.data.image_resize import fit
+from train_smarter.data.image_fit import place
 from train_smarter.errors import UserError
 
 NO_CLASS = 255  # pixels of this value count neither in the loss nor in the metrics
@@ -80,9 +80,8 @@ def classes_of_pixels(values: NDArray[Any], meaning: tuple[int, ...] | None, cou
 class MaskDecoder:
     """Masks as classes, scaled to the nearest pixel.
 
-    height, width: of a row.
-    count, values: the classes, and the values of the pixels of each: see `MaskClasses`.
-    resize: see `image_resize.fit`; what a padded mask has outside of the image is no class.
+    height, width: of a row. classes: what the values mean. resize: as of their images, see `image_fit.fit`; what is
+    padded is no class.
     """
 
     height: int
@@ -107,9 +106,24 @@ class MaskDecoder:
             pass
 
     def __call__(self, file: Path) -> NDArray[np.uint8]:
-        classes = Image.fromarray(classes_of_pixels(read_mask(file), self.values, self.count))
+        values = read_mask(file)
         size = (self.width, self.height)
-        return np.asarray(fit(classes, size, resize=self.resize, resample=Image.Resampling.NEAREST, fill=NO_CLASS))
+        scaled, start = place((values.shape[1], values.shape[0]), size, resize=self.resize)
+        columns, rows = (_nearest(*each) for each in zip(size, values.shape[::-1], scaled, start, strict=True))
+        classes = np.full(self.shape, NO_CLASS, dtype=np.uint8)
+        picked = values[rows[0][:, None], columns[0]]
+        classes[np.ix_(rows[1], columns[1])] = classes_of_pixels(picked, self.values, self.count)
+        return classes
+
+
+def _nearest(new: int, old: int, scaled: int, start: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Along one side, which old pixels are seen, and in which new ones; see `place`.
+
+    It is the old pixel whose area has the centre of the new one, as Pillow takes it.
+    """
+    places = np.arange(new) + start
+    inside = (places >= 0) & (places < scaled)
+    return ((places[inside] + 0.5) * (old / scaled)).astype(np.int64), inside
 
 
 # ---- all masks

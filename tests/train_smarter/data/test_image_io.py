@@ -10,8 +10,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import CenterCrop, Compose, Resize
 
 from train_smarter.data.image_files import list_images
+from train_smarter.data.image_fit import check_resize, fit
 from train_smarter.data.image_io import decode
-from train_smarter.data.image_resize import check_resize, fit
 from train_smarter.errors import UserError
 
 RED = [255, 0, 0]
@@ -240,12 +240,6 @@ def test_a_padded_image_is_whole_and_has_black_bars(size: tuple[int, int], box: 
     assert found.size == (16, 16)
     assert found.getbbox() == box
     assert found.crop(box).getextrema() == ((255, 255),) * 3
-
-
-def test_a_mask_is_padded_with_its_fill_and_its_values_are_not_mixed() -> None:
-    mask = Image.fromarray(np.array([[3, 9]], dtype=np.uint8))
-    found = fit(mask, (4, 4), resize="pad", resample=Image.Resampling.NEAREST, fill=255)
-    assert np.asarray(found).tolist() == [[255] * 4, [3, 3, 9, 9], [3, 3, 9, 9], [255] * 4]
 
 
 @pytest.mark.parametrize(

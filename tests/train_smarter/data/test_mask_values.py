@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from train_smarter.data.image_fit import fit
 from train_smarter.data.mask_values import MaskClasses, MaskDecoder, count_values, decide_classes, read_mask
 from train_smarter.errors import UserError
 
@@ -82,6 +83,24 @@ def test_masks_are_scaled_to_the_nearest_pixel_as_pillow_does(tmp_path: Path) ->
     pixels = np.random.default_rng(0).integers(0, 9, (17, 23)).astype(np.uint8)
     decoded = MaskDecoder(8, 30, 9)(save(tmp_path / "mask.png", pixels))
     assert np.array_equal(decoded, np.asarray(Image.fromarray(pixels).resize((30, 8), Image.Resampling.NEAREST)))
+
+
+@pytest.mark.parametrize(
+    ("resize", "size"), [("crop", (17, 23)), ("crop", (40, 11)), ("pad", (17, 23)), ("pad", (40, 11))]
+)
+def test_masks_of_other_proportions_are_cut_and_padded_as_their_images_are(
+    tmp_path: Path, resize: str, size: tuple[int, int]
+) -> None:
+    """A mask of one class, 1, and its image, white: both have the same bars, of no class and of black."""
+    file = save(tmp_path / "mask.png", np.full(size[::-1], 1, np.uint8))
+    image = np.asarray(fit(Image.new("L", size, 1), (8, 8), resize=resize))
+    assert np.array_equal(MaskDecoder(8, 8, 2, resize=resize)(file), np.where(image, 1, 255))
+    assert (image == 0).any() == (resize == "pad")
+
+
+def test_the_middle_of_a_mask_is_cut_out(tmp_path: Path) -> None:
+    file = save(tmp_path / "mask.png", np.array([[0, 1, 2, 3], [4, 5, 6, 7]], np.uint8))
+    assert MaskDecoder(2, 2, 8, resize="crop")(file).tolist() == [[1, 2], [5, 6]]
 
 
 def test_decoded_pixels_are_classes(tmp_path: Path) -> None:
