@@ -214,9 +214,9 @@ class Decoder(nn.Module):
 
 def last_linear(network: nn.Module) -> str:
     """The name of the classifier: the last linear layer, or the last 1x1 convolution where there is none."""
-    kinds: tuple[type[nn.Module], ...]
-    for kinds in ((nn.Linear,), (nn.Conv2d,)):
-        if names := [name for name, part in network.named_modules() if isinstance(part, kinds)]:
+    for kind in (nn.Linear, nn.Conv2d):
+        names: list[str] = [name for name, part in network.named_modules() if isinstance(part, kind)]
+        if names:
             return names[-1]
     raise UserError(f"{type(network).__name__} has no linear layer")
 

@@ -92,7 +92,8 @@ def adopt_inputs(model: Any, data: Any, source: str | bool, content: Mapping[str
     """
     if not isinstance(data, Data):
         return None
-    if source is True or is_plain(content := content or read_pretrained(str(source))):
+    content = {} if source is True else content or read_pretrained(str(source))
+    if is_plain(content):
         _adopt_normalization(model, data)
         return None
     preprocess = saved_preprocess(content, Path(str(source)))
@@ -134,7 +135,8 @@ def load_pretrained(model: Any, task: Task, data: Any, source: str | bool) -> st
     given, own = model.adapt_names(content["state_dict"]), model.state_dict()
     given.pop(BALANCE, None)
     pairs = match_names(given, own)
-    notes, fitting = [], {}
+    notes = list[str]()
+    fitting = dict[str, Tensor]()
     for name, theirs in pairs.items():
         value, note = model.adapt_weight(name, given[theirs], own[name])
         notes += [note] if note else []

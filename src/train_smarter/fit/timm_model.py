@@ -30,7 +30,7 @@ class Timm(Backbone):
                     f"model.name={self.name} makes no feature maps, which a task of pixels needs: give another "
                     "network, for example model.name=resnet18"
                 )
-            network.prune_intermediate_layers(None, prune_norm=True)  # they would get no gradients
+            network.prune_intermediate_layers(None, prune_norm=True)  # type: ignore[operator]  # they would get no gradients
         return network
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
@@ -112,7 +112,7 @@ def _create(name: str, **options: Any) -> Any:
 @contextmanager
 def _network(*, allowed: bool) -> Iterator[None]:
     """Read weights from the cache of huggingface_hub alone, unless the network is allowed."""
-    constants = import_module("huggingface_hub.constants")
+    constants: Any = import_module("huggingface_hub.constants")
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = before or not allowed
     try:

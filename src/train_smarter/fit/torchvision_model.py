@@ -34,7 +34,9 @@ class Torchvision(Backbone):
         options = {"aux_logits": False, "init_weights": False} if self.name in ("googlenet", "inception_v3") else {}
         network: nn.Module = models.get_model(self.name, weights=None, **options)
         if options and self.channels == 3:
-            network.transform_input = True  # their weights were trained with another normalization than all others
+            vars(network)["transform_input"] = (
+                True  # their weights were trained with another normalization than all others
+            )
         replace_first_convolution(network, self.channels)
         if self.per_pixel:
             self._remove_classifier(network)

@@ -121,7 +121,7 @@ def test_a_residual_network_has_a_block_for_each_of_its_own() -> None:
 def features(network: nn.Module, images: Tensor) -> Tensor:
     """What torchvision's network computes before its classifier."""
     found = list[Tensor]()
-    hook = network.fc.register_forward_hook(lambda _m, inputs, _o: found.append(inputs[0]))  # type: ignore[union-attr,operator]
+    hook = network.fc.register_forward_hook(lambda _m, inputs, _o: found.append(inputs[0]))  # type: ignore[union-attr]
     network.eval()(images)
     hook.remove()
     return found[0]
@@ -165,8 +165,8 @@ def test_filters_for_other_channels_answer_a_grey_image_as_before(
 
 def test_images_get_the_normalization_of_the_published_weights(given: nn.Module, tmp_path: Path) -> None:
     torch.save(given.state_dict(), file := tmp_path / "weights.pth")
-    for options, mean in (({}, IMAGENET["mean"]), ({"normalization": "data"}, [0.5] * 3)):
-        started(network(pretrained=str(file), **options), data := Noise())
+    for whose, mean in (("weights", IMAGENET["mean"]), ("data", [0.5] * 3)):
+        started(network(pretrained=str(file), normalization=whose), data := Noise())
         assert data.mean == mean
     started(network(channels=1, pretrained=str(file)), data := Noise(1))
     assert data.mean == pytest.approx([(0.485 + 0.456 + 0.406) / 3])
