@@ -85,8 +85,10 @@ class Transformer(Model):
     # ---- when the network is made
 
     def setup(self, stage: str) -> None:
+        if self.pretrained is True:
+            self.pretrained = None  # the weights of `name` are loaded anyway
         if stage == "fit" and self.pretrained:
-            self.make_layers_for(read_pretrained(self.pretrained))
+            self.make_layers_for(read_pretrained(str(self.pretrained)))
         if stage == "fit" and self.network is None:
             self._load_network()
         if self.network is not None:
