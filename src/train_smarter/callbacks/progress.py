@@ -34,7 +34,7 @@ class Progress(ProgressBar):
         super().__init__()
         self.refresh_rate = refresh_rate
         self.drawn_at = 0.0  # on the monotonic clock
-        self._shown = True
+        self.is_enabled = True  # read by `LightningModule.print`
         self._console = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
         self._bar: Bar | None = None
         self._line = TaskID(0)
@@ -45,13 +45,13 @@ class Progress(ProgressBar):
         self._best = math.inf  # as a ranking key
 
     def disable(self) -> None:
-        self._shown = False
+        self.is_enabled = False
 
     def enable(self) -> None:
-        self._shown = True
+        self.is_enabled = True
 
     def print(self, *args: Any, **kwargs: Any) -> None:
-        if self._shown:
+        if self.is_enabled:
             (self._console if self._bar is None else self._bar.console).print(*args, **kwargs)
 
     # ---- the row of an epoch
@@ -76,7 +76,7 @@ class Progress(ProgressBar):
 
     def _print_row(self, trainer: Trainer) -> None:
         """Print the row of the last epoch: its training metrics are known when the next one begins."""
-        if self._epoch is None or not self._shown:
+        if self._epoch is None or not self.is_enabled:
             return
         seconds = time.monotonic() - self._began
         values = {name: float(value) for name, value in trainer.callback_metrics.items() if self._is_current(name)}
@@ -129,7 +129,7 @@ class Progress(ProgressBar):
 
     def _start(self, title: str, total: float) -> None:
         self._stop()
-        if not (self._shown and self.refresh_rate and self._console.is_terminal):
+        if not (self.is_enabled and self.refresh_rate and self._console.is_terminal):
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._bar = Bar(*columns, TimeRemainingColumn(), console=self._console, transient=True, auto_refresh=False)

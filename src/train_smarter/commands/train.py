@@ -7,24 +7,20 @@ import os
 import shlex
 import shutil
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from train_smarter import paths
 from train_smarter.commands.find import run_find
 from train_smarter.commands.inspect_data import run_inspection
-from train_smarter.config.check import check, choices
+from train_smarter.commands.tracking import is_multirun, tracked_run
+from train_smarter.config.check import check
 from train_smarter.config.cli import COMMAND_LINE, command
 from train_smarter.config.facts import fill_facts
-from train_smarter.errors import NOT_WRITTEN, file_error
 from train_smarter.history import arguments, saved_config
 from train_smarter.history.resume import ResumeState, load_resume_state, prepare, schedule_needs_length
 from train_smarter.run import files, lock, record, run_dir
@@ -34,7 +30,7 @@ from train_smarter.run.limits import ended_by, longer_time
 from train_smarter.run.results import Results
 from train_smarter.run.signals import exit_with_parent, handle_signals
 from train_smarter.speed import startup
-from train_smarter.terminal import config_line, config_tree, diagnosis_lines, echo, results_tables
+from train_smarter.terminal import diagnosis_lines, echo, results_tables
 
 if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
     from train_smarter.callbacks.epoch_logger import EpochLogger
@@ -80,7 +76,7 @@ def run_train(
         filled = fill_facts(cfg)
         check(cfg)
         training_done = back is not None and back.training_done
-        with handle_signals(), _tracked_run(cfg, folder, command) as tracked:
+        with handle_signals(), tracked_run(cfg, folder, command) as tracked:
             if back is not None:
                 log.info("resuming after %d epochs, %d steps", back.epoch, back.step)
                 cfg = prepare(back, folder)
@@ -121,7 +117,7 @@ def _own_folder(cfg: DictConfig, folder: Path) -> Iterator[None]:
         yield
         return
     with lock.locked(folder):
-        if _is_multirun():
+        if is_multirun():
             run_dir.claim(folder, fresh=not cfg.resume)
         yield
 
@@ -173,7 +169,7 @@ def _prepare_run(
     from train_smarter.data.base import Data
     from train_smarter.run.tensorboard import name_job
 
-    if _is_multirun() or run_trial.current_trial() is not None:
+    if is_multirun() or run_trial.current_trial() is not None:
         name_job(cfg, folder, run_dir.task_overrides())
     startup.configure_process(cfg.num_threads, speed=cfg.get("speed", True))
     seed_everything(cfg.seed, verbose=False)
@@ -183,7 +179,7 @@ def _prepare_run(
     if run.trainer.world_size == 1 and run_dir.global_rank() != 0:
         raise run_dir.stray_rank()
     if isinstance(run.data, Data):
-        run.data.reuse_across_jobs = _is_multirun()  # read once for all jobs of this process
+        run.data.reuse_across_jobs = is_multirun()  # read once for all jobs of this process
     return run, epoch_logger, trial
 
 
@@ -286,76 +282,6 @@ def _write_results(run: Components, results: Results, folder: Path, hparams: dic
 def _executable(program: str) -> str:
     """A program of this environment as it can be typed: by its name, or by its path where that is not found."""
     return program if shutil.which(program) else str(Path(sys.executable).with_name(program))
-
-
-@dataclass
-class TrackedRun:
-    """What a run that is tracked has come to: set before its record is closed."""
-
-    results: Results | None = None
-
-
-@contextmanager
-def _tracked_run(cfg: DictConfig, folder: Path, command: str) -> Iterator[TrackedRun]:
-    """Write the run's record from its start to its end; only rank 0 does."""
-    if cfg.seed is None:  # a new one each run, the same in each of its processes
-        cfg.seed = zlib.crc32(str(folder).encode())
-    first, trial = run_dir.global_rank() == 0, run_trial.current_trial() is not None
-    if not first:
-        _log_only_warnings()
-    elif trial:
-        _quiet_console()
-    else:
-        echo(config_tree(cfg) if cfg.get("print_config") else config_line(cfg, choices()))
-    startup.import_quickly(speed=cfg.get("speed", True))
-    run = TrackedRun()
-    if not first:
-        yield run
-        return
-    notes = record.Record(folder, cfg, command=command, overrides=run_dir.task_overrides())
-    try:
-        yield run
-    except (KeyboardInterrupt, SystemExit):
-        notes.end("interrupted")
-        if not trial:
-            echo(f"interrupted; to resume, type: {_resume_command(folder)}")
-        raise
-    except BaseException as error:
-        lock.check_still_there(folder)
-        notes.end("failed", error)
-        if isinstance(error, OSError) and error.errno in NOT_WRITTEN:
-            path = None if error.filename else folder
-            raise file_error(error, path=path, then=_resume_command(folder)) from error
-        raise
-    lock.check_still_there(folder)
-    pruned = run.results is not None and run.results.pruned is not None
-    notes.end("pruned" if pruned else "done", results=run.results)
-
-
-def _is_multirun() -> bool:
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-def _resume_command(folder: Path) -> str:
-    if _is_multirun():
-        return f"train -m resume={run_dir.display_name(folder.parent, paths.LOGS)}"
-    return f"train resume={run_dir.display_name(folder, paths.LOGS)}"
-
-
-def _quiet_console() -> None:
-    """A trial is one line of its search, which names what was found; what it logs stands in its file."""
-    for handler in logging.getLogger().handlers:
-        if not isinstance(handler, logging.FileHandler):
-            handler.setLevel(logging.WARNING)
-            handler.addFilter(lambda line: not line.name.endswith(".diagnosis"))
-
-
-def _log_only_warnings() -> None:
-    """One log a run: of the other processes, only warnings reach the screen, and nothing the file."""
-    root = logging.getLogger()
-    root.setLevel(logging.WARNING)
-    for handler in [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]:
-        root.removeHandler(handler)
 
 
 if __name__ == "__main__":

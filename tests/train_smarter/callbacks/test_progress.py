@@ -3,7 +3,9 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.demos.boring_classes import BoringModel
 from rich.progress import Progress as Bar
 
 from train_smarter.callbacks.progress import Progress
@@ -140,3 +142,22 @@ def test_the_bar_is_drawn_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch,
 
 def test_without_a_refresh_rate_there_is_no_bar(monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> None:
     assert drawn(monkeypatch, clock, refresh_rate=0, seconds=1.0) == []
+
+
+def test_a_model_can_print_while_it_trains(capsys: pytest.CaptureFixture[str]) -> None:
+    """`LightningModule.print` reads `is_enabled` of the progress bar."""
+
+    class Talking(BoringModel):
+        def on_train_epoch_start(self) -> None:
+            self.print("a line of the model")
+
+    trainer = Trainer(
+        max_epochs=1,
+        limit_train_batches=1,
+        limit_val_batches=0,
+        logger=False,
+        callbacks=[Progress()],
+        enable_checkpointing=False,
+    )
+    trainer.fit(Talking())
+    assert "a line of the model\n" in capsys.readouterr().out
