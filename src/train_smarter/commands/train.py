@@ -211,7 +211,7 @@ def fit(
 
     from train_smarter.commands.evaluate import evaluate
     from train_smarter.fit.out_of_memory import explaining_memory
-    from train_smarter.fit.stock_callbacks import evaluation_weights
+    from train_smarter.fit.stock_callbacks import evaluated_weights
     from train_smarter.fit.trained_steps import check_trained
 
     trainer = run.trainer
@@ -226,19 +226,17 @@ def fit(
     best = getattr(trainer.checkpoint_callback, "best_model_score", None)
     best = trainer.callback_metrics.get(monitor) if best is None else best
     saved = torch.load(ckpt_path, map_location="cpu", mmap=True, weights_only=True) if ckpt_path else {}
-    epoch, weights = saved.get("epoch"), saved.get("weights")
     results = Results(
         monitor=monitor,
         best_value=None if best is None else float(best),
-        best_epoch=epoch,
+        best_epoch=saved.get("epoch"),
         checkpoint=ckpt_path,
         epochs=trainer.current_epoch,
         parameters=sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad),
         train_examples=len(getattr(run.data, "examples", {}).get("train", ())) or None,
     )
-    if train and (others := evaluation_weights(trainer)) is not None:
-        results.weights = weights or (others.description if ckpt_path is None else "") or "trained weights"
-        log.info("validation, checkpoint and results: %s", results.weights)
+    if train:
+        results.weights = evaluated_weights(trainer, saved)
     if test:
         results.metrics, results.details = evaluate(run, ("train", "val", "test"), ckpt_path=ckpt_path)
     return results

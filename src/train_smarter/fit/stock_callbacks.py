@@ -1,6 +1,8 @@
 """Lightning's callbacks that change weights or the trainer: which of them a run can have, and which weights count."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
@@ -18,6 +20,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from train_smarter.errors import UserError
 from train_smarter.fit.evaluation_weights import EvaluationWeights
+
+log = logging.getLogger(__name__)
 
 AVERAGE = "callbacks=[default,ema] (a moving average), or callbacks=[default,swa] (the mean of the last epochs)"
 # Why a run cannot have them, and what to type instead.
@@ -83,7 +87,15 @@ def sort_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
     return sorted(callbacks, key=lambda callback: isinstance(callback, EvaluationWeights))
 
 
-def evaluation_weights(trainer: Trainer) -> EvaluationWeights | None:
-    """What puts other weights than the trained ones into validation and checkpoints."""
+def evaluated_weights(trainer: Trainer, checkpoint: Mapping[str, Any]) -> str | None:
+    """What the weights are that a trained run is evaluated with, which is logged; None: those of the training.
+
+    Args:
+        checkpoint: the content of the best one; empty: the run is evaluated as it has ended.
+    """
     found = [callback for callback in trainer.callbacks if isinstance(callback, EvaluationWeights)]  # type: ignore[attr-defined]
-    return found[0] if found else None
+    if not found:
+        return None
+    description: str = (checkpoint.get("weights") if checkpoint else found[0].description) or "trained weights"
+    log.info("validation, checkpoint and results: %s", description)
+    return description

@@ -1,6 +1,7 @@
 """Which classes a config may build: none too many, none too few."""
 
 import importlib
+import importlib.util
 import inspect
 import os
 import pkgutil
@@ -20,6 +21,8 @@ PL = "lightning.pytorch."
 
 def public_classes(package: str) -> Iterator[tuple[str, type]]:
     """Each public class of a package's public modules, by each name under which it is found."""
+    if importlib.util.find_spec(package) is None:  # of an extra
+        return
     home = importlib.import_module(package)
     inside = pkgutil.walk_packages(getattr(home, "__path__", []), f"{package}.", onerror=lambda _: None)
     for module in [package, *(found.name for found in inside)]:
