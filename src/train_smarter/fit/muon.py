@@ -1,7 +1,7 @@
 """Muon for the matrices of hidden layers, AdamW for the other weights: one optimizer."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -39,17 +39,17 @@ class Muon(Optimizer):
         momentum: float = 0.95,
         nesterov: bool = True,
         ns_steps: int = 5,
-        betas: Sequence[float] = (0.9, 0.999),
+        betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
         if not 1 <= ns_steps < 100:
             raise ValueError(f"ns_steps={ns_steps}: give a whole number from 1 to 99")
         own = {"matrix": False, "momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps}
-        self._adamw = AdamW([torch.zeros(0)], lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay)
+        self._adamw = AdamW([torch.zeros(0)], lr=lr, betas=(betas[0], betas[1]), eps=eps, weight_decay=weight_decay)
         super().__init__(params, self._adamw.defaults | own)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -85,11 +85,11 @@ def test_stochastic_depth_skips_later_blocks_more_often_in_training_alone() -> N
     last = blocks[-1]
     torch.nn.init.ones_(last.bn2.weight)
     images = torch.rand(1000, 16, 2, 2)
-    same, change = last.downsample(images), last.bn2(last.conv2(last.relu(last.bn1(last.conv1(images)))))  # type: ignore[misc]
+    same, change = last.downsample(images), last.bn2(last.conv2(last.relu(last.bn1(last.conv1(images)))))
     outputs = last(images)
     skipped = (outputs == same.relu()).flatten(1).all(1)
     assert skipped.float().mean().item() == pytest.approx(0.6, abs=0.06)  # four standard errors
     torch.testing.assert_close(outputs[~skipped], (same + change / (1 - 0.6)).relu()[~skipped])
     resnet.eval()
-    same, change = last.downsample(images), last.bn2(last.conv2(last.relu(last.bn1(last.conv1(images)))))  # type: ignore[misc]
+    same, change = last.downsample(images), last.bn2(last.conv2(last.relu(last.bn1(last.conv1(images)))))
     torch.testing.assert_close(last(images), (same + change).relu())
