@@ -155,11 +155,11 @@ def find_batch_size(cfg: DictConfig) -> Found:
 
     from train_smarter.fit import batch_size_finder as finder
 
-    find, rule = cfg.find, "give whole numbers, find.min_size of at least 2 and at most find.max_size"
-    if not 2 <= find.min_size <= find.max_size or find.steps < 2 or find.min_steps < 1:
+    find = cfg.find
+    if not 2 <= find.min_size <= find.max_size or find.steps < 2:
         raise UserError(
-            f"find.min_size={find.min_size}, find.max_size={find.max_size}, find.steps={find.steps}, find.min_steps="
-            f"{find.min_steps}: {rule}, at least 2 steps, and find.min_steps of at least 1"
+            f"find.min_size={find.min_size}, find.max_size={find.max_size}, find.steps={find.steps}: give a min_size "
+            "from 2 to max_size, and at least 2 steps"
         )
     examples, device = _examples(cfg)
     room = (lambda _: True) if device.type == "cuda" else finder.has_room

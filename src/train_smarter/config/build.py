@@ -19,7 +19,7 @@ from train_smarter.failures import explain_construction
 from train_smarter.fit.evaluation_weights import ScheduleFreeWeights, is_schedule_free
 from train_smarter.fit.gradient_mean import GradientMean
 from train_smarter.fit.module import Model
-from train_smarter.fit.stock_callbacks import check_callbacks, sort_callbacks
+from train_smarter.fit.stock_callbacks import check_callbacks, check_evaluation_weights, sort_callbacks
 from train_smarter.run.checkpoint_file import write_atomically
 from train_smarter.speed.step import NoOpProfiler, accelerate
 from train_smarter.trust.build_object import build_object
@@ -70,6 +70,7 @@ def build(cfg: DictConfig, *extra: Callback) -> Components:
     elif is_schedule_free(getattr(model.optimizer, "func", None)):
         extra = (*extra, ScheduleFreeWeights())
     callbacks = sort_callbacks([*extra, *named.values()])
+    check_evaluation_weights(callbacks)
     if not loggers:  # it refuses to work without one
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     run = Components(data, model, build_trainer(cfg, loggers, callbacks, own_data=isinstance(data, Data)))

@@ -46,6 +46,7 @@ def check(cfg: DictConfig) -> None:
         *_check_run(cfg),
         *_check_plateau(cfg),
         *_check_schedule_free(cfg),
+        *_check_averages(cfg),
         *_check_packages(cfg),
     ]
     if problems:
@@ -276,6 +277,12 @@ def _check_schedule_free(cfg: DictConfig) -> Iterator[str]:
         yield "optimizer=schedulefree needs a package that is not installed: uv pip install -e '.[schedulefree]'"
     if cfg.get("scheduler") and "run" not in cfg:
         yield "optimizer=schedulefree has no schedule: type scheduler=none; optimizer.warmup_steps is its warm-up"
+
+
+def _check_averages(cfg: DictConfig) -> Iterator[str]:
+    name = choices().get("callbacks")
+    if name in ("ema", "swa") and "run" not in cfg:
+        yield f"callbacks={name} leaves out all others, so nothing would be saved: type 'callbacks=[default,{name}]'"
 
 
 def _check_packages(cfg: DictConfig) -> Iterator[str]:

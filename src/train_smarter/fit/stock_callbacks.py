@@ -41,7 +41,6 @@ REFUSED: dict[type[Callback], str] = {
 
 def check_callbacks(trainer: Trainer, model: LightningModule) -> None:
     """Raise a UserError for a callback whose result the run could not keep, or that does not fit the model."""
-    _check_evaluation_weights(trainer.callbacks)  # type: ignore[attr-defined]
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         name = type(callback).__name__
         for kind, reason in REFUSED.items():
@@ -64,7 +63,8 @@ def check_callbacks(trainer: Trainer, model: LightningModule) -> None:
             )
 
 
-def _check_evaluation_weights(callbacks: Sequence[Callback]) -> None:
+def check_evaluation_weights(callbacks: Sequence[Callback]) -> None:
+    """Raise a UserError for two kinds of them, or a checkpoint without any; before Lightning refuses two of a class."""
     kinds = [callback for callback in callbacks if isinstance(callback, EvaluationWeights)]
     if len(kinds) > 1:
         names = " and ".join(kind.name for kind in kinds)

@@ -72,7 +72,9 @@ def test_a_rate_that_lowers_no_loss_is_answered_with_a_wider_range(compose: Comp
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["find.min_lr=0"], "give a min_lr above 0"),
+        (["find.min_lr=0"], r"find\.min_lr=0: give a finite number above 0"),
+        (["find.min_lr=2"], "give a min_lr above 0 and below max_lr"),
+        (["find.steps=abc"], r"find\.steps='abc': give a whole number"),
         (["find.steps=3"], "at least 20 steps"),
         (["debug=fdr"], "find=lr and debug=fdr exclude each other"),
         (["train=false", "ckpt_path=a.ckpt"], "leave out train=false"),

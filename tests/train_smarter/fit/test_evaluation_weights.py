@@ -208,3 +208,17 @@ def test_a_run_resumed_within_an_epoch_has_the_average_of_one_that_never_stopped
     for part in ("state_dict", "current_model_state", "weights", "optimizer_states"):
         assert equal(parts[part], whole[part])
     assert not equal(whole["state_dict"], whole["current_model_state"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["callbacks=ema"], r"nothing would be saved: type 'callbacks=\[default,ema\]'"),
+        (["callbacks=[default,ema,swa]"], r"one kind of weights, not those of .*decay=0\.999 and .*decay=null"),
+        (["callbacks=[default,ema]", "callbacks.ema.decay=1.5"], r"ema\.decay=1\.5: give a number from 0 to below 1"),
+        (["callbacks=[default,swa]", "callbacks.swa.interval=batch"], "interval='batch': give step or epoch"),
+    ],
+)
+def test_a_wrong_word_is_answered_with_what_to_type(compose: Compose, words: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        run_train(compose(*words, "model=mlp", "trainer=cpu", "logger=none"))

@@ -140,5 +140,7 @@ def test_a_run_has_both_under_one_learning_rate_and_the_diagnosis_measures_every
 
 def test_steps_of_the_iteration_that_make_no_sense_are_refused(compose: Compose) -> None:
     cfg = compose("optimizer=muon", "optimizer.ns_steps=0", "model=mlp", "trainer=cpu", "logger=none")
-    with pytest.raises(UserError, match=r"optimizer: ns_steps=0: give a whole number from 1 to 99"):
+    with pytest.raises(UserError, match=r"optimizer\.ns_steps=0: give a whole number of at least 1"):
         run_train(cfg)
+    with pytest.raises(ValueError, match="give a whole number from 1 to 99"):
+        Muon([torch.zeros(2, 2)], ns_steps=100)

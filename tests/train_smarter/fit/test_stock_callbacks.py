@@ -21,7 +21,7 @@ from train_smarter.errors import UserError
 from train_smarter.fit.evaluation_weights import AveragedWeights
 from train_smarter.fit.lr_schedule import LRSchedule
 from train_smarter.fit.module import Model
-from train_smarter.fit.stock_callbacks import check_callbacks
+from train_smarter.fit.stock_callbacks import check_callbacks, check_evaluation_weights
 from train_smarter.task.classification import Classification
 
 
@@ -65,14 +65,13 @@ def test_a_backbone_is_finetuned_where_there_is_one_whose_weights_one_process_tr
 
 
 def test_two_kinds_of_evaluation_weights_are_refused() -> None:
-    trainer: Any = SimpleNamespace(callbacks=[AveragedWeights(decay=0.9), AveragedWeights(decay=None)], world_size=1)
+    two = [AveragedWeights(decay=0.9), AveragedWeights(decay=None)]
     with pytest.raises(UserError, match=r"one kind of weights, not those of .*decay=0\.9 and .*decay=null: leave one"):
-        check_callbacks(trainer, Finetuned())
+        check_evaluation_weights(two)
 
 
 def test_a_checkpoint_of_weights_alone_is_refused_since_it_would_hold_those_that_were_not_validated() -> None:
     checkpoint = ModelCheckpoint(save_weights_only=True)
-    trainer: Any = SimpleNamespace(callbacks=[AveragedWeights(decay=0.9), checkpoint], world_size=1)
     with pytest.raises(UserError, match=r"type callbacks\.checkpoint\.save_weights_only=false"):
-        check_callbacks(trainer, Finetuned())
-    check(checkpoint)
+        check_evaluation_weights([AveragedWeights(decay=0.9), checkpoint])
+    check_evaluation_weights([checkpoint])
