@@ -13,6 +13,7 @@ NA_VALUES = ("NA", "N/A", "NaN", "nan", "null", "None", "?", "-")
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 DECIMAL_COMMA = r"^[+-]?\d+,\d+$"
 CODE = r"^[+-]?0\d"  # 00501 is no number
+LARGEST = float(np.finfo(np.float32).max)  # tensors of a larger number hold infinity
 MOSTLY = 0.8  # share of numbers from which a cell that is none is a mistake, and not a text
 
 
@@ -75,7 +76,7 @@ def to_numbers(table: StringTable, name: str, cells: Any) -> Any:
     """Cells as float64 (N,), NaN where one is missing.
 
     Raises:
-        UserError: a cell is no number, or infinite.
+        UserError: a cell is no number, or infinite as float32.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -85,13 +86,14 @@ def to_numbers(table: StringTable, name: str, cells: Any) -> Any:
     except pa.ArrowInvalid:
         row = first_true(pc.invert(pc.match_substring_regex(cells, NUMBER)))
         raise table.error(row, name, f"{cells[row].as_py()!r} is no number") from None
-    infinite = np.isinf(values)
+    infinite = np.abs(values) > LARGEST
     if infinite.any():
         row = int(infinite.argmax())
+        problem = "no finite number" if np.isinf(values[row]) else "too large for float32"
         raise table.error(
             row,
             name,
-            f"{cells[row].as_py()!r} is no finite number: correct it, or count it as missing, "
+            f"{cells[row].as_py()!r} is {problem}: correct it, or count it as missing, "
             f"'data.na_values=[{cells[row].as_py()}]'",
         )
     return values

@@ -214,8 +214,24 @@ class SplitTable:
         groups = encoded.indices.fill_null(-1).to_numpy()[rows].astype(np.int64)
         if (missing := np.flatnonzero(groups < 0)).size:
             raise self.table.error(int(rows[missing[0]]), self.source.group, "no group: fill it, or remove the row")
+        self._reject_divided(groups, rows)
         self.notes.append(f"{len(np.unique(groups))} groups by {self.source.group}, none of them divided")
         return groups
+
+    def _reject_divided(self, groups: Any, rows: Any) -> None:
+        """Raise a UserError if the files or the column of the splits divide a group."""
+        found, first = np.unique(groups, return_index=True)
+        split = self.split[rows]
+        home = split[first][np.searchsorted(found, groups)]  # the split of the first row of each group
+        if (divided := np.flatnonzero(split != home)).size:
+            row = int(divided[0])
+            group, one, other = self.source.group, SPLITS[home[row]], SPLITS[split[row]]
+            name = self.table.column(str(group))[int(rows[row])].as_py()
+            raise self.table.error(
+                int(rows[row]),
+                str(group),
+                f"{name!r} is in {other}, and in {one}, too: correct it, or type data.group=null",
+            )
 
 
 def _first_of_latest(times: Any, fraction: float) -> int | None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from train_smarter.data.base import Data
-from train_smarter.data.cells import NUMBER
+from train_smarter.data.cells import LARGEST, NUMBER
 from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName
 from train_smarter.data.table_columns import (
     Column,
@@ -286,7 +286,7 @@ class TableFile(Data):
         if column.values is not None:
             return float(column.values.index(cell)) if cell in column.values else -1.0
         number = cell.replace(",", ".") if self.source.decimal_comma else cell
-        if not re.match(NUMBER, number) or math.isinf(float(number)):
+        if not re.match(NUMBER, number) or abs(float(number)) > LARGEST:
             raise ValueError(f"column {column.name!r} is {cell!r} and no number")
         return float(number)
 

@@ -63,7 +63,7 @@ def detect_targets(
 def _detect_several(
     table: StringTable, columns: Sequence[str], na_values: Sequence[str], *, decimal_comma: bool
 ) -> tuple[str, str]:
-    binary = all(_different(table, name) <= {*TRUE, *FALSE} for name in columns)
+    binary = all(_different(table, name, na_values) <= {*TRUE, *FALSE} for name in columns)
     if binary:
         return "labels", f"{shorten(columns, count=3)} hold 0 and 1"
     for name in columns:
@@ -76,11 +76,11 @@ def _detect_several(
     return "numbers", f"{shorten(columns, count=3)} hold numbers"
 
 
-def _different(table: StringTable, name: str) -> set[str]:
-    """The different cells, where they are a few; the empty one is left out."""
+def _different(table: StringTable, name: str, na_values: Sequence[str]) -> set[str]:
+    """The different cells, where they are a few; missing ones are left out."""
     import pyarrow.compute as pc
 
-    found = pc.unique(table.column(name))
+    found = pc.unique(number_cells(table, name, na_values))
     return {str(cell) for cell in found[: len(TRUE) + len(FALSE) + 2].to_pylist() if cell is not None}
 
 

@@ -173,6 +173,13 @@ def test_groups_are_never_divided(tmp_path: Path) -> None:
     assert len(set.union(*groups)) == 20
 
 
+def test_a_group_that_is_in_two_files_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path, "x,patient,y\n" + "".join(f"{i}.5,p{i // 3},{i % 2}\n" for i in range(30)))
+    test = write(tmp_path, "x,patient,y\n1,p11,0\n2,p3,1\n", "test.csv")
+    with pytest.raises(UserError, match=r"test\.csv, line 3, column 'patient': 'p3' is in test, and in train, too"):
+        ready(file, test_file=test, target="y", group="patient")
+
+
 def test_the_latest_rows_are_test_and_equal_times_stay_together(tmp_path: Path) -> None:
     days = [f"2024-{1 + i // 2:02d}-01" for i in range(20)]
     order = [7, 3, 19, 0, 12, 5, 18, 1, 2, 4, 6, 8, 9, 10, 11, 13, 14, 15, 16, 17]
@@ -280,6 +287,8 @@ def test_settings_that_do_not_fit_are_refused(tmp_path: Path, options: dict[str,
     [
         ({"size_4": "unknown"}, r"line 6, column 'size': 'unknown' is no number, but 39 of 40 cells are"),
         ({"size_4": "inf"}, r"line 6, column 'size': 'inf' is no finite number"),
+        ({"size_4": "1e39"}, r"line 6, column 'size': '1e39' is too large for float32"),
+        ({"price_4": "-1e39"}, r"line 6, column 'price': '-1e39' is too large for float32"),
         ({"size_4": '"1,5"'}, r"line 6, column 'size': '1,5' has a comma: type data.decimal_comma=true"),
     ],
 )

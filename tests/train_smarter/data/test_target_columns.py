@@ -44,6 +44,7 @@ def test_the_kind_of_a_target_follows_from_its_cells(tmp_path: Path, cells: list
 
 def test_several_columns_are_labels_if_they_hold_0_and_1_and_numbers_else(tmp_path: Path) -> None:
     assert detect(tmp_path, {"a": ["0", "1", "1"], "b": ["true", "false", ""]}) == "labels"
+    assert detect(tmp_path, {"a": ["0", "1", "NA"], "b": ["1", "NaN", "0"]}) == "labels"
     assert detect(tmp_path, {"a": ["0", "1", "1"], "b": ["0", "1", "2"]}) == "numbers"
     with pytest.raises(UserError, match="b holds texts; give one column of classes, or several of numbers"):
         detect(tmp_path, {"a": ["0", "1"], "b": ["x", "y"]})
