@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
+from train_smarter import paths
 from train_smarter.config.check import check, choices
 from train_smarter.errors import UserError, megabytes
 from train_smarter.failures import is_out_of_memory
@@ -49,7 +50,7 @@ def run_find(cfg: DictConfig, folder: Path, on_end: Callable[[Components, Result
     startup.configure_process(cfg.num_threads, speed=cfg.get("speed", True))
     logging.getLogger("train_smarter.data").setLevel(logging.WARNING)  # the same lines for each of many trainings
     found = {"lr": find_lr, "batch_size": find_batch_size}[cfg.find.quantity](cfg)
-    found["command"] = _command(found["override"])
+    found["command"] = _command(cfg, found["override"])
     files.write_json(folder / "find.json", found)
     write_plot(folder / "find.png", found)
     echo(*_lines(found), f"plot: {folder / 'find.png'}", f"type: {found['command']}")
@@ -218,11 +219,13 @@ def _with_size(cfg: DictConfig, size: int) -> DictConfig:
 # ---- what is shown
 
 
-def _command(override: str) -> str:
+def _command(cfg: DictConfig, override: str) -> str:
     """The command that was typed, for a training with what was found."""
-    key = override.partition("=")[0]
-    typed = [word for word in run_dir.task_overrides() if not word.lstrip("+").startswith(("find", f"{key}="))]
-    return shlex.join(["train", *typed, override])
+    past = saved_config.past_overrides(Path(cfg.rerun)) if cfg.rerun else []
+    left = ("find", "rerun=", f"{override.partition('=')[0]}=")
+    typed = [word for word in run_dir.task_overrides() if word not in past and not word.lstrip("+").startswith(left)]
+    first = [f"rerun={run_dir.display_name(Path(cfg.rerun), paths.LOGS)}"] if cfg.rerun else []
+    return " ".join(["train", *first, shlex.join([*typed, override])])
 
 
 def _lines(found: Found) -> list[str]:

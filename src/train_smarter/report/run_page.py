@@ -78,10 +78,18 @@ def _render_run(folder: Path, run: Content, most: int) -> str:
         names=dict.fromkeys(name.partition("/")[2] for name in run["results"] if name not in own),
         own={truncate(name, MAX_NAME): format_metric(value) for name, value in own.items() if value is not None},
         tiles=_tiles(run),
+        weights=_weights_of(folder),
         nav=[{"curves": "results"}.get(name, name) for name in sections] + ["repeat"],
         sections=sections,
         **repeat,
     )
+
+
+def _weights_of(folder: Path) -> str:
+    """What the evaluated weights are, where they are not simply those of the best epoch."""
+    file = folder / "results.json"
+    weights = files.read_json(file).get("weights") if file.is_file() else None
+    return weights if isinstance(weights, str) else ""
 
 
 def _sections_of(folder: Path) -> set[str]:

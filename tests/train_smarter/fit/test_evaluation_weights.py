@@ -20,6 +20,7 @@ from train_smarter.commands.train import run_train
 from train_smarter.errors import UserError
 from train_smarter.fit.evaluation_weights import AveragedWeights, weights_of
 from train_smarter.history.arguments import argv_for_reader
+from train_smarter.report import page
 from train_smarter.run.files import read_json
 from train_smarter.run.record import save_hydra_config
 
@@ -195,6 +196,8 @@ def test_averaged_weights_are_validated_saved_and_evaluated(
     assert results["val/loss"] == pytest.approx(best, rel=1e-6)
     assert "of the weights of" in results["weights"]
     assert f"validation, checkpoint and results: {results['weights']}" in caplog.text
+    page.write_at_end(folder)
+    assert results["weights"] in (folder / "report.html").read_text(encoding="utf8")
     assert "train/ metrics, gradients and layers.csv are of the trained weights" in caplog.text
 
 
