@@ -102,6 +102,7 @@ RULES: dict[str, Rule] = {
     "data.folds": (lambda v: is_int(v) and v >= 2, "a whole number of at least 2"),
     "data.fold": _or_null((lambda v: is_int(v) and v >= 0, "a whole number from 0 to data.folds - 1")),
     "data.max_length": POSITIVE_INT,
+    "data.size": _if_number(POSITIVE_INT),  # of a data set of your own it may be a list
     "data.crop": _or_null(POSITIVE_INT),
     "data.vocab_size": _or_null((lambda v: is_int(v) and v >= 3, "a whole number of at least 3")),
     "data.shuffle": BOOL,

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from train_smarter.data.decode_files import CHUNK_BYTES, DecodedFiles, StorageError, run_in_chunks
 from train_smarter.data.decoders import Decoder
+from train_smarter.data.image_files import stamp
 from train_smarter.data.row_file import DiskRows, RowFile
 from train_smarter.data.storage import free_disk, gigabytes
 from train_smarter.errors import FULL, UserError, file_error
@@ -50,7 +51,7 @@ class FileCache:
         """The cache by the names, sizes and times of the files and the settings of the decoder; no file is read."""
         digest = hashlib.sha256(json.dumps(decoder.settings, sort_keys=True).encode())
         for file in files:
-            digest.update(f"{_relative(file, root)}\0{_stamp(file)}\n".encode(errors="surrogateescape"))
+            digest.update(f"{_relative(file, root)}\0{stamp(file)}\n".encode(errors="surrogateescape"))
         return cls(folder, f"{decoder.settings['kind']}-{digest.hexdigest()[:16]}", files, root, decoder)
 
     @property
@@ -227,12 +228,3 @@ def _relative(file: Path, root: Path) -> str:
         return file.relative_to(root).as_posix()
     except ValueError:
         return file.as_posix()
-
-
-def _stamp(file: Path) -> str:
-    """Size and time of the last change; of a file that is not there, neither."""
-    try:
-        about = file.stat()
-    except OSError:
-        return "-"
-    return f"{about.st_size} {about.st_mtime_ns}"

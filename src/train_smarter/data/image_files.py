@@ -68,6 +68,15 @@ def has_images(folder: Path) -> bool:
         return any(is_image(Path(entry.name)) and not entry.name.startswith(".") for entry in entries)
 
 
+def stamp(file: Path) -> str:
+    """Size and time of the last change; of a file that is not there, neither."""
+    try:
+        about = file.stat()
+    except OSError:
+        return "-"
+    return f"{about.st_size} {about.st_mtime_ns}"
+
+
 def describe_ignored(ignored: Mapping[str, int]) -> str:
     """How many files of each kind are no images, with the remedy where there is one."""
     heif = sum(ignored.get(suffix, 0) for suffix in HEIF_SUFFIXES)

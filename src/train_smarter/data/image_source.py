@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train_smarter.data.class_folders import SEARCHED, class_names, list_folder
-from train_smarter.data.image_files import list_folders
+from train_smarter.data.image_files import list_folders, stamp
 from train_smarter.data.image_listing import FileExamples, ImageListing
 from train_smarter.data.mask_files import MaskPairs, find_pairs
 from train_smarter.errors import UserError
@@ -61,8 +61,8 @@ class ImageSource:
 
             table = pop_source({key: settings[key] for key in TABLE_KEYS if key in settings})
         return cls(
-            Path(folder).expanduser().resolve() if folder else None,
-            Path(masks) if masks else None,
+            Path(str(folder)).expanduser().resolve() if folder else None,  # a folder 2024 is typed as a number
+            Path(str(masks)) if masks else None,
             names,
             table,
             None if image is None else str(image),
@@ -197,7 +197,7 @@ def _count(pairs: MaskPairs) -> MaskCount:
     """The values in the masks, counted once as long as no mask changes."""
     from train_smarter.data.mask_values import count_values
 
-    key = [(*pair, (status := pair[1].stat()).st_mtime_ns, status.st_size) for pair in pairs.all]
+    key = [(*pair, stamp(pair[1])) for pair in pairs.all]
     if not _LAST or _LAST[0][0] != key:
         _LAST[:] = [(key, count_values(pairs.all))]
     return _LAST[0][1]

@@ -56,6 +56,7 @@ def list_table(
             "that the paths begin from>",
         )
     splits = _splits(found, targets, files, np.array(kept))
+    notes += _repeated_note(splits, column)
     return ImageListing(list(targets.names), splits, {}, [*notes, *found.notes], targets.kind)
 
 
@@ -112,6 +113,18 @@ def _missing_note(table: StringTable, column: str, files: Sequence[Path | None],
     named = f"there is no {cell}" if cell else "no path"
     return [
         f"images that are not there are left out, {len(missing)} of {len(rows)}: {table.place(missing[0])}, {named}"
+    ]
+
+
+def _repeated_note(splits: dict[str, FileExamples], column: str) -> list[str]:
+    """That one image would be in several splits, where a split is cut from rows without groups."""
+    train = splits["train"]
+    repeated = [file for file, count in Counter(train.files).items() if count > 1]
+    if train.groups is not None or not repeated or len(splits) == len(SPLITS):
+        return []
+    return [
+        f"{len(repeated)} images are in several rows, {repeated[0]} for example, and may be in train and in another "
+        f"split: to never divide their rows, type data.image={column} data.group={column}"
     ]
 
 

@@ -53,6 +53,9 @@ class ImageFolder(ImageData):
         super().__init__(**data)
         if cache not in (None, *CACHES):
             raise UserError(f"data.cache={cache}: give {', '.join(CACHES)}, or null: chosen by size")
+        for key, pixels in (("size", size), ("crop", crop)):
+            if (key, pixels) != ("crop", None) and (type(pixels) is not int or pixels < 1):
+                raise UserError(f"data.{key}={pixels}: give a whole number of pixels, at least 1")
         if crop is not None and crop > size:
             raise UserError(f"data.crop={crop} is larger than data.size={size}: give at most {size}, or a larger size")
         self.source = ImageSource.of(given)

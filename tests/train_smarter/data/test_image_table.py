@@ -103,6 +103,29 @@ def test_what_does_not_fit_is_named(tmp_path: Path, table: str, keys: dict[str, 
         listed(file, **keys)
 
 
+REPEATED = "path,label,split\nb.jpg,dog,train\nc.jpg,cat,train\nb.jpg,dog,train\n"
+
+
+def test_images_in_several_rows_are_noted_where_a_split_is_cut(tmp_path: Path) -> None:
+    file = write(tmp_path, REPEATED, *FILES)
+    note = (
+        f"1 images are in several rows, {tmp_path}/b.jpg for example, and may be in train and in another split: to "
+        "never divide their rows, type data.image=path data.group=path"
+    )
+    assert note in listed(file).notes
+    grouped = listed(file, image="path", group="path")
+    assert note not in grouped.notes
+    groups = grouped.splits["train"].groups
+    assert groups is not None
+    assert groups[0] == groups[2] != groups[1]
+
+
+def test_images_in_several_rows_are_not_noted_where_every_split_is_official(tmp_path: Path) -> None:
+    table = REPEATED + "c.jpg,cat,val\nc.jpg,cat,test\n"
+    notes = listed(write(tmp_path, table, *FILES), split_column="split").notes
+    assert not any("several rows" in note for note in notes)
+
+
 @pytest.mark.parametrize("kind", ["numbers", "labels"])
 def test_a_task_that_needs_a_table_says_so(tmp_path: Path, kind: str) -> None:
     for keys, has in (({}, "one class by their folder"), ({"masks": "masks"}, "a class for each pixel")):

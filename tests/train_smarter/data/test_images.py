@@ -98,6 +98,25 @@ def test_a_crop_larger_than_the_images_is_refused(folder: Path) -> None:
         data(folder, crop=9)
 
 
+@pytest.mark.parametrize("size", [0, -4, 16.5, "big", True])
+def test_a_size_that_is_no_number_of_pixels_is_refused(folder: Path, size: Any) -> None:
+    message = f"data.{{}}={size}: give a whole number of pixels, at least 1"
+    for key in ("size", "crop"):
+        with pytest.raises(UserError) as caught:
+            ImageFolder(dir=str(folder), num_classes=2, shape=[3, 8, 8], **{key: size})
+        assert str(caught.value) == message.format(key)
+
+
+def test_a_folder_may_be_named_like_a_number(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path_factory.mktemp("home")
+    (home / "2024").symlink_to(folder)
+    monkeypatch.chdir(home)
+    images = ImageFolder(dir=2024, num_classes=2, size=8, shape=[3, 8, 8])
+    assert len(images.read().train) == 20
+
+
 def test_broken_files_are_named_and_skipped(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     cut = folder / "blue" / "0.png"
     Image.effect_noise((64, 64), 50).save(cut)
@@ -183,9 +202,12 @@ def test_a_broken_mask_and_one_of_another_size_are_named_and_left_out(
 ) -> None:
     (painted / "masks" / "3.png").write_bytes(b"no image")
     Image.new("L", (10, 10)).save(painted / "masks" / "4.png")
+    (painted / "masks" / "5.png").unlink()
+    (painted / "masks" / "5.png").symlink_to("nowhere")
     with caplog.at_level(logging.INFO):
         images = masked(painted)
-    assert sum(map(len, images.examples.values())) == 8
+    assert sum(map(len, images.examples.values())) == 7
+    assert f"{painted}/photos/5.jpg is left out: {painted}/masks/5.png is broken or no image" in caplog.text
     folder = f"{painted}/photos"
     assert f"{folder}/3.jpg is left out: {painted}/masks/3.png is broken or no image" in caplog.text
     assert f"{folder}/4.jpg is left out: {painted}/masks/4.png has 10x10 pixels, but 4.jpg 20x10" in caplog.text
