@@ -65,8 +65,11 @@ def detect_format(path: Path, *, delimiter: str | None, encoding: str | None) ->
         raise _unreadable(path, error) from error
     if not sample.strip():
         raise UserError(f"{path} is empty: its first line has to name the columns")
-    delimiter = _parse_delimiter(delimiter) or _detect_delimiter(sample, path)
-    header = next(row for row in _records(io.StringIO(sample), delimiter) if row)
+    try:
+        delimiter = _parse_delimiter(delimiter) or _detect_delimiter(sample, path)
+        header = next(row for row in _records(io.StringIO(sample), delimiter) if row)
+    except csv.Error as error:
+        raise UserError(f"{path}: a line ends with a carriage return alone: save it with line feeds") from error
     names = [name.strip() for name in header]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"{path}, line 1: several columns have the name {repeated[0]!r}: rename all but one")

@@ -82,12 +82,14 @@ class StringTable:
         return cells
 
     def require(self, names: Sequence[str], key: str) -> None:
-        """Raise a UserError if a column is missing.
+        """Raise a UserError if a column is missing, or named twice.
 
         Args:
             key: under which its name was typed, for example data.target.
         """
         for name in names:
+            if list(names).count(name) > 1:
+                raise UserError(f"{key} names {name} twice")
             if name not in self.names:
                 nested = "; it holds lists or objects" if name in self.left_out else ""
                 raise UserError(

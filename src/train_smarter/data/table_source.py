@@ -70,7 +70,12 @@ class TableSource:
         """The files of each split."""
         named = {"train": self.file, "val": self.val_file, "test": self.test_file}
         keys = {"train": "data.file", "val": "data.val_file", "test": "data.test_file"}
-        return {split: expand_files(given, keys[split]) for split, given in named.items() if given}
+        found = {split: expand_files(given, keys[split]) for split, given in named.items() if given}
+        files = [file.resolve() for part in found.values() for file in part]
+        if repeated := [file for file in files if files.count(file) > 1]:
+            several = f", for {' and '.join(keys[split] for split in found)}" if len(found) > 1 else ""
+            raise UserError(f"{repeated[0]} is named twice{several}: its rows would be repeated")
+        return found
 
     def stamp(self) -> list[list[Any]]:
         """What changes when a file does, as JSON values: path, size and time of each."""

@@ -46,8 +46,7 @@ class TableFile(Data):
         columns: names of those that are used; empty: all but the target and those that `choose_columns` leaves out.
         ignore: names of those that are not used.
         categories: names of columns of numbers that are categories.
-        max_categories: one-hot numbers of a category at most, for the most frequent texts; a model receives zeros for
-            the others, and for those that training has not seen.
+        max_categories: one-hot numbers of a category at most, for the most frequent texts; others are zeros.
         missing: mean: a missing number is replaced by the mean of training; drop: rows with a missing cell are left
             out; error.
         shape: [D], compared with the data in `setup`; None: it is not.
@@ -74,6 +73,8 @@ class TableFile(Data):
         super().__init__(**data)
         if missing not in MISSING:
             raise UserError(f"data.missing={missing}: give one of {', '.join(MISSING)}")
+        if max_categories < 1:
+            raise UserError(f"data.max_categories={max_categories} must be at least 1")
         self.used, self.ignored, self.categories = as_names(columns), as_names(ignore), as_names(categories)
         self.max_categories, self.missing = max_categories, missing
         self.shape, self.standardize = None if shape is None else tuple(shape), standardize

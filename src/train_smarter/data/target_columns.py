@@ -202,5 +202,6 @@ def _reject_bad_classes(table: StringTable, name: str, names: Sequence[str], row
         )
     if len(names) > MAX_CLASSES or (len(names) > MAX_INTEGER_CLASSES and len(names) > rows / 2):
         numbers = all(re.fullmatch(r"-?\d+(\.\d+)?", each) for each in names)
-        cure = "type task=regression to predict numbers" if numbers else f"at most {MAX_CLASSES} classes are possible"
+        limit = f"at most {MAX_CLASSES} classes, which repeat, are possible"
+        cure = "type task=regression to predict numbers" if numbers else limit
         raise UserError(f"data.target={name}: {len(names)} different values in {rows} rows are no classes; {cure}")

@@ -129,6 +129,13 @@ def test_a_row_is_found_by_its_line_in_json(tmp_path: Path) -> None:
 # ---- refused
 
 
+def test_lines_that_end_with_a_carriage_return_alone_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"table\.csv: a line ends with a carriage return alone: save it with line feeds"
+    ):
+        read(tmp_path, "a,b\r1,2\r3,4\r")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

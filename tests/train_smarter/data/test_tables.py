@@ -265,6 +265,8 @@ def test_a_file_that_has_changed_is_counted_again(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"missing": "zero"}, "data.missing=zero: give one of mean, drop, error"),
+        ({"max_categories": -1}, "data.max_categories=-1 must be at least 1"),
+        ({"columns": ["size", "size"]}, "data.columns names size twice"),
         ({"columns": ["price", "size"]}, "data.columns: price is the target"),
         ({"columns": ["sise"]}, r"data.columns=sise: .* no such column; did you mean 'size'\?"),
         ({"ignore": ["size", "city"]}, "no column is left for the input: there is none but the target"),
@@ -295,6 +297,12 @@ def test_settings_that_do_not_fit_are_refused(tmp_path: Path, options: dict[str,
 def test_a_cell_that_does_not_fit_its_column_is_named(tmp_path: Path, cells: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         ready(houses(tmp_path, **cells))
+
+
+def test_a_file_of_two_splits_is_refused(tmp_path: Path) -> None:
+    file = houses(tmp_path)
+    with pytest.raises(UserError, match=r"t\.csv is named twice, for data\.file and data\.test_file"):
+        ready(str(tmp_path / "*.csv"), test_file=file)
 
 
 def test_a_class_that_only_the_test_file_has_is_refused(tmp_path: Path) -> None:

@@ -85,7 +85,11 @@ def test_classes_of_a_past_run_keep_their_places(tmp_path: Path) -> None:
         (["2.5", "2.5"], "numbers", "every row of .* has 2.5; nothing can be learned"),
         (["", ""], None, "this column of .* is empty in every row"),
         ([f"n{number}" for number in range(60)], None, "60 different values in 60 rows are no classes"),
-        ([f"n{number % 1001}" for number in range(3000)], None, "1001 different values .* at most 1000 classes"),
+        (
+            [f"n{number % 1001}" for number in range(3000)],
+            None,
+            "1001 different values .* at most 1000 classes, which repeat",
+        ),
         ([f"{number}.5" for number in range(60)], "classes", "type task=regression to predict numbers"),
         (["1", "x", "3"], "numbers", r"line 3, column 'y': 'x' is no number; task=regression needs numbers"),
         (["1", "inf", "3"], "numbers", r"line 3, column 'y': 'inf' is no finite number"),
