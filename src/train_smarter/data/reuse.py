@@ -1,6 +1,6 @@
 """Data that were read once and serve several runs of one process."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,4 +32,5 @@ def equal_settings(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(equal_settings(value, other[key]) for key, value in one.items())
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(equal_settings, one, other))
-    return isinstance(one, str | int | float | Path) and one == other
+    plain = isinstance(one, str | int | float | Path) or is_dataclass(one)  # of plain values, which name files
+    return plain and bool(one == other)

@@ -61,11 +61,11 @@ class ConfigCheck:
         self._fix_texts()
         self._drop_remote_loggers()
         self._restore_network()
-        self._forbid_published_weights()
         for group in WRITING:
             self._check_writing(group)
         self._check_trainer()
         self._note_reading()
+        self._forbid_published_weights()
 
     def _set_paths(self) -> None:
         """Where runs are, and this one, is never a saved config's to say."""

@@ -144,7 +144,7 @@ def test_other_data_with_the_same_classes_are_normalised_as_the_run_was(
     np.savez(tmp_path / "figures.npz", **arrays)
     results = evaluated("data=figures", f"paths.data={tmp_path}", "splits=[test]")
     assert sum(map(sum, results["confusion"]["test"])) == 200
-    assert "normalization is used: mean [0.5], std [0.5] instead of mean [0.1307], std [0.3081]" in caplog.text
+    assert "is used: mean [0.5], std [0.5] instead of mean [0.1307], std [0.3081]" in caplog.text
 
 
 def test_data_with_other_classes_are_refused(evaluated: Callable[..., Any], data_folder: Path) -> None:

@@ -129,7 +129,7 @@ def test_labels_that_do_not_fit_the_task_are_a_problem_and_the_data_are_shown(
         (["inspect.examples=0"], "inspect.examples=0: give a whole number of at least 1"),
         (["inspect=5"], "inspect=5: give null, or type debug=data"),
         (["optimizer.lr=-1"], "optimizer.lr=-1: give a finite number above 0"),
-        (["data=images"], "data.dir has no value yet: type data.dir=..."),
+        (["data=images"], "data.dir has no value yet: type data.dir=<folder of images>"),
         (["data.num_classes=11"], "data.num_classes=11, but Digits has 10"),
         (["-m", "seed=1,2"], "debug=data looks at one data set at a time: type it without -m"),
     ],

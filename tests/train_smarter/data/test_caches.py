@@ -138,7 +138,7 @@ def tile_weights() -> list[Tensor]:
     return fit(tiles(0))
 
 
-@pytest.mark.parametrize("num_workers", [0, 1, 2])
+@pytest.mark.parametrize("num_workers", [0, *(pytest.param(count, marks=pytest.mark.slow) for count in (1, 2))])
 def test_a_dataset_with_random_transforms_trains_and_resumes_the_same_with_any_number_of_workers(
     num_workers: int, tile_weights: list[Tensor], tmp_path: Path
 ) -> None:
