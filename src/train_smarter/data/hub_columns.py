@@ -199,13 +199,19 @@ def _labels(
         return given, list(columns)
     names = getattr(feature, "names", None)
     found = (
-        range(len(names)) if names else sorted({one for rows in values.values() for row in rows for one in row or ()})
+        range(len(names))
+        if names
+        else sorted({one for rows in values.values() for row in rows for one in row or () if one is not None})
     )
     order = {value: place for place, value in enumerate(found)}
     tensors = {split: torch.zeros(len(rows), len(order)) for split, rows in values.items()}
     for split, rows in values.items():
         for place, row in enumerate(rows):
             for one in row or ():
+                if one not in order:
+                    raise UserError(
+                        f"data.target={columns[0]}: row {place + 1} of {split} has a label that is none, {one!r}"
+                    )
                 tensors[split][place, order[one]] = 1
     return tensors, [str(name) for name in names or found]
 

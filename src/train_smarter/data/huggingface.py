@@ -1,5 +1,6 @@
 """Data sets that the library `datasets` loads: local files of several formats, folders of images, names on the hub."""
 
+import inspect
 import io
 import logging
 import tempfile
@@ -151,13 +152,15 @@ def describe(settings: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 def unused_keys(target: str) -> tuple[str, ...]:
     """Keys of conf/data/huggingface.yaml that a class of this module does not take."""
-    images = ("mean", "std", "mask_fill", "augment", "size")
-    texts = ("vocab_size", "max_length", "truncation_side")
-    return {
-        "HuggingFaceTexts": (*images, "shape", "standardize"),
-        "HuggingFaceImages": (*texts, "standardize"),
-        "HuggingFaceTable": (*images, *texts),
-    }[target.rpartition(".")[2]]
+    bases: dict[type, type] = {HuggingFaceTexts: TextData, HuggingFaceImages: ImageData, HuggingFaceTable: TableData}
+    taken = {kind.__name__: _parameters(kind) | _parameters(base) for kind, base in bases.items()}
+    own = taken[target.rpartition(".")[2]] | _parameters(HuggingFace)
+    return tuple(sorted(set().union(*taken.values()) - own))
+
+
+def _parameters(kind: type) -> set[str]:
+    given = inspect.signature(kind).parameters.values()
+    return {parameter.name for parameter in given if parameter.kind is parameter.KEYWORD_ONLY}
 
 
 def _input_kind(features: Mapping[str, Any], columns: Sequence[str]) -> "type[HuggingFace]":
@@ -289,7 +292,9 @@ class HuggingFaceImages(HuggingFace, ImageData):
     def read_inputs(self, dataset: Any) -> Any:
         column = self.input[0]
         image = type(dataset.features[column])
-        rows = ImageColumn(dataset.select_columns([column]).cast_column(column, image(decode=False)), self.shape)
+        rows = ImageColumn(
+            dataset.select_columns([column]).cast_column(column, image(decode=False)), self.stored_shape, self.resize
+        )
         return rows.read_all() if rows.nbytes <= IN_MEMORY else rows
 
 
@@ -299,13 +304,14 @@ class ImageColumn(Rows):
     Args:
         dataset: with one column of images, which are not decoded: their bytes, or a file.
         shape: C, H, W.
+        resize: see `image_io.decode`.
     """
 
     slow = True
 
-    def __init__(self, dataset: Any, shape: Sequence[int]) -> None:
+    def __init__(self, dataset: Any, shape: Sequence[int], resize: str = "stretch") -> None:
         super().__init__(tuple(shape), torch.uint8, torch.arange(len(dataset)))
-        self.dataset = dataset
+        self.dataset, self.resize = dataset, resize
 
     def read_at(self, places: Tensor, *, epoch: int) -> Tensor:  # noqa: ARG002
         return self._decode(map, places.tolist())
@@ -327,6 +333,6 @@ class ImageColumn(Rows):
         (image,) = self.dataset[place].values()
         content, path = (image or {}).get("bytes"), str((image or {}).get("path"))
         try:
-            return decode(io.BytesIO(content) if content else Path(path), shape=self.row_shape)[0]
+            return decode(io.BytesIO(content) if content else Path(path), shape=self.row_shape, resize=self.resize)[0]
         except Exception as error:  # Pillow's readers may raise anything
             raise UserError(f"image {place + 1} of the data set cannot be read ({path}): {error}") from error

@@ -49,6 +49,7 @@ def config(tmp_path: Path, task: str = "classification", **data: Any) -> DictCon
     """The groups that count of a composed config, before the data were read."""
     conf = {"_target_": "train_smarter.data.huggingface.HuggingFace", "dir": str(tmp_path / "data"), "size": 4}
     conf |= {"shape": [3, 4, 4], "mean": 0.5, "std": 0.5, "mask_fill": 0, "augment": {}, "standardize": True}
+    conf |= {"resize": "stretch"}
     conf |= {"vocab_size": 50, "max_length": 5, "truncation_side": "left", "input": None, "target": None}
     conf |= {"num_classes": None, "num_targets": None, "download": True, "path": "csv", **data}
     return OmegaConf.create({"data": conf, "task": {"_target_": f"train_smarter.task.{task}.{task.title()}"}})
@@ -112,6 +113,13 @@ def test_a_folder_of_images_has_its_classes_and_its_splits(photos: Path, tmp_pat
     assert test.inputs.is_contiguous(memory_format=torch.channels_last)
     assert test.inputs[:, :, 0, 0].tolist() == [[250, 0, 0], [250, 0, 0], [0, 0, 250], [0, 0, 250]]
     assert test.targets.tolist() == [0, 0, 1, 1]
+
+
+def test_images_are_fitted_as_typed(photos: Path, tmp_path: Path) -> None:
+    data = read(tmp_path, path="imagefolder", data_dir=str(photos), resize="pad")
+    last = data.examples["train"].inputs[-1]  # wider than high: rows of black above and below
+    assert last[:, 0].eq(0).all()
+    assert last[:, 2].eq(torch.tensor([0, 0, 250])[:, None]).all()
 
 
 def test_images_that_are_decoded_when_they_are_read_are_the_same(
@@ -213,6 +221,11 @@ def test_a_mistake_is_one_line_that_says_what_to_type(
 def test_a_missing_class_is_named_by_its_row(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.target=y: row 3 of train has no class, but None"):
         targets(tmp_path, ["a", "b", None, "b"] * 5)
+
+
+def test_a_missing_label_is_named_by_its_row(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.target=y: row 2 of train has a label that is none, None"):
+        targets(tmp_path, [["a"], ["b", None], ["a", "b"]] * 5, "multilabel")
 
 
 def test_data_without_training_examples_name_their_splits(reviews: Path, tmp_path: Path) -> None:
