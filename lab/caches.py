@@ -3,7 +3,7 @@
     python lab/caches.py 2000 --folder /data/made          # writes 2,000 JPEG images of about 400x300 pixels, once
     python lab/caches.py 2000 --folder /data/made --only disk pil
 
-Each way starts twice, each time in a process of its own: first without, then with what the first start has left. A
+Each way starts twice, each time in a new process: first without, then with what the first start has left. A
 start reads one epoch of raw uint8 batches in random order. The peak is the memory of the process and its workers that
 no file backs (RssAnon; of pages that processes share, Pss_Anon counts each once), less what it was before.
 """

@@ -76,7 +76,7 @@ def _resume_command(folder: Path) -> str:
 
 
 def _quiet_console() -> None:
-    """A trial is one line of its search, which names what was found; what it logs stands in its file."""
+    """A trial is one line of its search, which names what was found; what it logs is in its file."""
     for handler in logging.getLogger().handlers:
         if not isinstance(handler, logging.FileHandler):
             handler.setLevel(logging.WARNING)
