@@ -54,7 +54,7 @@ def hub_access(key: str, name: str, *, download: bool, known: Sequence[str] = ()
     here = name in known or Path(name).expanduser().exists()
     online = download and (here or _hub_answers())
     try:
-        with nullcontext() if online else _offline():
+        with nullcontext() if online else offline():
             yield
     except UserError:
         raise
@@ -96,7 +96,7 @@ def _hub_answers() -> bool:
 
 
 @contextmanager
-def _offline() -> Iterator[None]:
+def offline() -> Iterator[None]:
     """Without requests to the hub; both libraries read their own copy of the environment variable."""
     places: list[Any] = [import_module("huggingface_hub.constants")]
     places += [sys.modules["datasets.config"]] if "datasets.config" in sys.modules else []

@@ -5,15 +5,14 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-CGROUP = Path("/sys/fs/cgroup")
+from train_smarter.data.storage import free_memory
+
 WARM_UP = 2  # steps that are not timed
 SATURATED = 0.95  # of the highest speed: a smaller batch with that is as good
 RESOLUTION = 1 / 8  # of a size: the search between the last that fits and the first that does not ends
@@ -84,7 +83,7 @@ def search_sizes(
 
 def has_room(found: list[Measured]) -> bool:
     """On a CPU, where too large a batch ends the process: whether the next size fits, and may be faster."""
-    last, free = found[-1], available_memory()
+    last, free = found[-1], free_memory()
     if last.memory is not None and free is not None:
         earlier = found[-2].memory if len(found) > 1 else None
         growth = last.memory - (earlier or last.memory)
@@ -113,19 +112,3 @@ def peak_memory(device: torch.device) -> int | None:
         return torch.cuda.max_memory_reserved(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def available_memory() -> int | None:
-    """Bytes that a process on this machine can still take without swapping; None: unknown.
-
-    A container's limit counts where it is lower.
-    """
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf8").splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return None
-    with suppress(OSError, ValueError):  # no limit
-        limit, used = (int((CGROUP / name).read_text(encoding="utf8")) for name in ("memory.max", "memory.current"))
-        free = min(free, limit - used)
-    return free

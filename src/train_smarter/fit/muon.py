@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.optim import AdamW, Optimizer
 
+from train_smarter.fit.finetuning import split_blocks
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the iteration, as in torch.optim.Muon
 EPS = 1e-7  # the same
 # Layers whose weights map features to features. An embedding's rows are looked up, and stay with AdamW.
@@ -95,18 +97,18 @@ def _precision(matrix: Tensor) -> torch.dtype:
 def matrix_groups(model: nn.Module, given: Iterable[Any]) -> list[dict[str, Any]]:
     """Parameters, or groups of them, divided into matrices of hidden layers and the other weights.
 
-    The head, the last module with parameters, is none of the hidden layers.
+    The head, see `split_blocks`, is none of the hidden layers.
     """
-    owners = [module for module in model.modules() if any(True for _ in module.parameters(recurse=False))]
+    modules = list(model.modules())
     hidden = {
         id(weight)
-        for module in owners[:-1]
+        for module in modules
         if isinstance(module, MATRIX_LAYERS)
         for weight in module.parameters(recurse=False)
         if weight.ndim >= 2
     }
-    embedded = {id(module.weight) for module in owners if isinstance(module, nn.Embedding | nn.EmbeddingBag)}
-    hidden -= embedded | {id(weight) for weight in owners[-1].parameters()}  # tied weights
+    embedded = {id(module.weight) for module in modules if isinstance(module, nn.Embedding | nn.EmbeddingBag)}
+    hidden -= embedded | {id(weight) for weight in split_blocks(model)[-1].parameters}  # tied weights, too
     groups = list(given)
     groups = groups if groups and isinstance(groups[0], dict) else [{"params": groups}]
     divided = []

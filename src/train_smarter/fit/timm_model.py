@@ -1,8 +1,8 @@
 """The networks of timm, the extra `timm`."""
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from train_smarter.data.hub import offline
 from train_smarter.errors import UserError, did_you_mean, first_paragraph
 from train_smarter.fit.backbone import Backbone
 
@@ -67,7 +68,7 @@ class Timm(Backbone):
             if not file.is_file():
                 raise UserError(self.not_here(str(file)))
         try:
-            with _network(allowed=self.may_download):
+            with nullcontext() if self.may_download else offline():
                 network = _create(self.name, pretrained=True, num_classes=0, in_chans=self.channels)
         except UserError:
             raise
@@ -107,15 +108,3 @@ def _create(name: str, **options: Any) -> Any:
             raise
         tags = [one.partition(".")[2] for one in timm.list_pretrained(base)]
         raise UserError(f"model.name={name}: the weights of {base} have the tags {', '.join(tags)}") from error
-
-
-@contextmanager
-def _network(*, allowed: bool) -> Iterator[None]:
-    """Read weights from the cache of huggingface_hub alone, unless the network is allowed."""
-    constants: Any = import_module("huggingface_hub.constants")
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not allowed
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before

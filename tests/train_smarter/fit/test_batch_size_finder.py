@@ -37,9 +37,9 @@ def test_on_a_cpu_there_is_no_room_where_the_next_size_would_need_more_memory_th
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = [Measured(8, 1.0, 1000), Measured(16, 2.0, 1300)]  # the next one adds 600
-    monkeypatch.setattr(batch_size_finder, "available_memory", lambda: 1300)
+    monkeypatch.setattr(batch_size_finder, "free_memory", lambda: 1300)
     assert has_room(found)
-    monkeypatch.setattr(batch_size_finder, "available_memory", lambda: 1100)  # less than twice that
+    monkeypatch.setattr(batch_size_finder, "free_memory", lambda: 1100)  # less than twice that
     assert not has_room(found)
 
 
