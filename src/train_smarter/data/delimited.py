@@ -148,17 +148,28 @@ def _column_counts(sample: str, delimiter: str) -> list[int]:
 
 
 def _records(lines: IO[str], delimiter: str) -> Iterator[list[str]]:
-    csv.field_size_limit(sys.maxsize)  # 131,072 characters otherwise, of all readers of this process
-    return iter(csv.reader(lines, delimiter=delimiter))
+    return _long_cells(csv.reader(lines, delimiter=delimiter))
+
+
+def _long_cells(reader: Iterator[list[str]]) -> Iterator[list[str]]:
+    """Rows with cells of any length; the limit, 131,072 characters, is of all readers of the process and put back."""
+    row: list[str] | None = []
+    while row is not None:
+        before = csv.field_size_limit(sys.maxsize)
+        try:
+            row = next(reader, None)
+        finally:
+            csv.field_size_limit(before)
+        if row is not None:
+            yield row
 
 
 def iter_records(path: Path, form: DelimitedFormat) -> Iterator[tuple[int, list[str]]]:
     """Rows with the line on which each begins, the header among them; empty lines are left out."""
     with open_records(path, form.encoding) as text:
         reader = csv.reader(text, delimiter=form.delimiter, strict=False)
-        csv.field_size_limit(sys.maxsize)
         line = 1
-        for row in reader:
+        for row in _long_cells(reader):
             if row:
                 yield line, row
             line = reader.line_num + 1

@@ -1,3 +1,4 @@
+import csv
 import gzip
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,15 @@ def test_spaces_around_names_and_cells_are_left_out(tmp_path: Path) -> None:
 
 def test_a_quoted_cell_may_hold_newlines_quotes_and_delimiters(tmp_path: Path) -> None:
     assert cells(read(tmp_path, 'a,b\n1,"x\ny, ""z"""\n2,u\n')) == {"a": ["1", "2"], "b": ['x\ny, "z"', "u"]}
+
+
+def test_a_cell_may_be_long_and_other_readers_keep_their_limit(tmp_path: Path) -> None:
+    """A limit of the whole process, by which a damaged metrics.csv is found."""
+    before, text = csv.field_size_limit(), "x" * 200_000
+    assert cells(read(tmp_path, f"a,b\n{text},1\n")) == {"a": [text], "b": ["1"]}
+    with pytest.raises(UserError, match=r"line 3: 1 cells, but the header has 2"):
+        read(tmp_path, f"a,b\n{text},1\n2\n")
+    assert csv.field_size_limit() == before
 
 
 @pytest.mark.parametrize(("name", "delimiter"), [("t.csv", ";"), ("t.csv", "\t"), ("t.csv", "|"), ("t.tsv", "\t")])
