@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +49,8 @@ def run_find(cfg: DictConfig, folder: Path, on_end: Callable[[Components, Result
     from train_smarter.report.find_plot import write_plot
 
     startup.configure_process(cfg.num_threads, speed=cfg.get("speed", True))
-    logging.getLogger("train_smarter.data").setLevel(logging.WARNING)  # the same lines for each of many trainings
-    found = {"lr": find_lr, "batch_size": find_batch_size}[cfg.find.quantity](cfg)
+    with _quiet_data():
+        found = {"lr": find_lr, "batch_size": find_batch_size}[cfg.find.quantity](cfg)
     found["command"] = _command(cfg, found["override"])
     files.write_json(folder / "find.json", found)
     write_plot(folder / "find.png", found)
@@ -60,6 +61,18 @@ def run_find(cfg: DictConfig, folder: Path, on_end: Callable[[Components, Result
         parameters = sum(weight.numel() for weight in run.model.parameters())
         results = Results(cfg.monitor, None, None, None, epochs=0, parameters=parameters, details={"find": found})
         on_end(run, results)
+
+
+@contextmanager
+def _quiet_data() -> Iterator[None]:
+    """Without the lines of the data, which are the same for each of many trainings."""
+    logger = logging.getLogger("train_smarter.data")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _reject_modes(cfg: DictConfig) -> None:

@@ -1,5 +1,6 @@
 """`train find=lr` and `train find=batch_size` end with the override to type, the same each time."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def test_the_rate_to_type_is_found_alike_each_time_and_nothing_that_was_trained_
     for _ in range(2):
         cfg = compose(*SMALL, "find=lr", "find.steps=40", "find.min_lr=1e-4", "scheduler=onecycle")
         run_train(cfg, on_end=lambda run, results: ended.append((run, results)))
+    assert logging.getLogger("train_smarter.data").level == logging.NOTSET  # a training that follows logs its data
     found = ended[0][1].details["find"]
     assert found == ended[1][1].details["find"] == read_json(folder / "find.json") | {"losses": found["losses"]}
     assert 1e-4 < found["value"] < 1
