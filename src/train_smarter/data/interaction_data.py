@@ -1,0 +1,157 @@
+"""What data sets of interactions share: users, items, the split of the rows, and their examples."""
+
+import logging
+from typing import Any
+
+import torch
+
+from train_smarter.data.base import Data
+from train_smarter.data.examples import Examples, RawDataset, SplitName
+from train_smarter.data.interaction_splits import InteractionSplit, SplitSettings, split_interactions
+from train_smarter.data.interactions import Interactions
+from train_smarter.data.ranking_rows import ranking_examples
+from train_smarter.errors import UserError
+
+log = logging.getLogger(__name__)
+
+EXAMPLES = ("ratings", "rankings")
+LARGE = 1_000_000  # training rows from which a step's fixed cost is worth a larger batch
+BATCH, LARGE_BATCH, USER_BATCH = 1024, 8192, 128
+
+
+class InteractionData(Data):
+    """Interactions of users with items, each pair once. Subclasses implement `read_interactions`.
+
+    Examples are ratings: inputs {"user": (B,), "item": (B,)}, int64 indices, targets (B, 1), floats; or rankings, see
+    `ranking_examples`. An index is -1 for a user or an item that is unknown.
+
+    Args:
+        num_users, num_items: U and I, compared with the data in `setup`; None: they are not.
+        examples: ratings or rankings.
+        rows: what a training example of a ranking is: pairs of user and item, or users with all their items.
+        split, target_fraction: see `SplitSettings`, as val_fraction, test_fraction, folds and fold.
+        min_value: interactions of a smaller value are left out, after users and items have been counted.
+        batch_size: None: 128 users; or 1,024 rows, and 8,192 from a million on.
+
+    Attributes:
+        interactions, parts: from `setup` on, without duplicates.
+        user_names, item_names, item_titles: ids and titles by index, from `setup` or `load_preprocess` on.
+    """
+
+    kind = "interactions"
+
+    def __init__(
+        self,
+        *,
+        num_users: int | None = None,
+        num_items: int | None = None,
+        examples: str = "ratings",
+        rows: str = "users",
+        split: str = "random",
+        target_fraction: float = 0.2,
+        min_value: float | None = None,
+        batch_size: int | None = None,
+        **data: Any,
+    ) -> None:
+        super().__init__(batch_size=batch_size or 0, **data)
+        if examples not in EXAMPLES:
+            raise UserError(f"data.examples={examples}: give one of {', '.join(EXAMPLES)}")
+        self.num_users, self.num_items, self.examples_kind, self.rows = num_users, num_items, examples, rows
+        self.min_value = min_value
+        self.split_settings = SplitSettings(
+            kind=split,
+            val_fraction=self.val_fraction,
+            test_fraction=self.test_fraction,
+            target_fraction=target_fraction,
+            folds=self.folds,
+            fold=self.fold,
+            seed=self.split_seed,
+        )
+        self.user_names: list[str] = []
+        self.item_names: list[str] = []
+        self.item_titles: list[str] | None = None
+        self.interactions: Interactions
+        self.parts: InteractionSplit
+        self.notes: list[str] = []
+
+    def read_interactions(self) -> Interactions:
+        """All interactions, in a fixed order; a pair may occur several times."""
+        raise NotImplementedError
+
+    # ---- what a run records
+
+    def preprocess(self) -> dict[str, Any]:
+        return {
+            **super().preprocess(),
+            "users": self.user_names,
+            "items": self.item_names,
+            "titles": self.item_titles,
+        }
+
+    def load_preprocess(self, preprocess: dict[str, Any]) -> None:
+        super().load_preprocess(preprocess)
+        self.user_names, self.item_names = list(preprocess["users"]), list(preprocess["items"])
+        self.item_titles = preprocess["titles"]
+
+    # ---- reading
+
+    def read(self) -> RawDataset:
+        found = self.read_interactions()
+        self._set_index(found)
+        unique = found.deduplicate()
+        if repeated := len(found) - len(unique):
+            self.notes.append(f"{repeated:,} repeated pairs of user and item: the latest of each stays")
+        if self.min_value is not None:
+            unique = self._above(unique, self.min_value)
+        self.interactions, self.parts = unique, split_interactions(unique, self.split_settings)
+        self.notes += self.parts.notes
+        if self.examples_kind == "rankings":
+            splits = ranking_examples(unique, self.parts, rows=self.rows)
+        else:
+            splits = self._ratings()
+        self._choose_batch_size(len(splits["train"]))
+        return RawDataset([], splits["train"], val=splits["val"], test=splits["test"])
+
+    def split(self, source: RawDataset) -> dict[SplitName, Examples]:
+        """Already split."""
+        assert source.val is not None
+        assert source.test is not None
+        return {"train": source.train, "val": source.val, "test": source.test}
+
+    def _ratings(self) -> dict[SplitName, Examples]:
+        if self.interactions.values is None:
+            raise UserError("ratings are needed, but the interactions have no values: type data.value=<column>")
+        parts: dict[SplitName, torch.Tensor] = {
+            "train": self.parts.train,
+            "val": self.parts.val,
+            "test": self.parts.test,
+        }
+        examples = {}
+        for name, rows in parts.items():
+            of = self.interactions.take(rows)
+            assert of.values is not None
+            examples[name] = Examples({"user": of.users, "item": of.items}, of.values[:, None])
+        return examples
+
+    def _above(self, data: Interactions, least: float) -> Interactions:
+        if data.values is None:
+            raise UserError(f"data.min_value={least}, but the interactions have no values: type data.value=<column>")
+        kept = torch.nonzero(data.values >= least)[:, 0]
+        self.notes.append(f"{len(data) - len(kept):,} interactions below data.min_value={least} are left out")
+        return data.take(kept)
+
+    def _set_index(self, found: Interactions) -> None:
+        """The users and items that were read, which have to be those of the run that is gone back to."""
+        self.user_names, self.item_names = list(found.user_names), list(found.item_names)
+        self.item_titles = None if found.item_titles is None else list(found.item_titles)
+
+    def _choose_batch_size(self, rows: int) -> None:
+        if not self.batch_size:
+            users = self.examples_kind == "rankings" and self.rows == "users"
+            self.batch_size = USER_BATCH if users else LARGE_BATCH if rows >= LARGE else BATCH
+            self.notes.append(f"data.batch_size={self.batch_size} for {rows:,} training examples")
+
+    def log_summary(self) -> None:
+        super().log_summary()
+        for note in self.notes:
+            log.info("%s", note)
