@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from train_smarter.data.download import fetch, unpack
     from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName
     from train_smarter.data.image_data import ImageData
+    from train_smarter.data.interaction_data import InteractionData
+    from train_smarter.data.interactions import Interactions
     from train_smarter.data.table_data import TableData
     from train_smarter.data.text_data import TextData
     from train_smarter.data.text_files import TextLine, read_texts
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from train_smarter.task.classification import Classification
     from train_smarter.task.language_model import LanguageModel
     from train_smarter.task.multilabel import Multilabel
+    from train_smarter.task.rating import Rating
     from train_smarter.task.reconstruction import Reconstruction
     from train_smarter.task.regression import Regression
     from train_smarter.task.segmentation import Segmentation
@@ -35,9 +38,12 @@ __all__ = [
     "Data",
     "Examples",
     "ImageData",
+    "InteractionData",
+    "Interactions",
     "LanguageModel",
     "Model",
     "Multilabel",
+    "Rating",
     "RawDataset",
     "RawInput",
     "Reconstruction",
@@ -67,9 +73,12 @@ _MODULES = {
     "Data": "data.base",
     "Examples": "data.examples",
     "ImageData": "data.image_data",
+    "InteractionData": "data.interaction_data",
+    "Interactions": "data.interactions",
     "LanguageModel": "task.language_model",
     "Model": "fit.module",
     "Multilabel": "task.multilabel",
+    "Rating": "task.rating",
     "RawDataset": "data.examples",
     "RawInput": "data.examples",
     "Reconstruction": "task.reconstruction",

@@ -13,6 +13,15 @@ NEEDS = {
     "data.vocab_size": "tokens (data.vocab_size)",
     "data.num_classes": "classes (data.num_classes)",
     "data.num_targets": "numbers as targets (data.num_targets)",
+    "data.num_users": "users and items (data.num_users)",
+    "data.num_items": "users and items (data.num_items)",
+}
+FACTS = {  # keys of data that hold a number, and what it counts
+    "vocab_size": "tokens",
+    "num_classes": "classes",
+    "num_targets": "numbers as targets",
+    "num_users": "users",
+    "num_items": "items",
 }
 IMAGES = "images (data.shape=[C, H, W])"
 # What a network returns one vector for (`output_per` of a model and of a task).
@@ -21,6 +30,7 @@ OUTPUT_PER = {
     "token": "one output vector a token",
     "pixel": "one output vector a pixel",
     "value": "outputs of the inputs' shape",
+    "pair": "one score for a user and an item",
 }
 
 
@@ -49,7 +59,7 @@ def _describe(data: Any) -> Iterator[str]:
     if isinstance(shape, list | ListConfig):
         kind = f"{shape[0]} numbers an example" if len(shape) == 1 else "examples of one shape"
         yield f"{kind} (data.shape=[{', '.join(map(str, shape))}])"
-    for key, kind in (("vocab_size", "tokens"), ("num_classes", "classes"), ("num_targets", "numbers as targets")):
+    for key, kind in FACTS.items():
         if (fact := _value(data, key)) is not None:
             yield f"{kind} (data.{key}={fact})"
 

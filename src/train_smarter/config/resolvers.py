@@ -26,6 +26,12 @@ def _target_type(*, _root_: Any) -> str | None:
     return next((kind for argument, kind in arguments.items() if argument in task), None)
 
 
+def _interaction_rows(*, _root_: Any) -> str:
+    """What a training example of users and items is, by the loss of the task."""
+    loss = (_root_.get("task") or {}).get("loss")
+    return {"bpr": "pairs", "softmax": "users"}.get(str(loss), "ratings")
+
+
 def _count_targets(key: str, *, _parent_: Any) -> int | None:
     """`num_classes` or `num_targets` of the target columns, images or masks that the data's config names."""
     if "masks" in _parent_:
@@ -65,6 +71,7 @@ OmegaConf.register_resolver("project_root", lambda: str(paths.ROOT), replace=Tru
 OmegaConf.register_resolver("count_classes", _count_classes, replace=True)
 OmegaConf.register_resolver("count_targets", _count_targets, replace=True)
 OmegaConf.register_resolver("target_type", _target_type, replace=True)
+OmegaConf.register_resolver("interaction_rows", _interaction_rows, replace=True)
 OmegaConf.register_resolver("table_shape", _table_shape, replace=True)
 OmegaConf.register_resolver("image_shape", _image_shape, replace=True)  # for models of images alone
 # A fused optimizer takes 16-mixed's loss scaling off by itself, after the moment at which gradients are clipped.

@@ -95,7 +95,7 @@ RULES: dict[str, Rule] = {
     "num_threads": _or_null((lambda v: is_int(v) and 1 <= v <= 4096, "a whole number from 1 to 4096")),
     "train": BOOL,
     "test": BOOL,
-    "data.batch_size": POSITIVE_INT,
+    "data.batch_size": _or_null(POSITIVE_INT),  # null is for the class to judge
     "data.eval_batch_size": POSITIVE_INT,
     "data.val_fraction": OPEN_FRACTION,
     "data.test_fraction": OPEN_FRACTION,

@@ -10,11 +10,11 @@ from train_smarter.data.examples import Examples, RawDataset, SplitName
 from train_smarter.data.interaction_splits import InteractionSplit, SplitSettings, split_interactions
 from train_smarter.data.interactions import Interactions
 from train_smarter.data.ranking_rows import ranking_examples
-from train_smarter.errors import UserError
+from train_smarter.errors import UserError, did_you_mean
 
 log = logging.getLogger(__name__)
 
-EXAMPLES = ("ratings", "rankings")
+ROWS = ("ratings", "pairs", "users")
 LARGE = 1_000_000  # training rows from which a step's fixed cost is worth a larger batch
 BATCH, LARGE_BATCH, USER_BATCH = 1024, 8192, 128
 
@@ -22,13 +22,12 @@ BATCH, LARGE_BATCH, USER_BATCH = 1024, 8192, 128
 class InteractionData(Data):
     """Interactions of users with items, each pair once. Subclasses implement `read_interactions`.
 
-    Examples are ratings: inputs {"user": (B,), "item": (B,)}, int64 indices, targets (B, 1), floats; or rankings, see
-    `ranking_examples`. An index is -1 for a user or an item that is unknown.
+    Examples are ratings: inputs {"user": (B,), "item": (B,)}, int64 indices, targets (B, 1), floats; or rankings of all
+    items, see `ranking_examples`. An index is -1 for a user or an item that is unknown.
 
     Args:
         num_users, num_items: U and I, compared with the data in `setup`; None: they are not.
-        examples: ratings or rankings.
-        rows: what a training example of a ranking is: pairs of user and item, or users with all their items.
+        rows: what a training example is: ratings; of rankings, pairs of user and item, or users with all their items.
         split, target_fraction: see `SplitSettings`, as val_fraction, test_fraction, folds and fold.
         min_value: interactions of a smaller value are left out, after users and items have been counted.
         batch_size: None: 128 users; or 1,024 rows, and 8,192 from a million on.
@@ -45,8 +44,7 @@ class InteractionData(Data):
         *,
         num_users: int | None = None,
         num_items: int | None = None,
-        examples: str = "ratings",
-        rows: str = "users",
+        rows: str = "ratings",
         split: str = "random",
         target_fraction: float = 0.2,
         min_value: float | None = None,
@@ -54,10 +52,9 @@ class InteractionData(Data):
         **data: Any,
     ) -> None:
         super().__init__(batch_size=batch_size or 0, **data)
-        if examples not in EXAMPLES:
-            raise UserError(f"data.examples={examples}: give one of {', '.join(EXAMPLES)}")
-        self.num_users, self.num_items, self.examples_kind, self.rows = num_users, num_items, examples, rows
-        self.min_value = min_value
+        if rows not in ROWS:
+            raise UserError(f"data.rows={rows}: give one of {', '.join(ROWS)}{did_you_mean(str(rows), ROWS)}")
+        self.num_users, self.num_items, self.rows, self.min_value = num_users, num_items, rows, min_value
         self.split_settings = SplitSettings(
             kind=split,
             val_fraction=self.val_fraction,
@@ -77,6 +74,12 @@ class InteractionData(Data):
     def read_interactions(self) -> Interactions:
         """All interactions, in a fixed order; a pair may occur several times."""
         raise NotImplementedError
+
+    def train_counts(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Training rows of each user (U,) and of each item (I,), int64; after `setup`."""
+        data, rows = self.interactions, self.parts.train
+        users = data.users[rows].bincount(minlength=data.num_users)
+        return users, data.items[rows].bincount(minlength=data.num_items)
 
     # ---- what a run records
 
@@ -105,10 +108,8 @@ class InteractionData(Data):
             unique = self._above(unique, self.min_value)
         self.interactions, self.parts = unique, split_interactions(unique, self.split_settings)
         self.notes += self.parts.notes
-        if self.examples_kind == "rankings":
-            splits = ranking_examples(unique, self.parts, rows=self.rows)
-        else:
-            splits = self._ratings()
+        ratings = self.rows == "ratings"
+        splits = self._ratings() if ratings else ranking_examples(unique, self.parts, rows=self.rows)
         self._choose_batch_size(len(splits["train"]))
         return RawDataset([], splits["train"], val=splits["val"], test=splits["test"])
 
@@ -147,8 +148,7 @@ class InteractionData(Data):
 
     def _choose_batch_size(self, rows: int) -> None:
         if not self.batch_size:
-            users = self.examples_kind == "rankings" and self.rows == "users"
-            self.batch_size = USER_BATCH if users else LARGE_BATCH if rows >= LARGE else BATCH
+            self.batch_size = USER_BATCH if self.rows == "users" else LARGE_BATCH if rows >= LARGE else BATCH
             self.notes.append(f"data.batch_size={self.batch_size} for {rows:,} training examples")
 
     def log_summary(self) -> None:

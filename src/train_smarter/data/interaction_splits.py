@@ -99,8 +99,8 @@ def split_interactions(data: Interactions, settings: SplitSettings) -> Interacti
     ):
         if wanted and not len(found):
             raise UserError(
-                f"data.split={settings.kind} leaves the {name} split of {len(users):,} interactions of {data.num_users:,} "
-                f"users empty; give another data.split=..., or more data"
+                f"data.split={settings.kind} leaves the {name} split of {len(users):,} interactions of "
+                f"{data.num_users:,} users empty; give another data.split=..., or more data"
             )
     return InteractionSplit(*rows, leak=LEAKS[settings.kind], notes=[*notes, *_count_unknown(data, rows)])
 
@@ -158,7 +158,8 @@ def _split_last(
     latest[users[place == 0]], second[users[place == 1]] = times[place == 0], times[place == 1]
     ties = int((latest == second)[counts >= 3].sum())
     notes = [
-        f"{ties:,} of {both:,} users ({ties / max(1, both):.0%}) have two rows of one time at the end; a draw by data.split_seed orders them"
+        f"{ties:,} of {both:,} users ({ties / max(1, both):.0%}) have their last two rows at the same time; a draw by "
+        "data.split_seed orders them"
     ]
     if fewer := int(((counts > 0) & (counts < 3)).sum()):
         notes.append(f"{fewer:,} users with fewer than 3 rows are in training only")
@@ -166,8 +167,10 @@ def _split_last(
 
 
 def _split_time(
-    users: Indices, times: NDArray[np.float64], settings: SplitSettings
-) -> tuple[NDArray[np.int8], list[str]]:  # noqa: ARG001
+    users: Indices,  # noqa: ARG001
+    times: NDArray[np.float64],
+    settings: SplitSettings,
+) -> tuple[NDArray[np.int8], list[str]]:
     """The latest rows of all users are test, those before them validation; rows of one time are never divided."""
     part = np.zeros(len(times), dtype=np.int8)
     ordered = np.sort(times)
@@ -191,7 +194,7 @@ def _split_users(users: Indices, times: object, settings: SplitSettings) -> tupl
 
 
 def _split_folds(users: Indices, times: object, settings: SplitSettings) -> tuple[NDArray[np.int8], list[str]]:  # noqa: ARG001
-    """Test is a piece of the rows in the order of `RandomState(seed).permutation`; validation is drawn from the rest."""
+    """Test is a piece of the rows as `RandomState(seed).permutation` orders them; validation is drawn from the rest."""
     pieces = np.array_split(np.random.RandomState(settings.seed).permutation(len(users)), settings.folds)
     test = pieces.pop(settings.fold or 0)
     rest = np.random.RandomState(settings.seed + 1).permutation(np.sort(np.concatenate(pieces)))

@@ -110,6 +110,7 @@ class Model(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
         try:
             loss, _ = self._step(batch, self.epoch_metrics["train"])
+            penalty = self.penalty(batch)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -117,7 +118,15 @@ class Model(LightningModule):
         # Only when Lightning hands it on: a log call costs as much as a small model's step.
         if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train/loss_step", loss, prog_bar=True, on_epoch=False)
-        return loss
+        return loss if penalty is None else loss + penalty
+
+    def penalty(self, batch: Batch) -> Tensor | None:  # noqa: ARG002
+        """A mean over the batch that training adds to the task's loss, after `forward`; None: nothing.
+
+        For example an L2 of the weights that each example uses. `train/loss` does not contain it, as `val/loss` does
+        not.
+        """
+        return None
 
     def _why_no_batch_norm(self) -> str:
         """Why batch norm, which needs two examples, has one."""
