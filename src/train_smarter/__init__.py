@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from train_smarter.commands.api import TrainedRun, compose, load, predict, train
     from train_smarter.data.base import Data, data_dir
-    from train_smarter.data.download import fetch, unpack
+    from train_smarter.data.download import fetch, published_md5, unpack
     from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName
     from train_smarter.data.image_data import ImageData
     from train_smarter.data.interaction_data import InteractionData
-    from train_smarter.data.interactions import Interactions
+    from train_smarter.data.interactions import Interactions, index_ids
     from train_smarter.data.table_data import TableData
     from train_smarter.data.text_data import TextData
     from train_smarter.data.text_files import TextLine, read_texts
@@ -59,8 +59,10 @@ __all__ = [
     "compose",
     "data_dir",
     "fetch",
+    "index_ids",
     "load",
     "predict",
+    "published_md5",
     "read_texts",
     "train",
     "unpack",
@@ -94,6 +96,8 @@ _MODULES = {
     "compose": "commands.api",
     "data_dir": "data.base",
     "fetch": "data.download",
+    "index_ids": "data.interactions",
+    "published_md5": "data.download",
     "load": "commands.api",
     "predict": "commands.api",
     "train": "commands.api",

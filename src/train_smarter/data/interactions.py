@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,3 +59,14 @@ class Interactions:
         if len(first) == len(pairs):
             return self
         return self.take(torch.from_numpy(np.sort(newest_first[first])))
+
+
+def index_ids(ids: Any) -> tuple[Tensor, list[str]]:
+    """Ids of any type, a pyarrow array without nulls -> their indices (N,) int64, in order of appearance, and texts."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    encoded = pc.dictionary_encode(ids)
+    encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
+    index = torch.from_numpy(encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64))
+    return index, encoded.dictionary.cast(pa.string()).to_pylist()
