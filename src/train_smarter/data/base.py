@@ -157,6 +157,16 @@ class Data(LightningDataModule):
         read: Any = list(contents) if isinstance(contents[0], str) else stack(contents)
         return self.encode({"test": Examples(read)})["test"].inputs, None
 
+    # ---- what `predict` writes
+
+    def id_columns(self, inputs: Any) -> dict[str, Sequence[Any]]:  # noqa: ARG002
+        """What names the examples of a batch beside their index, by column; default: nothing."""
+        return {}
+
+    def add_columns(self, columns: dict[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+        """The columns of a task with what the data know of their values, titles for example; default: as they are."""
+        return columns
+
     # ---- Lightning's hooks
 
     def state_dict(self) -> dict[str, Any]:
