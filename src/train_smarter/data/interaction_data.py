@@ -1,6 +1,7 @@
 """What data sets of interactions share: users, items, the split of the rows, and their examples."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -47,18 +48,20 @@ class InteractionData(Data):
         rows: str = "ratings",
         split: str = "random",
         target_fraction: float = 0.2,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
         min_value: float | None = None,
         batch_size: int | None = None,
         **data: Any,
     ) -> None:
-        super().__init__(batch_size=batch_size or 0, **data)
+        super().__init__(batch_size=batch_size or 0, val_fraction=val_fraction, test_fraction=test_fraction, **data)
         if rows not in ROWS:
             raise UserError(f"data.rows={rows}: give one of {', '.join(ROWS)}{did_you_mean(str(rows), ROWS)}")
         self.num_users, self.num_items, self.rows, self.min_value = num_users, num_items, rows, min_value
         self.split_settings = SplitSettings(
             kind=split,
-            val_fraction=self.val_fraction,
-            test_fraction=self.test_fraction,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
             target_fraction=target_fraction,
             folds=self.folds,
             fold=self.fold,
@@ -95,6 +98,10 @@ class InteractionData(Data):
         super().load_preprocess(preprocess)
         self.user_names, self.item_names = list(preprocess["users"]), list(preprocess["items"])
         self.item_titles = preprocess["titles"]
+
+    def adopt_inputs(self, preprocess: dict[str, Any]) -> None:
+        """An embedding is that of one user or item: a checkpoint of others would be mistaken for these."""
+        self._compare_names(preprocess["users"], preprocess["items"])
 
     # ---- reading
 
@@ -143,8 +150,24 @@ class InteractionData(Data):
 
     def _set_index(self, found: Interactions) -> None:
         """The users and items that were read, which have to be those of the run that is gone back to."""
+        self._compare_names(found.user_names, found.item_names)
+        for key, expected, read in (
+            ("num_users", self.num_users, found.num_users),
+            ("num_items", self.num_items, found.num_items),
+        ):
+            if expected not in (None, read):
+                raise UserError(f"data.{key}={expected}, but {type(self).__name__} has {read}")
         self.user_names, self.item_names = list(found.user_names), list(found.item_names)
         self.item_titles = None if found.item_titles is None else list(found.item_titles)
+
+    def _compare_names(self, users: Sequence[str], items: Sequence[str]) -> None:
+        """Raise a UserError if users or items are not those of the run, in the same order."""
+        for noun, known, read in (("users", self.user_names, users), ("items", self.item_names, items)):
+            if known and known != list(read):
+                raise UserError(
+                    f"{type(self).__name__} has {len(read):,} {noun}, and not the {len(known):,} of the run, in their "
+                    "order: the data have changed; train again"
+                )
 
     def _choose_batch_size(self, rows: int) -> None:
         if not self.batch_size:
