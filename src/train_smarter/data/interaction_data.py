@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -113,8 +114,11 @@ class InteractionData(Data):
             self.notes.append(f"{repeated:,} repeated pairs of user and item: the latest of each stays")
         if self.min_value is not None:
             unique = self._above(unique, self.min_value)
-        self.interactions, self.parts = unique, split_interactions(unique, self.split_settings)
-        self.notes += self.parts.notes
+        parts = split_interactions(unique, self.split_settings)
+        self.notes += parts.notes
+        if self.refit:
+            parts = replace(parts, train=torch.cat([parts.train, parts.val]).sort().values)
+        self.interactions, self.parts = unique, parts
         ratings = self.rows == "ratings"
         splits = self._ratings() if ratings else ranking_examples(unique, self.parts, rows=self.rows)
         self._choose_batch_size(len(splits["train"]))
