@@ -36,7 +36,7 @@ class InteractionData(Data):
 
     Attributes:
         interactions, parts: from `setup` on, without duplicates.
-        user_names, item_names, item_titles: ids and titles by index, from `setup` or `load_preprocess` on.
+        user_names, names, item_titles: ids of users and items, and titles, by index, from `setup` or `load_preprocess` on.
     """
 
     kind = "interactions"
@@ -69,7 +69,6 @@ class InteractionData(Data):
             seed=self.split_seed,
         )
         self.user_names: list[str] = []
-        self.item_names: list[str] = []
         self.item_titles: list[str] | None = None
         self.interactions: Interactions
         self.parts: InteractionSplit
@@ -85,24 +84,36 @@ class InteractionData(Data):
         users = data.users[rows].bincount(minlength=data.num_users)
         return users, data.items[rows].bincount(minlength=data.num_items)
 
+    @property
+    def item_names(self) -> list[str]:
+        """`names`: a network has an output for each item."""
+        return self.names
+
     # ---- what a run records
 
     def preprocess(self) -> dict[str, Any]:
-        return {
-            **super().preprocess(),
-            "users": self.user_names,
-            "items": self.item_names,
-            "titles": self.item_titles,
-        }
+        return {**super().preprocess(), "users": self.user_names, "titles": self.item_titles}
 
     def load_preprocess(self, preprocess: dict[str, Any]) -> None:
         super().load_preprocess(preprocess)
-        self.user_names, self.item_names = list(preprocess["users"]), list(preprocess["items"])
-        self.item_titles = preprocess["titles"]
+        self.user_names, self.item_titles = list(preprocess["users"]), preprocess["titles"]
 
     def adopt_inputs(self, preprocess: dict[str, Any]) -> None:
         """An embedding is that of one user or item: a checkpoint of others would be mistaken for these."""
-        self._compare_names(preprocess["users"], preprocess["items"])
+        self._compare("items", preprocess["names"], self.names)
+        self._compare("users", preprocess["users"], self.user_names)
+
+    def set_names(self, names: Sequence[str]) -> None:
+        self._compare("items", self.names, names)
+        self.names = list(names)
+
+    def _compare(self, noun: str, known: Sequence[str], read: Sequence[str]) -> None:
+        """Raise a UserError if the users or items that were read are not those of the run, in their order."""
+        if known and read and list(known) != list(read):
+            raise UserError(
+                f"{type(self).__name__} has {len(read):,} {noun}, and not the {len(known):,} of the run in their order: "
+                "the data have changed; train again"
+            )
 
     # ---- reading
 
@@ -122,7 +133,7 @@ class InteractionData(Data):
         ratings = self.rows == "ratings"
         splits = self._ratings() if ratings else ranking_examples(unique, self.parts, rows=self.rows)
         self._choose_batch_size(len(splits["train"]))
-        return RawDataset([], splits["train"], val=splits["val"], test=splits["test"])
+        return RawDataset(found.item_names, splits["train"], val=splits["val"], test=splits["test"])
 
     def split(self, source: RawDataset) -> dict[SplitName, Examples]:
         """Already split."""
@@ -154,24 +165,15 @@ class InteractionData(Data):
 
     def _set_index(self, found: Interactions) -> None:
         """The users and items that were read, which have to be those of the run that is gone back to."""
-        self._compare_names(found.user_names, found.item_names)
         for key, expected, read in (
             ("num_users", self.num_users, found.num_users),
             ("num_items", self.num_items, found.num_items),
         ):
             if expected not in (None, read):
                 raise UserError(f"data.{key}={expected}, but {type(self).__name__} has {read}")
-        self.user_names, self.item_names = list(found.user_names), list(found.item_names)
+        self._compare("users", self.user_names, found.user_names)
+        self.user_names = list(found.user_names)
         self.item_titles = None if found.item_titles is None else list(found.item_titles)
-
-    def _compare_names(self, users: Sequence[str], items: Sequence[str]) -> None:
-        """Raise a UserError if users or items are not those of the run, in the same order."""
-        for noun, known, read in (("users", self.user_names, users), ("items", self.item_names, items)):
-            if known and known != list(read):
-                raise UserError(
-                    f"{type(self).__name__} has {len(read):,} {noun}, and not the {len(known):,} of the run, in their "
-                    "order: the data have changed; train again"
-                )
 
     def _choose_batch_size(self, rows: int) -> None:
         if not self.batch_size:
