@@ -67,11 +67,12 @@ class MF(Model):
         users = self.users(inputs["user"] + 1)  # (B, D + 1)
         if "item" not in inputs:
             items = self.items.weight[1:]
-            return users[:, :-1] @ items[:, :-1].T + items[:, -1] + users[:, -1:]  # (B, I)
+            scores: Tensor = users[:, :-1] @ items[:, :-1].T + items[:, -1] + users[:, -1:]  # (B, I)
+            return scores
         items = self.items(inputs["item"].view(len(users), -1) + 1)  # (B, C, D + 1)
         self._used = (users, items) if self.training else None
-        products = (users[:, None, :-1] * items[..., :-1]).sum(-1)
-        return products + items[..., -1] + users[:, -1:]  # (B, C)
+        scores = (users[:, None, :-1] * items[..., :-1]).sum(-1) + items[..., -1] + users[:, -1:]
+        return scores  # (B, C)
 
     def penalty(self, batch: Batch) -> Tensor | None:
         if self._used is None:

@@ -1,6 +1,8 @@
 """What data sets of interactions share: users, items, the split of the rows, and their examples."""
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -34,7 +36,7 @@ class InteractionData(Data):
 
     Attributes:
         interactions, parts: from `setup` on, without duplicates.
-        user_names, item_names, item_titles: ids and titles by index, from `setup` or `load_preprocess` on.
+        user_names, names, item_titles: ids of users and items, and titles, by index, from `setup` or `load_preprocess` on.
     """
 
     kind = "interactions"
@@ -47,25 +49,26 @@ class InteractionData(Data):
         rows: str = "ratings",
         split: str = "random",
         target_fraction: float = 0.2,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
         min_value: float | None = None,
         batch_size: int | None = None,
         **data: Any,
     ) -> None:
-        super().__init__(batch_size=batch_size or 0, **data)
+        super().__init__(batch_size=batch_size or 0, val_fraction=val_fraction, test_fraction=test_fraction, **data)
         if rows not in ROWS:
             raise UserError(f"data.rows={rows}: give one of {', '.join(ROWS)}{did_you_mean(str(rows), ROWS)}")
         self.num_users, self.num_items, self.rows, self.min_value = num_users, num_items, rows, min_value
         self.split_settings = SplitSettings(
             kind=split,
-            val_fraction=self.val_fraction,
-            test_fraction=self.test_fraction,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
             target_fraction=target_fraction,
             folds=self.folds,
             fold=self.fold,
             seed=self.split_seed,
         )
         self.user_names: list[str] = []
-        self.item_names: list[str] = []
         self.item_titles: list[str] | None = None
         self.interactions: Interactions
         self.parts: InteractionSplit
@@ -81,20 +84,36 @@ class InteractionData(Data):
         users = data.users[rows].bincount(minlength=data.num_users)
         return users, data.items[rows].bincount(minlength=data.num_items)
 
+    @property
+    def item_names(self) -> list[str]:
+        """`names`: a network has an output for each item."""
+        return self.names
+
     # ---- what a run records
 
     def preprocess(self) -> dict[str, Any]:
-        return {
-            **super().preprocess(),
-            "users": self.user_names,
-            "items": self.item_names,
-            "titles": self.item_titles,
-        }
+        return {**super().preprocess(), "users": self.user_names, "titles": self.item_titles}
 
     def load_preprocess(self, preprocess: dict[str, Any]) -> None:
         super().load_preprocess(preprocess)
-        self.user_names, self.item_names = list(preprocess["users"]), list(preprocess["items"])
-        self.item_titles = preprocess["titles"]
+        self.user_names, self.item_titles = list(preprocess["users"]), preprocess["titles"]
+
+    def adopt_inputs(self, preprocess: dict[str, Any]) -> None:
+        """An embedding is that of one user or item: a checkpoint of others would be mistaken for these."""
+        self._compare("items", preprocess["names"], self.names)
+        self._compare("users", preprocess["users"], self.user_names)
+
+    def set_names(self, names: Sequence[str]) -> None:
+        self._compare("items", self.names, names)
+        self.names = list(names)
+
+    def _compare(self, noun: str, known: Sequence[str], read: Sequence[str]) -> None:
+        """Raise a UserError if the users or items that were read are not those of the run, in their order."""
+        if known and read and list(known) != list(read):
+            raise UserError(
+                f"{type(self).__name__} has {len(read):,} {noun}, and not the {len(known):,} of the run in their order: "
+                "the data have changed; train again"
+            )
 
     # ---- reading
 
@@ -106,12 +125,15 @@ class InteractionData(Data):
             self.notes.append(f"{repeated:,} repeated pairs of user and item: the latest of each stays")
         if self.min_value is not None:
             unique = self._above(unique, self.min_value)
-        self.interactions, self.parts = unique, split_interactions(unique, self.split_settings)
-        self.notes += self.parts.notes
+        parts = split_interactions(unique, self.split_settings)
+        self.notes += parts.notes
+        if self.refit:
+            parts = replace(parts, train=torch.cat([parts.train, parts.val]).sort().values)
+        self.interactions, self.parts = unique, parts
         ratings = self.rows == "ratings"
         splits = self._ratings() if ratings else ranking_examples(unique, self.parts, rows=self.rows)
         self._choose_batch_size(len(splits["train"]))
-        return RawDataset([], splits["train"], val=splits["val"], test=splits["test"])
+        return RawDataset(found.item_names, splits["train"], val=splits["val"], test=splits["test"])
 
     def split(self, source: RawDataset) -> dict[SplitName, Examples]:
         """Already split."""
@@ -143,7 +165,14 @@ class InteractionData(Data):
 
     def _set_index(self, found: Interactions) -> None:
         """The users and items that were read, which have to be those of the run that is gone back to."""
-        self.user_names, self.item_names = list(found.user_names), list(found.item_names)
+        for key, expected, read in (
+            ("num_users", self.num_users, found.num_users),
+            ("num_items", self.num_items, found.num_items),
+        ):
+            if expected not in (None, read):
+                raise UserError(f"data.{key}={expected}, but {type(self).__name__} has {read}")
+        self._compare("users", self.user_names, found.user_names)
+        self.user_names = list(found.user_names)
         self.item_titles = None if found.item_titles is None else list(found.item_titles)
 
     def _choose_batch_size(self, rows: int) -> None:

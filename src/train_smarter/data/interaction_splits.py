@@ -17,7 +17,9 @@ LEAKS = {
     "folds": "training contains interactions that are later than those of the test",
     "time": "",
 }
+TRAIN, VAL, TEST, SEEN = range(4)
 Indices = NDArray[np.int64]
+Parts = NDArray[np.int8]  # (N,), TRAIN, VAL, TEST or SEEN for each row
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ class SplitSettings:
             kinds = [*LEAKS]
             raise UserError(f"data.split={self.kind}: give one of {', '.join(kinds)}{did_you_mean(self.kind, kinds)}")
         for key in ("val_fraction", "test_fraction", "target_fraction"):
-            if not 0 <= (share := getattr(self, key)) < 1:
-                raise UserError(f"data.{key}={share}: give a share from 0 to below 1")
+            if not 0 < (share := getattr(self, key)) < 1:
+                raise UserError(f"data.{key}={share}: give a number between 0 and 1")
         if self.val_fraction + self.test_fraction >= 1:
             raise UserError(
                 f"data.val_fraction={self.val_fraction} and data.test_fraction={self.test_fraction} leave nothing to "
@@ -83,125 +85,105 @@ def split_interactions(data: Interactions, settings: SplitSettings) -> Interacti
     Raises:
         UserError: the kind of split needs times that the data do not have, or a part is empty.
     """
-    if settings.kind in ("last", "time") and data.times is None:
-        raise UserError(f"data.split={settings.kind} needs times: type data.time=<column>, or data.split=random")
-    users = data.users.numpy()
-    times = None if data.times is None else data.times.numpy()
-    split = {"random": _split_random, "last": _split_last, "time": _split_time, "users": _split_users}.get(
-        settings.kind, _split_folds
-    )
-    part, notes = split(users, times, settings)  # (N,) int8: 0 train, 1 validation, 2 test, 3 seen
-    rows = [torch.from_numpy(np.flatnonzero(part == number)) for number in range(4)]
-    for name, wanted, found in (
-        ("train", 1.0, rows[0]),
-        ("val", settings.val_fraction, rows[1]),
-        ("test", settings.test_fraction, rows[2]),
-    ):
-        if wanted and not len(found):
+    split = {"random": _split_random, "last": _split_last, "time": _split_time, "users": _split_users}
+    part, notes = split.get(settings.kind, _split_folds)(data, settings)
+    train, val, test, seen = (torch.from_numpy(np.flatnonzero(part == number)) for number in (TRAIN, VAL, TEST, SEEN))
+    for name, rows in (("train", train), ("val", val), ("test", test)):
+        if not len(rows):
             raise UserError(
-                f"data.split={settings.kind} leaves the {name} split of {len(users):,} interactions of "
+                f"data.split={settings.kind} leaves the {name} split of {len(data):,} interactions of "
                 f"{data.num_users:,} users empty; give another data.split=..., or more data"
             )
-    return InteractionSplit(*rows, leak=LEAKS[settings.kind], notes=[*notes, *_count_unknown(data, rows)])
+    unknown = _count_unknown(data, known=torch.cat([train, seen]), held_out=torch.cat([val, test]))
+    leak = LEAKS[settings.kind]
+    leaks = [f"data.split={settings.kind}: {leak}; data.split=time has none of them"] if leak else []
+    return InteractionSplit(train, val, test, seen, leak, [*leaks, *notes, *unknown])
 
 
-def _count_unknown(data: Interactions, rows: list[Tensor]) -> list[str]:
-    """A line on the validation and test rows whose user or item has no training row."""
-    held_out = torch.cat([rows[1], rows[2]])
+def _count_unknown(data: Interactions, *, known: Tensor, held_out: Tensor) -> list[str]:
+    """A line on the held-out rows whose user or item has no known row."""
     notes = []
-    for noun, index, size in (("user", data.users, data.num_users), ("item", data.items, data.num_items)):
-        known = torch.zeros(size, dtype=torch.bool)
-        known[index[torch.cat([rows[0], rows[3]])]] = True
-        if count := int((~known[index[held_out]]).sum()):
-            notes.append(f"{count:,} of {len(held_out):,} validation and test rows have {_a(noun)} that training lacks")
+    for noun, index, size in (("a user", data.users, data.num_users), ("an item", data.items, data.num_items)):
+        there = torch.zeros(size, dtype=torch.bool)
+        there[index[known]] = True
+        if count := int((~there[index[held_out]]).sum()):
+            notes.append(f"{count:,} of {len(held_out):,} validation and test rows have {noun} that training lacks")
     return notes
 
 
-def _a(noun: str) -> str:
-    return f"an {noun}" if noun == "item" else f"a {noun}"
+def _split_random(data: Interactions, settings: SplitSettings) -> tuple[Parts, list[str]]:
+    """Of a user's n rows in random order, int(share * n) each are test and validation, as in RecBole.
 
-
-def _split_random(users: Indices, times: object, settings: SplitSettings) -> tuple[NDArray[np.int8], list[str]]:  # noqa: ARG001
-    """Of a user's n rows in random order, int(share * n) each are test and validation, as RecBole does it.
-
-    Where a share is less than one row, it is one row as long as training keeps one.
+    A share of less than one row is one row, as long as training keeps one.
     """
+    users = data.users.numpy()
     place, counts = _places(users, np.random.default_rng(settings.seed).random(len(users)))
-    train = counts.copy()
-    sizes = []
-    for share in (settings.test_fraction, settings.val_fraction):
-        wanted = share * counts
-        sizes.append(np.floor(wanted + 1e-9).astype(np.int64))
-        train -= sizes[-1]
-    for number, share in enumerate((settings.test_fraction, settings.val_fraction)):
-        more = (train > 1) & (share * counts > 0) & (share * counts < 1 - 1e-9)
-        sizes[number] += more
-        train -= more
+    wanted = [share * counts for share in (settings.test_fraction, settings.val_fraction)]
+    sizes = [np.floor(rows + 1e-9).astype(np.int64) for rows in wanted]  # 0.1 * 30 may be a little below 3
+    for rows, size in zip(wanted, sizes, strict=True):
+        size += (rows < 1) & (size == 0) & (counts - sum(sizes) > 1)
     test, val = sizes
-    part = np.where(place < test[users], 2, np.where(place < (test + val)[users], 1, 0))
+    part = np.where(place < test[users], TEST, np.where(place < (test + val)[users], VAL, TRAIN))
     return part.astype(np.int8), []
 
 
-def _split_last(
-    users: Indices, times: NDArray[np.float64], settings: SplitSettings
-) -> tuple[NDArray[np.int8], list[str]]:
+def _split_last(data: Interactions, settings: SplitSettings) -> tuple[Parts, list[str]]:
     """The latest row of a user is test, the one before it validation; a seeded draw orders rows of one time."""
-    draw = np.random.default_rng(settings.seed).random(len(users))
-    place, counts = _places(users, -times, draw)  # 0: the latest
-    enough = counts[users] >= 3
-    part = np.where(enough & (place == 0), 2, np.where(enough & (place == 1), 1, 0)).astype(np.int8)
-    if not settings.val_fraction:
-        part[part == 1] = 0
-    both = int((counts >= 3).sum())
-    latest = np.full(len(counts), np.nan)
-    second = latest.copy()
+    users, times = data.users.numpy(), _times(data, settings)
+    place, counts = _places(users, -times, np.random.default_rng(settings.seed).random(len(users)))  # 0: the latest
+    enough = counts >= 3
+    part = np.where(enough[users] & (place < 2), np.where(place == 0, TEST, VAL), TRAIN).astype(np.int8)
+    latest, second = np.zeros(len(counts)), np.ones(len(counts))
     latest[users[place == 0]], second[users[place == 1]] = times[place == 0], times[place == 1]
-    ties = int((latest == second)[counts >= 3].sum())
+    ties, divided = int((latest == second)[enough].sum()), int(enough.sum())
     notes = [
-        f"{ties:,} of {both:,} users ({ties / max(1, both):.0%}) have their last two rows at the same time; a draw by "
-        "data.split_seed orders them"
+        f"{ties:,} of {divided:,} users ({ties / max(1, divided):.0%}) have their last two rows at the same time: "
+        "data.split_seed draws which is test"
     ]
-    if fewer := int(((counts > 0) & (counts < 3)).sum()):
+    if fewer := int((counts > 0).sum()) - divided:
         notes.append(f"{fewer:,} users with fewer than 3 rows are in training only")
     return part, notes
 
 
-def _split_time(
-    users: Indices,  # noqa: ARG001
-    times: NDArray[np.float64],
-    settings: SplitSettings,
-) -> tuple[NDArray[np.int8], list[str]]:
+def _split_time(data: Interactions, settings: SplitSettings) -> tuple[Parts, list[str]]:
     """The latest rows of all users are test, those before them validation; rows of one time are never divided."""
+    times = _times(data, settings)
     part = np.zeros(len(times), dtype=np.int8)
     ordered = np.sort(times)
-    for number, share in ((2, settings.test_fraction), (1, settings.val_fraction + settings.test_fraction)):
-        if count := round(share * len(times)):
-            part[(times >= ordered[len(times) - count]) & (part == 0)] = number
+    for number, share in ((TEST, settings.test_fraction), (VAL, settings.val_fraction + settings.test_fraction)):
+        first = ordered[min(len(times) - 1, round((1 - share) * len(times)))]
+        part[(times >= first) & (part == TRAIN)] = number
     return part, []
 
 
-def _split_users(users: Indices, times: object, settings: SplitSettings) -> tuple[NDArray[np.int8], list[str]]:  # noqa: ARG001
+def _split_users(data: Interactions, settings: SplitSettings) -> tuple[Parts, list[str]]:
     """A share of the users is held out; of their rows, a random share is to be predicted, and the others are seen."""
-    generator = np.random.default_rng(settings.seed)
-    place, counts = _places(users, generator.random(len(users)))
-    able = generator.permutation(np.flatnonzero(counts > 1))  # one row at least is seen, and one predicted
+    users, draw = data.users.numpy(), np.random.default_rng(settings.seed)
+    place, counts = _places(users, draw.random(len(users)))
+    able = draw.permutation(np.flatnonzero(counts > 1))  # one row at least is seen, and one predicted
     test, val = (round(share * len(able)) for share in (settings.test_fraction, settings.val_fraction))
-    kind = np.zeros(len(counts), dtype=np.int8)
-    kind[able[:test]], kind[able[test : test + val]] = 2, 1
-    wanted = np.clip(np.floor(settings.target_fraction * counts + 1e-9), 1, np.maximum(1, counts - 1))
-    part = np.where(kind[users] == 0, 0, np.where(place < wanted[users], kind[users], 3))
+    home = np.full(len(counts), TRAIN)
+    home[able[:test]], home[able[test : test + val]] = TEST, VAL
+    targets = np.clip(np.floor(settings.target_fraction * counts + 1e-9), 1, counts - 1)
+    part = np.where((home[users] == TRAIN) | (place < targets[users]), home[users], SEEN)
     return part.astype(np.int8), [f"held-out users: {val:,} of validation, {test:,} of test"]
 
 
-def _split_folds(users: Indices, times: object, settings: SplitSettings) -> tuple[NDArray[np.int8], list[str]]:  # noqa: ARG001
+def _split_folds(data: Interactions, settings: SplitSettings) -> tuple[Parts, list[str]]:
     """Test is a piece of the rows as `RandomState(seed).permutation` orders them; validation is drawn from the rest."""
-    pieces = np.array_split(np.random.RandomState(settings.seed).permutation(len(users)), settings.folds)
+    pieces = np.array_split(np.random.RandomState(settings.seed).permutation(len(data)), settings.folds)
     test = pieces.pop(settings.fold or 0)
     rest = np.random.RandomState(settings.seed + 1).permutation(np.sort(np.concatenate(pieces)))
-    part = np.zeros(len(users), dtype=np.int8)
-    part[test] = 2
-    part[rest[: int(settings.val_fraction * len(rest))]] = 1
+    part = np.zeros(len(data), dtype=np.int8)
+    part[test], part[rest[: round(settings.val_fraction * len(rest))]] = TEST, VAL
     return part, []
+
+
+def _times(data: Interactions, settings: SplitSettings) -> NDArray[np.float64]:
+    if data.times is None:
+        raise UserError(f"data.split={settings.kind} needs times: type data.time=<column>, or data.split=random")
+    times: NDArray[np.float64] = data.times.numpy()
+    return times
 
 
 def _places(users: Indices, *keys: NDArray[np.float64]) -> tuple[Indices, Indices]:

@@ -1,7 +1,7 @@
 """A number that a user gives an item."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -19,7 +19,7 @@ class Rating(Regression):
         loss: mse, mae or huber.
     """
 
-    OUTPUT_ARGS = ()
+    OUTPUT_ARGS: ClassVar[Sequence[str]] = ()
     METRICS: ClassVar[Mapping[str, str]] = {"rmse": "min", "mae": "min"}
     lowest: Tensor
     highest: Tensor
