@@ -139,13 +139,16 @@ def load(run: str | Path = "last", *, checkpoint: str = "best") -> tuple[Model, 
     return model, data
 
 
-def predict(model: Model, data: Data, inputs: str | Sequence[str], *, device: str = "auto") -> list[dict[str, Any]]:
+def predict(
+    model: Model, data: Data, inputs: str | Sequence[str], *, device: str = "auto", top: int | None = None
+) -> list[dict[str, Any]]:
     """Predict new input, converted as for training.
 
     Args:
         model, data: of `load` or `train`.
         inputs: what `predict input=` accepts (a file, a folder, a glob, a text), or several of them.
         device: auto | cpu | cuda | mps.
+        top: of a recommender, items for each user; None: the task's number.
 
     Returns:
         A dict for each input that can be read: the columns of predictions.csv. The log names the others.
@@ -155,6 +158,8 @@ def predict(model: Model, data: Data, inputs: str | Sequence[str], *, device: st
     """
     from train_smarter.inference import predictor, reader
 
+    if top is not None:
+        model.task.set_top(top)
     given = [inputs] if isinstance(inputs, str) else inputs
     sources = chain.from_iterable(reader.iter_inputs(data, one) for one in given)
     batches = reader.InputReader(data, sources)

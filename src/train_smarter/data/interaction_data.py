@@ -1,14 +1,23 @@
 """What data sets of interactions share: users, items, the split of the rows, and their examples."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
-from train_smarter.data.base import Data
-from train_smarter.data.examples import Examples, RawDataset, SplitName
+from train_smarter.data.base import Data, stack
+from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName
+from train_smarter.data.interaction_inputs import (
+    Histories,
+    InputRow,
+    InteractionReader,
+    UserHistory,
+    find_title,
+    pad_histories,
+)
 from train_smarter.data.interaction_splits import InteractionSplit, SplitSettings, split_interactions
 from train_smarter.data.interactions import Interactions
 from train_smarter.data.ranking_rows import ranking_examples
@@ -36,10 +45,12 @@ class InteractionData(Data):
 
     Attributes:
         interactions, parts: from `setup` on, without duplicates.
-        user_names, names, item_titles: ids of users and items, and titles, by index, from `setup` or `load_preprocess` on.
+        user_names, names, item_titles: ids of users and items, and titles, by index; from `setup` or `load_preprocess`
+            on.
     """
 
     kind = "interactions"
+    input_columns: Mapping[str, str | None] = MappingProxyType({})  # names of "user" and "item" in a user's own input
 
     def __init__(
         self,
@@ -179,6 +190,54 @@ class InteractionData(Data):
         if not self.batch_size:
             self.batch_size = USER_BATCH if self.rows == "users" else LARGE_BATCH if rows >= LARGE else BATCH
             self.notes.append(f"data.batch_size={self.batch_size} for {rows:,} training examples")
+
+    # ---- what `predict` reads and writes
+
+    def iter_inputs(self, given: str) -> Iterator[InputRow]:
+        """Rows of a file with users, and items to rate, or histories; or the id of a known user.
+
+        Raises:
+            UserError: there is no such file, or it has no column of users; or the data with the items of its users
+                cannot be read.
+        """
+        self._reader = InteractionReader(self.user_names, self.names, self.item_titles)
+        rows = self._reader.rows(given, self.input_columns)
+        if any(self._reader.needs_history(row) for row in rows):
+            try:
+                self.prepare_data()
+                self.setup()
+            except UserError as error:
+                hint = "The items that a user has had are read from the data; or give them in a column history"
+                raise UserError(f"{error}\n{hint}") from error
+            self._reader.histories = Histories(self.interactions)
+        return iter(rows)
+
+    def load_input(self, source: InputRow) -> RawInput:
+        return self._reader.load(source)
+
+    def collate(self, contents: Sequence[Any]) -> Batch:
+        if not isinstance(contents[0], UserHistory):
+            return stack(contents), None
+        users = torch.tensor([one.user for one in contents])
+        return {"user": users, "history": pad_histories([one.items for one in contents])}, None
+
+    def id_columns(self, inputs: Any) -> dict[str, Sequence[Any]]:
+        users = [self.user_names[user] for user in inputs["user"].tolist()]
+        if "history" in inputs:
+            return {"user": users}
+        return {"user": users, **self.add_columns({"item": [self.names[item] for item in inputs["item"].tolist()]})}
+
+    def add_columns(self, columns: dict[str, Any]) -> dict[str, Any]:
+        """The title of each item behind the column "item": of ids, or of lists of ids."""
+        if self.item_titles is None or "item" not in columns:
+            return columns
+        titles = dict(zip(self.names, self.item_titles, strict=True))
+        entries = []
+        for name, values in columns.items():
+            entries.append((name, values))
+            if name == "item":
+                entries.append(("title", [find_title(titles, item) for item in values]))
+        return dict(entries)
 
     def log_summary(self) -> None:
         super().log_summary()

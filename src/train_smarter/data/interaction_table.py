@@ -17,6 +17,7 @@ class InteractionTable(InteractionData):
     def __init__(self, **data: Any) -> None:
         self.files = pop_files(data)
         super().__init__(**data)
+        self.input_columns = {"user": self.files.user, "item": self.files.item}
 
     def fingerprint(self) -> Any:
         return self.files.stamp()

@@ -84,7 +84,9 @@ def predict(
     for id_columns, batch in batches:
         with torch.inference_mode():
             inputs, _ = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, device, 0), 0)
-            prediction = network.predict(inputs, len(id_columns), task.predict_input if own_input else task.predict_split)
+            prediction = network.predict(
+                inputs, len(id_columns), task.predict_input if own_input else task.predict_split
+            )
         columns = network.attempt(task.json_columns if format == "jsonl" else task.columns, prediction, names)
         columns = data.add_columns(columns) if isinstance(data, Data) else columns
         files = network.attempt(_files, task, data, prediction)

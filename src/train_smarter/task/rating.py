@@ -7,7 +7,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from train_smarter.data.interactions import UNKNOWN
+from train_smarter.errors import UserError
+from train_smarter.task.base import Columns
 from train_smarter.task.regression import Regression
+from train_smarter.task.top_items import top_columns, top_items
+
+UNKNOWN_NOTES = ("", "unknown user", "unknown item", "unknown user and item")
 
 
 class Rating(Regression):
@@ -27,6 +33,7 @@ class Rating(Regression):
     def __init__(self, *, clip: bool = True, **regression: Any) -> None:
         super().__init__(**{**regression, "num_targets": 1, "scale_targets": True})
         self.clip = clip
+        self.top: int | None = None
         self.register_buffer("lowest", torch.tensor(-math.inf))
         self.register_buffer("highest", torch.tensor(math.inf))
 
@@ -46,6 +53,34 @@ class Rating(Regression):
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         ratings = outputs + self.mean
         return {"prediction": ratings.clamp(self.lowest, self.highest) if self.clip else ratings}  # (B, 1)
+
+    def set_top(self, top: int) -> None:
+        self.top, self.num_outputs = top, None  # a network returns a score of each item
+
+    def predict_input(self, network: Any, inputs: Any) -> dict[str, Tensor]:
+        """The ratings of pairs, or, after `set_top`, the items with the highest ones for each user."""
+        if self.top is not None:
+            best = top_items(network, inputs, self.top)
+            return best | {"score": self.predict(best["score"])["prediction"]}
+        if "item" not in inputs:
+            raise UserError(
+                "a rating is that of a user and an item: name the items in a column item; or type top=10 for the items "
+                "that each user would rate highest"
+            )
+        unknown = (inputs["user"] == UNKNOWN) + 2 * (inputs["item"] == UNKNOWN)
+        return {**self.predict(network(inputs)), "note": unknown}
+
+    def predict_split(self, network: Any, inputs: Any) -> dict[str, Tensor]:
+        if self.top is not None:
+            raise UserError("top=... ranks items for users, and a split has pairs: give input=<file> with users")
+        return super().predict_split(network, inputs)
+
+    def columns(self, prediction: Mapping[str, Tensor], names: Sequence[str]) -> Columns:
+        if "item" in prediction:
+            return top_columns(prediction, names, otherwise="items with the highest ratings of all users")
+        columns = super().columns({"prediction": prediction["prediction"]}, ())
+        notes = prediction["note"].tolist() if "note" in prediction else None
+        return columns if notes is None else {**columns, "note": [UNKNOWN_NOTES[note] for note in notes]}
 
     def metric_inputs(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         return self.predict(outputs.float())["prediction"] - self.mean, self._scaled(targets)
