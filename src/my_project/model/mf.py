@@ -69,7 +69,7 @@ class MF(Model):
             items = self.items.weight[1:]
             scores: Tensor = users[:, :-1] @ items[:, :-1].T + items[:, -1] + users[:, -1:]  # (B, I)
             return scores
-        items = self.items(inputs["item"].view(len(users), -1) + 1)  # (B, C, D + 1)
+        items = self.items(inputs["item"].view(users.shape[0], -1) + 1)  # (B, C, D + 1)
         self._used = (users, items) if self.training else None
         scores = (users[:, None, :-1] * items[..., :-1]).sum(-1) + items[..., -1] + users[:, -1:]
         return scores  # (B, C)

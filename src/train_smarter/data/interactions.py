@@ -1,6 +1,6 @@
 """Who used what, when: the table that recommender systems learn from, as tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,6 +59,11 @@ class Interactions:
         if len(first) == len(pairs):
             return self
         return self.take(torch.from_numpy(np.sort(newest_first[first])))
+
+
+def is_histories(inputs: Any) -> bool:
+    """Whether inputs are a batch of users, each with the items that are known of it, (B, L)."""
+    return isinstance(inputs, Mapping) and "history" in inputs
 
 
 def index_ids(ids: Any) -> tuple[Tensor, list[str]]:

@@ -34,5 +34,5 @@ class Factors(Model):
         scores: Tensor = users @ self.items.weight[1:].T + self.bias  # (B, I)
         if "item" not in inputs:
             return scores
-        item = inputs["item"].view(len(scores), -1)
+        item = inputs["item"].view(scores.shape[0], -1)
         return scores.gather(1, item.clamp(min=0)).masked_fill(item < 0, 0.0)
