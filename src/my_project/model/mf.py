@@ -69,7 +69,7 @@ class MF(Model):
             items = self.items.weight[1:]
             scores: Tensor = users[:, :-1] @ items[:, :-1].T + items[:, -1] + users[:, -1:]  # (B, I)
             return scores
-        items = self.items(inputs["item"].view(len(users), -1) + 1)  # (B, C, D + 1)
+        items = self.items(inputs["item"].view(users.shape[0], -1) + 1)  # (B, C, D + 1)
         self._used = (users, items) if self.training else None
         scores = (users[:, None, :-1] * items[..., :-1]).sum(-1) + items[..., -1] + users[:, -1:]
         return scores  # (B, C)
@@ -79,7 +79,7 @@ class MF(Model):
             return None
         (users, items), self._used = self._used, None
         inputs = batch[0]
-        shares = self.user_share[inputs["user"] + 1], self.item_share[inputs["item"].view(len(users), -1) + 1]
+        shares = self.user_share[inputs["user"] + 1], self.item_share[inputs["item"].view(users.shape[0], -1) + 1]
         total = users.new_zeros(())
         for rows, share in zip((users, items), shares, strict=True):
             squares = rows.square()
