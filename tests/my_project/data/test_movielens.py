@@ -56,7 +56,6 @@ def test_every_layout_of_a_release_is_read(tmp_path: Path, layout: str) -> None:
     write(tmp_path / "small", layout)
     data = movielens(tmp_path).read_interactions()
     assert (data.num_users, data.num_items) == (12, 20)
-    names = zip(data.users.tolist(), data.items.tolist(), strict=True)
     assert [(int(data.user_names[user]), int(data.item_names[item])) for user, item in names] == [
         row[:2] for row in ROWS
     ]

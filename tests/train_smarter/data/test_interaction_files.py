@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from train_smarter.data import interaction_files
 from train_smarter.data.interaction_files import count_names, pop_files, read_files
 from train_smarter.data.interaction_table import InteractionTable
 from train_smarter.data.interactions import Interactions
+from train_smarter.data.table_file import StringTable, read_table
 from train_smarter.errors import UserError
 
 CSV = "userId,movieId,rating,timestamp\n007,a,3,100\n7,b,4.5,90\n007,b,1,80\n"
@@ -100,9 +100,13 @@ def test_a_file_that_cannot_be_used_is_refused(
 def test_a_file_that_was_counted_is_not_read_again_until_it_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reads = []
-    original = interaction_files.read_table
-    monkeypatch.setattr(interaction_files, "read_table", lambda *a, **k: reads.append(a) or original(*a, **k))
+    reads: list[Any] = []
+
+    def counted(*given: Any, **settings: Any) -> StringTable:
+        reads.append(given)
+        return read_table(*given, **settings)
+
+    monkeypatch.setattr("train_smarter.data.interaction_files.read_table", counted)
     path = write(tmp_path)
     assert count_names({"file": str(path), "split": "random"}) == {"num_users": 2, "num_items": 2}
     read_files(pop_files({"file": str(path)}))

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from train_smarter.task.rating import Rating
 RATINGS = torch.tensor([[1.0], [2.0], [3.0], [4.0], [5.0]])
 
 
-def fitted(**settings: object) -> Rating:
+def fitted(**settings: Any) -> Rating:
     task = Rating(**settings)
     task.fit([RATINGS[:2], RATINGS[2:]])
     return task
