@@ -79,7 +79,7 @@ class MF(Model):
             return None
         (users, items), self._used = self._used, None
         inputs = batch[0]
-        shares = self.user_share[inputs["user"] + 1], self.item_share[inputs["item"].view(len(users), -1) + 1]
+        shares = self.user_share[inputs["user"] + 1], self.item_share[inputs["item"].view(users.shape[0], -1) + 1]
         total = users.new_zeros(())
         for rows, share in zip((users, items), shares, strict=True):
             squares = rows.square()

@@ -16,7 +16,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from train_smarter.config.fit_pairs import check_outputs, check_tokenizer, explain_misfit
+from train_smarter.config.fit_pairs import check_outputs, check_tokenizer, explain_choice, explain_misfit
 from train_smarter.config.processes import check_processes
 from train_smarter.config.rules import LIMIT, check_ranges, is_int, is_number
 from train_smarter.errors import UserError, did_you_mean
@@ -72,7 +72,7 @@ def _iter_leaves(node: Any, path: str = "") -> Iterator[tuple[DictConfig | ListC
 
 def _check_interpolations(cfg: DictConfig) -> Iterator[str]:
     """Values left open (`???`), and interpolations that lead nowhere: a model that needs what the data has not."""
-    seen = set()
+    seen, failed = set(), set()
     for parent, key, path in _iter_leaves(cfg):
         if OmegaConf.is_missing(parent, key):
             yield f"{path} has no value yet: type {path}=..."
@@ -84,9 +84,11 @@ def _check_interpolations(cfg: DictConfig) -> Iterator[str]:
         except (InterpolationKeyError, InterpolationResolutionError) as error:
             raw = str(OmegaConf.to_container(parent, resolve=False)[key])  # type: ignore[index]
             first, _, told = str(error).splitlines()[0].partition("UserError raised while resolving interpolation: ")
-            if raw not in seen:
+            failed.add(f"${{{path}}}")
+            if raw not in seen and raw not in failed:
                 seen.add(raw)
                 misfit = "" if told and "${image_shape:" not in raw else explain_misfit(cfg, choices(), path, raw)
+                misfit = misfit or explain_choice(parent, path, raw)
                 yield misfit or told or f"{path}: {first}"
         except OmegaConfBaseException as error:
             yield f"{path}: {str(error).splitlines()[0]}"

@@ -7,14 +7,15 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from train_smarter.errors import did_you_mean
+
 # What a model or a task may need of the data: the key, and what it stands for.
 NEEDS = {
     "data.shape": "data of one shape (data.shape)",
     "data.vocab_size": "tokens (data.vocab_size)",
     "data.num_classes": "classes (data.num_classes)",
     "data.num_targets": "numbers as targets (data.num_targets)",
-    "data.num_users": "users and items (data.num_users)",
-    "data.num_items": "users and items (data.num_items)",
+    **dict.fromkeys(("data.num_users", "data.num_items"), "users and items (data.num_users, data.num_items)"),
 }
 FACTS = {  # keys of data that hold a number, and what it counts
     "vocab_size": "tokens",
@@ -51,6 +52,23 @@ def explain_misfit(cfg: DictConfig, chosen: Mapping[str, str], path: str, raw: s
     needed = IMAGES if raw.startswith("${image_shape:") else NEEDS.get(wanted[0], wanted[0])
     given = ", ".join(_describe(cfg.get(group))) or "none of the usual facts"
     return f"{user}={chosen[user]} does not fit {group}={chosen[group]}: it needs {needed}; the {group} has {given}"
+
+
+def explain_choice(parent: Any, path: str, raw: str) -> str:
+    """Why `${.releases.${.release}.num_users}` has no value: there is no such release; "" where that is not the cause.
+
+    Args:
+        parent: the config that holds the value.
+        path: of the value, for example "data.num_users".
+    """
+    if (match := re.fullmatch(r"\$\{\.(\w+)\.\$\{\.(\w+)\}\.\w+\}", raw)) is None:
+        return ""
+    table, given = parent.get(match[1]), parent.get(match[2])
+    if not isinstance(table, DictConfig) or given in table:
+        return ""
+    known = [str(name) for name in table]
+    key = f"{path.rpartition('.')[0]}.{match[2]}"
+    return f"{key}={given}: give one of {', '.join(known)}{did_you_mean(str(given), known)}"
 
 
 def _describe(data: Any) -> Iterator[str]:

@@ -122,7 +122,7 @@ class InteractionData(Data):
         """Raise a UserError if the users or items that were read are not those of the run, in their order."""
         if known and read and list(known) != list(read):
             raise UserError(
-                f"{type(self).__name__} has {len(read):,} {noun}, and not the {len(known):,} of the run in their order: "
+                f"{type(self).__name__} has {len(read):,} {noun}, and not the {len(known):,} of the run, in order: "
                 "the data have changed; train again"
             )
 

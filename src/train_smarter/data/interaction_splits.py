@@ -149,10 +149,12 @@ def _split_time(data: Interactions, settings: SplitSettings) -> tuple[Parts, lis
     """The latest rows of all users are test, those before them validation; rows of one time are never divided."""
     times = _times(data, settings)
     part = np.zeros(len(times), dtype=np.int8)
-    ordered = np.sort(times)
-    for number, share in ((TEST, settings.test_fraction), (VAL, settings.val_fraction + settings.test_fraction)):
-        first = ordered[min(len(times) - 1, round((1 - share) * len(times)))]
-        part[(times >= first) & (part == TRAIN)] = number
+    for number, share in ((TEST, settings.test_fraction), (VAL, settings.val_fraction)):
+        rest = np.sort(times[part == TRAIN])
+        if not len(rest) or rest[0] == rest[-1]:
+            raise UserError(f"data.split=time: too few different times to cut a split off, {len(np.unique(times))}")
+        wanted = rest[len(rest) - max(1, round(share * len(times)))]
+        part[(times >= max(wanted, rest[rest > rest[0]][0])) & (part == TRAIN)] = number
     return part, []
 
 
