@@ -11,6 +11,7 @@ from train_smarter.data.interactions import UNKNOWN
 from train_smarter.errors import UserError
 from train_smarter.task.base import Columns
 from train_smarter.task.regression import Regression
+from train_smarter.task.samples.rating import RatingSamples
 from train_smarter.task.top_items import top_columns, top_items
 
 UNKNOWN_NOTES = ("", "unknown user", "unknown item", "unknown user and item")
@@ -53,6 +54,9 @@ class Rating(Regression):
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         ratings = outputs + self.mean
         return {"prediction": ratings.clamp(self.lowest, self.highest) if self.clip else ratings}  # (B, 1)
+
+    def make_samples(self, count: int) -> RatingSamples:
+        return RatingSamples(self, count)
 
     def set_top(self, top: int) -> None:
         self.top, self.num_outputs = top, None  # a network returns a score of each item
