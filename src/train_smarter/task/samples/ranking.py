@@ -29,8 +29,8 @@ class RankingSamples(Samples):
     """Sums over all users for the curves, and a random choice of users.
 
     Content of "sums", one of each process: recall (K,), the sum over users at k = 1, 2, ...; users (); recommended
-    (I,), how often each item is among the best `task.k`. Content of "users": user (), history (L,), items (M,) to find, and
-    the best ones with their scores (k,).
+    (I,), how often each item is among the best `task.k`. Content of "users": user (), history (L,), items (M,) to
+    find, and the best ones with their scores (k,).
     """
 
     split = "test"
