@@ -107,7 +107,10 @@ class InteractionData(Data):
 
     def load_preprocess(self, preprocess: dict[str, Any]) -> None:
         super().load_preprocess(preprocess)
-        self.user_names, self.item_titles = list(preprocess["users"]), preprocess["titles"]
+        self.user_names, titles = [str(name) for name in preprocess["users"]], preprocess["titles"]
+        if titles is not None and len(titles) != len(self.names):
+            raise ValueError(f"{len(titles)} titles of {len(self.names)} items")
+        self.item_titles = None if titles is None else [str(title) for title in titles]
 
     def adopt_inputs(self, preprocess: dict[str, Any]) -> None:
         """An embedding is that of one user or item: a checkpoint of others would be mistaken for these."""
@@ -223,7 +226,7 @@ class InteractionData(Data):
 
     def id_columns(self, inputs: Any) -> dict[str, Sequence[Any]]:
         users = [self.user_names[user] for user in inputs["user"].tolist()]
-        if "history" in inputs:
+        if "item" not in inputs or inputs["item"].ndim > 1:  # of a ranking
             return {"user": users}
         return {"user": users, **self.add_columns({"item": [self.names[item] for item in inputs["item"].tolist()]})}
 

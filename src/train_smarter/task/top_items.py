@@ -1,5 +1,6 @@
 """The items with the best scores for each user, without those that are known of it."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -40,7 +41,8 @@ def top_items(
     """
     if not isinstance(inputs, Mapping) or "history" not in inputs:
         raise UserError(
-            "top=... ranks items for users, and not pairs: give input=<file> with users, and no column item"
+            "items are ranked for users, and not for pairs of a user and an item: give a file without a column item; "
+            "the items that a user has had may be in a column history"
         )
     user, history = inputs["user"], inputs["history"]
     scores = network({"user": user, "history": history})
@@ -66,7 +68,7 @@ def top_columns(prediction: Mapping[str, Tensor], names: Sequence[str], *, other
     """Lists of items, and a note where they are not the user's own.
 
     Args:
-        names: of the items.
+        names: of the items; empty: they have none.
         otherwise: what users get that the model knows nothing about.
     """
     columns: dict[str, list[Any]] = {"item": [], "score": [], "rank": [], "note": []}
@@ -79,3 +81,9 @@ def top_columns(prediction: Mapping[str, Tensor], names: Sequence[str], *, other
         why = f"{otherwise}: {REASONS[note]}" if note else ""
         columns["note"].append(why if kept else "no item is left: the history holds all of them")
     return dict(columns)
+
+
+def join_items(items: Sequence[str]) -> str:
+    """Ids in a cell, as a column history has them: spaces between them, or a JSON list where one has spaces itself."""
+    plain = all(item.split() == [item] and item[0] != "[" for item in items)
+    return " ".join(items) if plain else json.dumps(list(items), ensure_ascii=False)

@@ -216,7 +216,7 @@ def test_what_cannot_be_ranked_is_refused(predicted: Callable[..., Rows], given:
         ("user\n", "has no row"),
         ("a,b\n1,2\n", "no column is called user"),
         ("user,item,history\n1,b,c\n", "give items to rate them, or histories"),
-        ("user,item\n1,b\n", "ranks items for users, and not pairs"),
+        ("user,item\n1,b\n", "items are ranked for users, and not for pairs"),
         ("user,history\n,\n", "none of 1 interactions could be read; the last is row 1: it has neither"),
         ('user,history\n1,"[b"\n', "is no JSON list"),
     ],
