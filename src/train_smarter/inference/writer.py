@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -48,8 +48,10 @@ class CSVTable:
         if not self.started:
             self.writer.writerow(map(csv_cell, columns))
             self.started = True
-        for row in zip(*columns.values(), strict=True):
-            self.writer.writerows([_cell(value) for value in line] for line in _spread_lists(row))
+        rows: Iterable[Sequence[Any]] = zip(*columns.values(), strict=True)
+        if any(isinstance(column[0], list) for column in columns.values()):
+            rows = chain.from_iterable(map(_spread_lists, rows))
+        self.writer.writerows([_cell(value) for value in row] for row in rows)
 
 
 class JSONLines:
@@ -74,10 +76,8 @@ def _join_columns(batch: Predictions) -> Columns:
 
 
 def _spread_lists(row: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    """A row, or, where values are lists, a row for each of their entries; one row with empty cells of empty lists."""
-    count = next((len(value) for value in row if isinstance(value, list)), None)
-    if count is None:
-        return [row]
+    """A row for each entry of the lists in a row; one with empty cells where the lists are empty."""
+    count = max(len(value) for value in row if isinstance(value, list))
     lists = [(value or [""]) if isinstance(value, list) else [value] * max(1, count) for value in row]
     return zip(*lists, strict=True)
 

@@ -19,9 +19,9 @@ def count_interactions(data: Any) -> Content | None:
 
     Returns:
         users, items, interactions; density: the share of all pairs; same_time: the share of interactions at the time of
-        another one of their user, None without times; splits: a dict each, with the users and items that occur; per:
-        quantiles of the interactions of a user and of an item; values: their counts by split, None where there are none
-        or too many.
+        another one of their user, None without times; notes: what the log has of the data; splits: a dict each, with
+        the users and items that occur; per: quantiles of the interactions of a user and of an item; values: their
+        counts by split, None where there are none or too many.
     """
     if not isinstance(data, InteractionData):
         return None
@@ -35,7 +35,7 @@ def count_interactions(data: Any) -> Content | None:
         "interactions": len(found),
         "density": len(found) / max(1, found.num_users * found.num_items),
         "same_time": _share_of_same_time(found),
-        "leak": parts.leak,
+        "notes": data.notes,
         "splits": [_count_split(name, found.take(rows)) for name, rows in splits.items()],
         "per": {name: _describe_counts(index.bincount(minlength=size)) for name, (index, size) in counts.items()},
         "values": _count_values(found, splits),

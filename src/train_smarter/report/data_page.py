@@ -80,8 +80,7 @@ def _facts(found: Content) -> Iterator[tuple[str, str]]:
         yield "interactions", f"{of['interactions']:,}, {of['density']:.2%} of {pairs}"
         if of["same_time"] is not None:
             yield "same time", f"{of['same_time']:.0%} of the interactions are at the time of another one of their user"
-        if of["leak"]:
-            yield "split", of["leak"]
+        yield from (("note", note) for note in of["notes"])
     if found["words"]:
         words = found["words"]
         yield "words", f"{words['unknown']:.1%} of val without an id; {words['cut']:.1%} of the training texts fill all"
