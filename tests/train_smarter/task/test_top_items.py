@@ -6,6 +6,7 @@ from torch import Tensor
 
 from train_smarter.data.interaction_inputs import split_history
 from train_smarter.errors import UserError
+from train_smarter.task.recommendation import Recommendation
 from train_smarter.task.top_items import join_items, mask_items, top_columns, top_items
 
 EMBEDDING = torch.tensor([[0.0, 0.0, 0.0, 0.0], [1.0, 4.0, 3.0, 2.0], [0.0, 0.0, 0.0, 0.0]])  # unknown, 0, 1
@@ -72,3 +73,20 @@ def test_pairs_are_not_ranked() -> None:
 @pytest.mark.parametrize("items", [["007", "b"], ["a b", "c"], ["[x", "y"], ['"', "é"], []])
 def test_items_of_a_cell_are_read_back(items: list[str]) -> None:
     assert split_history(join_items(items), {}) == items
+
+
+def test_a_recommendation_lists_items_for_inputs_and_splits_and_scores_all_for_a_file() -> None:
+    task = Recommendation(num_items=4, k=2)
+    task.popularity.copy_(POPULARITY)
+    inputs = {"user": torch.tensor([0, -1]), "history": torch.tensor([[1], [-1]])}
+    names = ["a", "b", "c d", "e"]
+    for method in (task.predict_input, task.predict_split):
+        columns = task.columns(method(by_user, inputs), names)
+        assert columns["item"] == [["c d", "e"], ["c d", "e"]]
+        assert columns["note"] == ["", "popular items: unknown user without known items in a history"]
+    task.set_top(1)
+    assert task.columns(task.predict_split(by_user, inputs), names)["item"] == [["c d"], ["c d"]]
+    assert task.predict(by_user(inputs))["scores"].shape == (2, 4)
+    assert task.decisions(task.predict(by_user(inputs)))["first item"].tolist() == [1, 0]
+    targets = {"items": torch.tensor([[2, 0], [3, -1]])}
+    assert task.true_columns(targets, names) == {"true": ['["c d", "a"]', "e"]}
