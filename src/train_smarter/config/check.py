@@ -199,8 +199,8 @@ def _check_monitor(cfg: DictConfig) -> Iterator[str]:
         yield f"mode={cfg.mode} with monitor={monitor} would keep the worst: type mode={mode_of(monitor, metrics)}"
     elif monitor.startswith("val/") and OmegaConf.select(cfg, "data.refit") is True and "run" not in cfg:
         yield (
-            f"data.refit=true trains on validation, too, so monitor={monitor} cannot choose: type train refit=<run>, for "
-            "the epochs of a past run"
+            f"data.refit=true trains on validation, too, so monitor={monitor} cannot choose: type train refit=<run>, "
+            "for the epochs of a past run"
         )
     elif monitor.startswith("val/") and OmegaConf.select(cfg, "trainer.limit_val_batches") == 0:
         train = monitor.replace("val/", "train/", 1)
