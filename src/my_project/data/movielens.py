@@ -1,6 +1,7 @@
 """MovieLens: who gave which film how many stars."""
 
 import csv
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,8 @@ class MovieLens(InteractionData):
         **data: Any,
     ) -> None:
         super().__init__(**data)
+        if not re.fullmatch(r"\w[\w.-]*", release):  # a part of paths: a run's config may come from a stranger
+            raise UserError(f"data.release={release}: give one of {', '.join(releases)}")
         self.release, self.folder, self.urls = release, data_dir(dir), urls
         self.md5 = releases[release]["md5"]
 

@@ -197,6 +197,11 @@ def _check_monitor(cfg: DictConfig) -> Iterator[str]:
         yield f"monitor={cfg.get('monitor')!r}: give one of {', '.join(known)}{did_you_mean(monitor, known)}"
     elif cfg.get("mode") in ("min", "max") and cfg.mode != mode_of(monitor, metrics):
         yield f"mode={cfg.mode} with monitor={monitor} would keep the worst: type mode={mode_of(monitor, metrics)}"
+    elif monitor.startswith("val/") and OmegaConf.select(cfg, "data.refit") is True and "run" not in cfg:
+        yield (
+            f"data.refit=true trains on validation, too, so monitor={monitor} cannot choose: type train refit=<run>, "
+            "for the epochs of a past run"
+        )
     elif monitor.startswith("val/") and OmegaConf.select(cfg, "trainer.limit_val_batches") == 0:
         train = monitor.replace("val/", "train/", 1)
         yield f"monitor={monitor} is not measured with trainer.limit_val_batches=0: type monitor={train}"

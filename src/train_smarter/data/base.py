@@ -95,6 +95,8 @@ class Data(LightningDataModule):
         download: bool = True,
     ) -> None:
         super().__init__()
+        if batch_size is None:
+            raise UserError("data.batch_size=null: give a whole number of at least 1")
         self.may_download = download
         self.num_classes, self.num_targets = num_classes, num_targets
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size

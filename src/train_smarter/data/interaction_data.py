@@ -146,7 +146,6 @@ class InteractionData(Data):
         self.interactions, self.parts = unique, parts
         ratings = self.rows == "ratings"
         splits = self._ratings() if ratings else ranking_examples(unique, self.parts, rows=self.rows)
-        self._choose_batch_size(len(splits["train"]))
         return RawDataset(found.item_names, splits["train"], val=splits["val"], test=splits["test"])
 
     def split(self, source: RawDataset) -> dict[SplitName, Examples]:
@@ -173,9 +172,9 @@ class InteractionData(Data):
     def _above(self, data: Interactions, least: float) -> Interactions:
         if data.values is None:
             raise UserError(f"data.min_value={least}, but the interactions have no values: type data.value=<column>")
-        kept = torch.nonzero(data.values >= least)[:, 0]
-        self.notes.append(f"{len(data) - len(kept):,} interactions below data.min_value={least} are left out")
-        return data.take(kept)
+        rows = torch.nonzero(data.values >= least)[:, 0]
+        self.notes.append(f"{len(data) - len(rows):,} interactions below data.min_value={least} are left out")
+        return data.take(rows)
 
     def _set_index(self, found: Interactions) -> None:
         """The users and items that were read, which have to be those of the run that is gone back to."""
@@ -189,10 +188,12 @@ class InteractionData(Data):
         self.user_names = list(found.user_names)
         self.item_titles = None if found.item_titles is None else list(found.item_titles)
 
-    def _choose_batch_size(self, rows: int) -> None:
-        if not self.batch_size:
+    def setup(self, stage: str | None = None) -> None:
+        super().setup(stage)
+        if not self.batch_size:  # not in `read`, which another job of this process may have done
+            rows = len(self.examples["train"])
             self.batch_size = USER_BATCH if self.rows == "users" else LARGE_BATCH if rows >= LARGE else BATCH
-            self.notes.append(f"data.batch_size={self.batch_size} for {rows:,} training examples")
+            log.info("data.batch_size=%d for %d training examples", self.batch_size, rows)
 
     # ---- what `predict` reads and writes
 

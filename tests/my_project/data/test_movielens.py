@@ -87,3 +87,10 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "small" / "u.data").write_text("1\t2\tmany\t3\n")
     with pytest.raises(UserError, match=r"u\.data is not a file of MovieLens: .*many.*; delete it"):
         movielens(tmp_path).setup()
+
+
+@pytest.mark.parametrize("release", ["../small", "/etc", "..", ""])
+def test_a_release_is_never_a_path(tmp_path: Path, release: str) -> None:
+    write(tmp_path / "small")
+    with pytest.raises(UserError, match=r"data\.release="):
+        MovieLens(release=release, dir=str(tmp_path / "data"), urls=[], releases={release: FACTS})

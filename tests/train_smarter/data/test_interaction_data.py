@@ -1,3 +1,4 @@
+import logging
 from typing import Any
 
 import pytest
@@ -61,13 +62,26 @@ def test_small_values_are_left_out_and_their_users_and_items_stay() -> None:
     assert "100 interactions below data.min_value=5.0 are left out" in data.notes
 
 
-def test_the_batch_size_grows_with_the_training_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_batch_size_grows_with_the_training_rows(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     assert visits().batch_size == 1024
     assert visits(batch_size=7).batch_size == 7
     monkeypatch.setattr("train_smarter.data.interaction_data.LARGE", 160)
-    data = visits()
-    assert data.batch_size == 8192
-    assert "data.batch_size=8192 for 160 training examples" in data.notes
+    assert visits().batch_size == 8192
+    assert "data.batch_size=8192 for 160 training examples" in caplog.messages
+
+
+def test_a_job_that_takes_over_what_another_has_read_has_a_batch_size_and_the_same_examples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Visits, "reuse_across_jobs", True)
+    first, second = visits(), visits()
+    assert second.examples["train"] is first.examples["train"]
+    assert second.batch_size == 1024
+    assert torch.equal(second.train_counts()[0], first.train_counts()[0])
+    assert len(visits(split_seed=1).examples["train"]) == 160
 
 
 def test_a_refit_trains_on_validation_too() -> None:
