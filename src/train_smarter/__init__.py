@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from train_smarter.data.image_data import ImageData
     from train_smarter.data.interaction_data import InteractionData
     from train_smarter.data.interactions import Interactions, index_ids
+    from train_smarter.data.storage import free_memory
     from train_smarter.data.table_data import TableData
     from train_smarter.data.text_data import TextData
     from train_smarter.data.text_files import TextLine, read_texts
@@ -59,6 +60,7 @@ __all__ = [
     "compose",
     "data_dir",
     "fetch",
+    "free_memory",
     "index_ids",
     "load",
     "predict",
@@ -96,6 +98,7 @@ _MODULES = {
     "compose": "commands.api",
     "data_dir": "data.base",
     "fetch": "data.download",
+    "free_memory": "data.storage",
     "index_ids": "data.interactions",
     "published_md5": "data.download",
     "load": "commands.api",
