@@ -85,3 +85,35 @@ def test_an_evaluation_keeps_nothing_for_a_penalty() -> None:
 def test_without_embeddings_it_is_the_biases() -> None:
     model = with_biases(mf(dim=0))
     assert model({"user": torch.tensor([0])}).tolist()[0] == pytest.approx([1.1, 1.2, 1.3, 1.4, 1.5])
+
+
+@pytest.mark.parametrize("power", [0.0, -0.5])
+def test_the_penalty_of_users_with_all_their_items_is_that_of_their_rows(power: float) -> None:
+    model = mf(l2=0.3, l2_bias=0.2, count_power=power)
+    users, items = torch.tensor([0, 0, 0, 1, 2, 2]), torch.tensor([0, 1, 2, 2, 3, 0])
+    with torch.no_grad():
+        model.items.weight[1:, -1] = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])
+    for rows, share, index in (
+        (model.user_rows, model.user_share, users),
+        (model.item_rows, model.item_share, items),
+    ):
+        rows[1:] = index.bincount(minlength=len(rows) - 1)
+        share[1:] = rows[1:].clamp(min=1) ** power
+    pairs = {"user": users, "item": items}
+    model(pairs)
+    by_row = model.penalty((pairs, None))
+    model({"user": torch.tensor([2, 0, 1])})
+    by_user = model.penalty(({"user": torch.tensor([2, 0, 1])}, None))
+    assert by_row is not None
+    assert by_user is not None
+    assert by_user.item() == pytest.approx(by_row.item(), rel=1e-6)
+
+
+def test_dropout_leaves_numbers_of_a_user_out_in_training_alone() -> None:
+    model, users = mf(dim=64, dropout=0.5), {"user": torch.tensor([0, 1])}
+    whole = model.eval()(users)
+    trained = model.train()(users)
+    assert not torch.allclose(trained, whole)
+    assert torch.equal(model.eval()(users), whole)
+    kept = mf(dim=64)
+    assert torch.equal(kept.train()(users), kept.eval()(users))
