@@ -50,7 +50,7 @@ class MF(Model):
     ) -> None:
         super().__init__(**model)
         self.l2, self.l2_bias, self.count_power, self.dropout = l2, l2_bias, count_power, dropout
-        # Row 0 is the unknown one, and stays zero. Biases in a column of the embeddings would cost a step a quarter more.
+        # Row 0 is the unknown one, and stays zero. Biases in a column of the embeddings would slow a step by a quarter.
         self.users, self.items = (nn.Embedding(size + 1, dim, padding_idx=0) for size in (num_users, num_items))
         self.user_bias, self.item_bias = (nn.Embedding(size + 1, 1, padding_idx=0) for size in (num_users, num_items))
         for table, std in ((self.users, init_std), (self.items, init_std), (self.user_bias, 0), (self.item_bias, 0)):
