@@ -173,6 +173,8 @@ class InteractionData(Data):
         if data.values is None:
             raise UserError(f"data.min_value={least}, but the interactions have no values: type data.value=<column>")
         rows = torch.nonzero(data.values >= least)[:, 0]
+        if not len(rows):
+            raise UserError(f"data.min_value={least} leaves no interaction: the largest value is {data.values.max():g}")
         self.notes.append(f"{len(data) - len(rows):,} interactions below data.min_value={least} are left out")
         return data.take(rows)
 

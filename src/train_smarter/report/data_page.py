@@ -76,8 +76,8 @@ def _facts(found: Content) -> Iterator[tuple[str, str]]:
         pairs = [_duplicates(pair) for pair in duplicates["pairs"] if pair["count"]]
         yield "same inputs", "; ".join(pairs) or "none"
     if of := found["interactions"]:
-        pairs = f"{of['users']:,} users x {of['items']:,} items"
-        yield "interactions", f"{of['interactions']:,}, {of['density']:.2%} of {pairs}"
+        size = f"{of['users']:,} users x {of['items']:,} items"
+        yield "interactions", f"{of['interactions']:,}, {of['density']:.2%} of {size}"
         if of["same_time"] is not None:
             yield "same time", f"{of['same_time']:.0%} of the interactions are at the time of another one of their user"
         yield from (("note", note) for note in of["notes"])

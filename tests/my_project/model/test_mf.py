@@ -20,14 +20,14 @@ def mf(**settings: Any) -> MF:
 
 def with_biases(model: MF) -> MF:
     with torch.no_grad():
-        model.users.weight[1:, -1] = torch.tensor([1.0, 2.0, 3.0])
-        model.items.weight[1:, -1] = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])
+        model.user_bias.weight[1:, 0] = torch.tensor([1.0, 2.0, 3.0])
+        model.item_bias.weight[1:, 0] = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])
     return model
 
 
 def test_a_score_is_two_biases_and_a_product() -> None:
     model = with_biases(mf())
-    user, item = model.users.weight[2, :-1].tolist(), model.items.weight[5, :-1].tolist()
+    user, item = model.users.weight[2].tolist(), model.items.weight[5].tolist()
     expected = user[0] * item[0] + user[1] * item[1] + 2.0 + 0.5
     assert model({"user": torch.tensor([1]), "item": torch.tensor([4])}).tolist() == [[pytest.approx(expected)]]
 
@@ -92,7 +92,7 @@ def test_the_penalty_of_users_with_all_their_items_is_that_of_their_rows(power: 
     model = mf(l2=0.3, l2_bias=0.2, count_power=power)
     users, items = torch.tensor([0, 0, 0, 1, 2, 2]), torch.tensor([0, 1, 2, 2, 3, 0])
     with torch.no_grad():
-        model.items.weight[1:, -1] = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])
+        model.item_bias.weight[1:, 0] = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])
     for rows, share, index in (
         (model.user_rows, model.user_share, users),
         (model.item_rows, model.item_share, items),

@@ -24,7 +24,7 @@ from train_smarter.task.classification import Classification
 from train_smarter.task.rating import Rating
 
 Compose = Callable[..., DictConfig]
-Rows = list[dict[str, str]]
+Rows = list[dict[str, Any]]
 ITEMS = ["007", "b", "c d", "=e", "5", "6"]
 
 
@@ -90,7 +90,7 @@ def read_back(found: Iterator[predictor.Predictions], form: str, empty: Callable
     if not writer.write(file, form, found, quiet=True, folders=writer.PredictionFolders(None)):
         raise UserError(empty())
     text = file.getvalue()
-    lines: Iterable[dict[str, str]] = (
+    lines: Iterable[dict[str, Any]] = (
         map(json.loads, text.splitlines()) if form == "jsonl" else csv.DictReader(io.StringIO(text))
     )
     return list(lines)

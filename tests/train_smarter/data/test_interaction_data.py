@@ -123,6 +123,7 @@ def test_a_checkpoint_of_other_items_is_refused() -> None:
     ("settings", "message"),
     [
         ({"num_users": 11}, "data.num_users=11, but Visits has 10"),
+        ({"min_value": 99.0}, r"data\.min_value=99\.0 leaves no interaction: the largest value is 9\.19"),
         ({"rows": "pair"}, "data.rows=pair: give one of ratings, pairs, users; did you mean 'pairs'"),
     ],
 )
