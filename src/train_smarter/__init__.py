@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from train_smarter.task.classification import Classification
     from train_smarter.task.language_model import LanguageModel
     from train_smarter.task.multilabel import Multilabel
+    from train_smarter.task.ranking import Ranking
     from train_smarter.task.rating import Rating
     from train_smarter.task.reconstruction import Reconstruction
     from train_smarter.task.regression import Regression
@@ -44,6 +45,7 @@ __all__ = [
     "LanguageModel",
     "Model",
     "Multilabel",
+    "Ranking",
     "Rating",
     "RawDataset",
     "RawInput",
@@ -82,6 +84,7 @@ _MODULES = {
     "LanguageModel": "task.language_model",
     "Model": "fit.module",
     "Multilabel": "task.multilabel",
+    "Ranking": "task.ranking",
     "Rating": "task.rating",
     "RawDataset": "data.examples",
     "RawInput": "data.examples",

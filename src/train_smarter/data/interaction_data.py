@@ -20,7 +20,8 @@ from train_smarter.data.interaction_inputs import (
 )
 from train_smarter.data.interaction_splits import InteractionSplit, SplitSettings, split_interactions
 from train_smarter.data.interactions import Interactions
-from train_smarter.data.ranking_rows import ranking_examples
+from train_smarter.data.loader import Loader
+from train_smarter.data.ranking_rows import ranking_examples, train_users
 from train_smarter.errors import UserError, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,23 @@ class InteractionData(Data):
     def item_names(self) -> list[str]:
         """`names`: a network has an output for each item."""
         return self.names
+
+    # ---- batches
+
+    def loader(self, name: SplitName, *, training: bool = False) -> Loader:
+        """Batches of a split; a model that trains on pairs is measured on the users of training."""
+        if training or name != "train" or self.rows != "pairs":
+            return super().loader(name, training=training)
+        pairs = self.examples["train"]
+        self.examples["train"] = train_users(self.interactions, self.parts.train)
+        try:
+            return super().loader(name)
+        finally:
+            self.examples["train"] = pairs
+
+    def fits_on(self, device: torch.device) -> bool:
+        """Lists of items stay on the CPU: padded to the longest of all, they would be a matrix of users and items."""
+        return self.rows == "ratings" and super().fits_on(device)
 
     # ---- what a run records
 
