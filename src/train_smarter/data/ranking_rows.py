@@ -86,7 +86,7 @@ class PairRows(Rows):
 def mix(numbers: NDArray[np.uint64], seed: "NDArray[np.uint64] | int") -> NDArray[np.uint64]:
     """A well-spread number for each pair of a number and a seed: Steele, Lea and Flood, SplitMix64, 2014."""
     with np.errstate(over="ignore"):
-        mixed = numbers + np.asarray(seed, dtype=np.uint64) * np.uint64(0xD1342543DE82EF95)
+        mixed: NDArray[np.uint64] = numbers + np.asarray(seed, dtype=np.uint64) * np.uint64(0xD1342543DE82EF95)
         mixed = (mixed + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -15,9 +15,10 @@ def count_ranks(scores: Tensor, known: Tensor, targets: Tensor) -> tuple[Tensor,
         targets: (B, M) items, padded with -1.
 
     Returns:
-        better: (B, M), items with a larger score; tied: (B, M), items with the same one, the target among them.
+        better: (B, M), items with a larger score; tied: (B, M), items with the same one, the target among them; at least 1.
     """
     ordered = mask_items(scores, known).sort(1).values  # (B, I)
     own = scores.gather(1, targets.clamp(min=0)).contiguous()
     upto = torch.searchsorted(ordered, own, right=True)
-    return scores.shape[1] - upto, upto - torch.searchsorted(ordered, own)
+    # Padding, and a target that is known, may be as high as no item.
+    return scores.shape[1] - upto, (upto - torch.searchsorted(ordered, own)).clamp(min=1)
