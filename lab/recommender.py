@@ -56,7 +56,7 @@ def train(logs: Path, *words: str) -> Measured:
     process = subprocess.Popen(
         [
             *(sys.executable, "-P", "-m", "train_smarter.commands.train", *words, f"paths.run={folder}"),
-            *("num_threads=1", "report=false", "callbacks.progress=null"),
+            *("num_threads=1", "report=false", "++callbacks.progress=null"),
         ],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,

@@ -27,7 +27,7 @@ from train_smarter.errors import UserError, did_you_mean
 log = logging.getLogger(__name__)
 
 ROWS = ("ratings", "pairs", "users")
-LARGE = 1_000_000  # training rows from which a step's fixed cost is worth a larger batch
+LARGE = 500_000  # training rows from which a step's fixed cost is worth a larger batch; of a million interactions
 BATCH, LARGE_BATCH, USER_BATCH = 1024, 8192, 128
 
 
@@ -42,7 +42,7 @@ class InteractionData(Data):
         rows: what a training example is: ratings; of rankings, pairs of user and item, or users with all their items.
         split, target_fraction: see `SplitSettings`, as val_fraction, test_fraction, folds and fold.
         min_value: interactions of a smaller value are left out, after users and items have been counted.
-        batch_size: None: 128 users; or 1,024 rows, and 8,192 from a million on.
+        batch_size: None: 128 users; or 1,024 rows, and 8,192 from 500,000 on.
 
     Attributes:
         interactions, parts: from `setup` on, without duplicates.
