@@ -15,7 +15,8 @@ def count_ranks(scores: Tensor, known: Tensor, targets: Tensor) -> tuple[Tensor,
         targets: (B, M) items, padded with -1.
 
     Returns:
-        better: (B, M), items with a larger score; tied: (B, M), items with the same one, the target among them; at least 1.
+        better: (B, M), items with a larger score.
+        tied: (B, M), at least 1, items with the same one, the target among them.
     """
     ordered = mask_items(scores, known).sort(1).values  # (B, I)
     own = scores.gather(1, targets.clamp(min=0)).contiguous()
