@@ -1,5 +1,6 @@
 """What the report shows of recommenders; expected values are counted by hand."""
 
+from math import log2
 from types import SimpleNamespace
 from typing import Any
 
@@ -62,9 +63,21 @@ def test_the_curve_is_the_mean_recall_of_the_users_at_each_k() -> None:
     views = views_by_title(samples_of((INPUTS, TARGETS, SCORES)))
     # User 0 finds b at rank 2 and d at rank 4; user 1 has c among three equal ones: 1/3, 2/3, 1.
     expected = [(0 + 1 / 3) / 2, (1 / 2 + 2 / 3) / 2, (1 / 2 + 1) / 2, 1, 1]
-    (series,) = views["recall@k"]["series"]
+    series, _ = views["recall@k"]["series"]
     assert [x for x, _ in series["points"]] == [1, 2, 3, 4, 5]
     assert [y for _, y in series["points"]] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_popular_items_are_shown_as_the_baseline() -> None:
+    views = views_by_title(samples_of((INPUTS, TARGETS, SCORES)))
+    _, popular = views["recall@k"]["series"]
+    # User 0 without a gets e, d, c, b, and looks for b and d; user 1 without d and e gets c first, and looks for it.
+    assert popular["name"] == "popular items"
+    assert [y for _, y in popular["points"]] == pytest.approx([1 / 2, 3 / 4, 3 / 4, 1, 1])
+    fact = views["how it was measured"]["items"][3]
+    second = 1 / log2(3)
+    assert fact["caption"] == "popular items for everyone"
+    assert fact["text"] == f"ndcg {(second / (1 + second) + 1) / 2:.4f}, recall 0.7500"
 
 
 def test_batches_and_processes_add_up_to_the_same_views() -> None:

@@ -1,12 +1,13 @@
 """What a recommender recommends: recall over k, the popularity of the items, and a few users."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from train_smarter.data.interactions import UNKNOWN
+from train_smarter.task.ranking_metrics import measure
 from train_smarter.task.ranks import count_ranks
 from train_smarter.task.samples.base import Kept, Samples, spread
 from train_smarter.task.samples.measured import measured_view
@@ -28,7 +29,8 @@ MASK = {
 class RankingSamples(Samples):
     """Sums over all users for the curves, and a random choice of users.
 
-    Content of "sums", one of each process: recall (K,), the sum over users at k = 1, 2, ...; users (); recommended
+    Content of "sums", one of each process: recall (K,), the sum over users at k = 1, 2, ...; popular (K,), the same if
+    everyone gets the popular items, and popular_scores (2,), their nDCG and recall at `task.k`; users (); recommended
     (I,), how often each item is among the best `task.k`. Content of "users": user (), history (L,), items (M,) to
     find, and the best ones with their scores (k,).
     """
@@ -49,15 +51,16 @@ class RankingSamples(Samples):
         self.keep("users", spread(indices), content, indices, count=min(USERS, self.count))
 
     def _add_sums(self, scores: Tensor, history: Tensor, wanted: Tensor, best: Tensor, *, index: int) -> None:
-        better, tied = count_ranks(scores, history, wanted)  # (B, M)
-        known = wanted != UNKNOWN
-        share = 1 / known.sum(1).clamp(min=1)  # (B,)
-        recall = [
-            ((((k - better) / tied).clamp(0, 1) * known).sum(1) * share).sum()
-            for k in range(1, min(MAX_K, scores.shape[1]) + 1)
-        ]
+        inside, popularity = wanted != UNKNOWN, self.task.popularity.to(scores).expand_as(scores)
+        popular = count_ranks(popularity, history, wanted)
         recommended = best[best != UNKNOWN].bincount(minlength=scores.shape[1])
-        found = {"recall": torch.stack(recall), "users": known.any(1).sum(), "recommended": recommended}
+        found = {
+            "recall": _sum_recall(*count_ranks(scores, history, wanted), inside, scores.shape[1]),
+            "popular": _sum_recall(*popular, inside, scores.shape[1]),
+            "popular_scores": measure(*popular, inside, self.task.k)[:, :2].sum(0),
+            "users": inside.any(1).sum(),
+            "recommended": recommended,
+        }
         found = {name: part.double().cpu() for name, part in found.items()}
         sums = self.groups.get("sums")
         if sums:
@@ -70,19 +73,30 @@ class RankingSamples(Samples):
             return []
         shares = [kept.content for kept in self.groups["sums"]]
         sums = {name: torch.stack([share[name] for share in shares]).sum(0) for name in shares[0]}
+        count = sums["users"].clamp(min=1)
+        ndcg, recall = (sums["popular_scores"] / count).tolist()
+        facts = {
+            "ranking": MASK.get(self.split, ""),
+            "users": f"{int(sums['users']):,} with items to find",
+            "popular items for everyone": f"ndcg {ndcg:.4f}, recall {recall:.4f}",
+        }
         views = [
-            measured_view(
-                data, {"ranking": MASK.get(self.split, ""), "users": f"{int(sums['users']):,} with items to find"}
-            ),
-            _recall_curve(sums["recall"] / sums["users"].clamp(min=1)),
+            measured_view(data, facts),
+            _recall_curve({"recall": sums["recall"] / count, "popular items": sums["popular"] / count}),
             _popularity(self.task.popularity.cpu(), sums["recommended"], self.task.k),
         ]
         return [*views, *(_show_user(kept.content, data) for kept in self.groups.get("users", []))]
 
 
-def _recall_curve(recall: Tensor) -> View:
-    points = [(float(k), value) for k, value in enumerate(recall.tolist(), start=1)]
-    return lines("recall@k", {"recall": points}, x="k, items of a user", y="share of the items to find")
+def _sum_recall(better: Tensor, tied: Tensor, inside: Tensor, num_items: int) -> Tensor:
+    """The sum over the users of the share of their items (B, M) among the first k, (K,) for k = 1, 2, ..."""
+    share = inside / inside.sum(1, keepdim=True).clamp(min=1)
+    return torch.stack([(((k - better) / tied).clamp(0, 1) * share).sum() for k in range(1, min(MAX_K, num_items) + 1)])
+
+
+def _recall_curve(recalls: Mapping[str, Tensor]) -> View:
+    series = {name: [(float(k), value) for k, value in enumerate(of.tolist(), 1)] for name, of in recalls.items()}
+    return lines("recall@k", series, x="k, items of a user", y="share of the items to find")
 
 
 def _popularity(popularity: Tensor, recommended: Tensor, k: int) -> View:
