@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
@@ -236,6 +237,8 @@ class Model(LightningModule):
             self._fit_task(data, learn=stage == "fit")
             if stage == "fit" and self.is_solved:
                 self.solve(data)
+                if isinstance(self.trainer.strategy, DDPStrategy):  # it refuses a network without gradients to average
+                    self.trainer.strategy.configure_ddp = lambda: None  # type: ignore[method-assign]
         elif data is not None and stage == "fit" and type(self.task).fit is not Task.fit:
             self.task.fit(self._foreign_targets(data))
         if stage == "fit" and self.automatic_optimization:
