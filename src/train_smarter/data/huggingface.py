@@ -29,7 +29,7 @@ from train_smarter.data.hub_columns import (
 )
 from train_smarter.data.image_data import ImageData
 from train_smarter.data.image_io import decode
-from train_smarter.data.rows import Rows
+from train_smarter.data.rows import Rows, empty_batch
 from train_smarter.data.table_data import TableData
 from train_smarter.data.text_data import TextData
 from train_smarter.errors import UserError
@@ -323,7 +323,7 @@ class ImageColumn(Rows):
 
     def _decode(self, mapper: Any, places: list[int]) -> Tensor:
         channels, height, width = self.row_shape
-        images = torch.empty(len(places), height, width, channels, dtype=torch.uint8)
+        images = empty_batch((len(places), height, width, channels), torch.uint8)
         for row, image in enumerate(mapper(self._decode_one, places)):
             images[row] = image.permute(1, 2, 0)
         return images.permute(0, 3, 1, 2)
