@@ -99,7 +99,9 @@ def _shuffle_groups(groups: Tensor, *, seed: int) -> tuple[Any, Any, Any]:
     return group.numpy(), order, np.cumsum(sizes) - sizes / 2
 
 
-def _explain_empty_groups(groups: Tensor, *, seed: int, split: str, fraction: float | None, folds: int = 1) -> UserError:
+def _explain_empty_groups(
+    groups: Tensor, *, seed: int, split: str, fraction: float | None, folds: int = 1
+) -> UserError:
     """An error to be raised where whole groups leave a split empty, with a value that does not.
 
     Args:
@@ -123,9 +125,10 @@ def _explain_empty_groups(groups: Tensor, *, seed: int, split: str, fraction: fl
         cure = f"data.{split}_fraction={(int(100 * middle[0] / count) + 1) / 100:g}"
     else:
         empty, cure = "train", f"data.{split}_fraction={int(100 * middle[-1] / count) / 100:g}"
+    spread = f"{sizes.min()} to {sizes.max()}" if sizes.min() < sizes.max() else f"{sizes[0]}"
     return UserError(
-        f"{problem} so {empty} is empty: {count} examples are in {len(order)} groups, of {sizes.min()} to {sizes.max()} "
-        f"examples; type {cure}, or give data with more groups"
+        f"{problem} so {empty} is empty: {count} examples are in {len(order)} groups of {spread} examples; type "
+        f"{cure}, or give data with more groups"
     )
 
 

@@ -129,7 +129,7 @@ def test_groups_too_large_for_a_split_are_named_with_a_fraction_that_fits(
         grouped(10, 10, 10, 10).cut(split, fraction, seed=3)
     assert str(caught.value) == (
         f"data.{split}_fraction={fraction}: no group is divided between splits, and so {empty} is empty: 40 examples "
-        f"are in 4 groups, of 10 to 10 examples; type data.{split}_fraction={cure}, or give data with more groups"
+        f"are in 4 groups of 10 examples; type data.{split}_fraction={cure}, or give data with more groups"
     )
     piece, rest = grouped(10, 10, 10, 10).cut(split, cure, seed=3)
     assert {len(piece), len(rest.examples)} == {10, 30}
@@ -139,7 +139,7 @@ def test_groups_too_few_for_the_folds_are_named_with_a_number_that_fits() -> Non
     with pytest.raises(UserError, match=r"data.folds=5: no group .* val is empty: .*; type data.folds=4, or give data"):
         grouped(10, 10, 10, 10).cut_fold(5, fold=2, seed=3)
     assert [len(grouped(10, 10, 10, 10).cut_fold(4, fold=fold, seed=3)[0]) for fold in range(4)] == [10] * 4
-    with pytest.raises(UserError, match=r"data.folds=3: .* of 1 to 99 examples; type data.folds=2, or"):
+    with pytest.raises(UserError, match=r"data.folds=3: .* groups of 1 to 99 examples; type data.folds=2, or"):
         [grouped(1, 99).cut_fold(3, fold=fold, seed=3) for fold in range(3)]
 
 
