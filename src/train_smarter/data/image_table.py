@@ -105,8 +105,8 @@ class _Paths:
         if len(found) > 1:
             where = self.table.place(row)
             raise UserError(
-                f"{where}: {cell} is the name of several images, {shorten([*map(str, found)], count=3)}: write the path with its "
-                "suffix into the table, or keep one of them"
+                f"{where}: {cell} is the name of several images, {shorten([*map(str, found)], count=3)}: write the "
+                "path with its suffix into the table, or keep one of them"
             )
         return found[0] if found else None
 

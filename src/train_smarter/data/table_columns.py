@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from train_smarter.data.cells import NA_VALUES, is_number_column, number_cells, to_numbers
+from train_smarter.data.cells import NA_VALUES, describe_marked, is_number_column, number_cells, to_numbers
 from train_smarter.data.table_file import StringTable, shorten
 from train_smarter.data.table_source import DATE
 from train_smarter.errors import UserError
@@ -76,12 +76,14 @@ def choose_columns(
         table.require(given, f"data.{key}")
     if given := [name for name in columns if name in roles]:
         raise UserError(f"data.columns: {given[0]} is the target, or says the split; leave it out")
-    chosen, texts, left_out = list[str](), set[str](), dict[str, str]()
+    chosen, texts, left_out, marked = list[str](), set[str](), dict[str, str](), list[str]()
     for name in columns or [name for name in table.names if name not in (*roles, *ignore)]:
         cells = number_cells(table, name, na_values, decimal_comma=decimal_comma)
         number = name not in categories and is_number_column(
             table, name, cells, as_texts=f"'data.categories=[{name}]' or 'data.ignore=[{name}]'"
         )
+        if not number and name not in categories and (problem := describe_marked(table, name, cells)):
+            marked.append(f"{problem}; for categories, type 'data.categories=[{name}]'")
         reason = _why_unused(name, cells if number else table.column(name), number=number, typed=bool(columns))
         if reason and name not in categories:
             left_out[name] = reason
@@ -91,7 +93,8 @@ def choose_columns(
     left_out |= dict.fromkeys(table.left_out, "lists or objects")
     unused = ", ".join(f"{name or 'the first column'} ({reason})" for name, reason in left_out.items())
     if not chosen:
-        raise UserError(f"{table.where}: no column is left for the input: {unused or 'there is none but the target'}")
+        why = "; ".join([unused or "there is none but the target", *marked])
+        raise UserError(f"{table.where}: no column is left for the input: {why}")
     kinds = {
         "numbers": [name for name in chosen if name not in texts],
         "categories": [name for name in chosen if name in texts],
@@ -99,7 +102,7 @@ def choose_columns(
     notes = [f"columns of {kind}: {shorten(names)}" for kind, names in kinds.items() if names]
     if unused:
         notes.append(f"left out: {unused}; 'data.columns=[...]' names those to use")
-    return ColumnChoice(chosen, texts, notes)
+    return ColumnChoice(chosen, texts, [*notes, *marked])
 
 
 def _why_unused(name: str, cells: Any, *, number: bool, typed: bool) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from train_smarter.data.cells import NA_VALUES, is_number_column, number_cells, to_numbers
+from train_smarter.data.cells import NA_VALUES, describe_marked, is_number_column, number_cells, to_numbers
 from train_smarter.data.table_file import StringTable, shorten
 from train_smarter.errors import UserError
 
@@ -204,4 +204,5 @@ def _reject_bad_classes(table: StringTable, name: str, names: Sequence[str], row
         numbers = all(re.fullmatch(r"-?\d+(\.\d+)?", each) for each in names)
         limit = f"at most {MAX_CLASSES} classes, which repeat, are possible"
         cure = "type task=regression to predict numbers" if numbers else limit
+        cure = describe_marked(table, name, number_cells(table, name, ())) or cure
         raise UserError(f"data.target={name}: {len(names)} different values in {rows} rows are no classes; {cure}")

@@ -121,6 +121,30 @@ def test_columns_that_cannot_be_of_use_are_left_out_and_named(tmp_path: Path) ->
     ) in data.notes
 
 
+@pytest.mark.parametrize(
+    ("cells", "shown"),
+    [
+        ([f"${row}" for row in range(40)], "'$0' in {}, line 2"),
+        (["7", *(f"{row} %" for row in range(39))], "'0 %' in {}, line 3"),
+        ([f"EUR {row}.123,50" for row in range(40)], "'EUR 0.123,50' in {}, line 2"),
+        ([f"{row % 3}%" for row in range(40)], "'0%' in {}, line 2"),
+        ([f"1.2.{row}" for row in range(40)], ""),
+        ([f"0{row}" for row in range(40)], ""),
+        ([f"12:{row}" for row in range(40)], ""),
+        ([f"x{row % 3}" for row in range(40)], ""),
+    ],
+)
+def test_numbers_with_other_marks_are_named_with_the_cure(tmp_path: Path, cells: list[str], shown: str) -> None:
+    lines = [f'{row % 7}.5,"{cell}",{row % 2}' for row, cell in enumerate(cells)]
+    file = write(tmp_path, "\n".join(["x,cost,y", *lines]))
+    note = (
+        f"cost holds numbers with other marks, {shown.format(file)}, which are read as texts: to use them as numbers, "
+        "write each with digits and one point alone, 1234.5; for categories, type 'data.categories=[cost]'"
+    )
+    assert [each for each in ready(file, target="y").notes if "other marks" in each] == ([note] if shown else [])
+    assert not any("other marks" in each for each in ready(file, target="y", categories="cost").notes)
+
+
 def test_columns_can_be_named_ignored_and_made_categories(tmp_path: Path) -> None:
     file = write(tmp_path, "a,b,c,y\n" + "".join(f"{i % 3},{i * 5 % 7},{i % 4},{i % 2}\n" for i in range(30)))
     assert [column.name for column in ready(file, target="y", columns=["c", "a"]).columns] == ["c", "a"]
