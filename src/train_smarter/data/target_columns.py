@@ -54,10 +54,14 @@ def detect_targets(
     values = to_numbers(table, columns[0], cells)
     values = values[~np.isnan(values)]
     different = len(np.unique(values))
-    few = different <= MAX_INTEGER_CLASSES and (different == 2 or different <= len(values) / 2)
-    if few and np.equal(np.mod(values, 1), 0).all():
+    if are_classes(different, len(values)) and np.equal(np.mod(values, 1), 0).all():
         return "classes", f"{columns[0]} holds {different} different integers"
     return "numbers", f"{columns[0]} holds numbers"
+
+
+def are_classes(different: int, count: int) -> bool:
+    """Whether so many different integers in `count` rows are taken for classes, and not for numbers."""
+    return different <= MAX_INTEGER_CLASSES and (different == 2 or different <= count / 2)
 
 
 def _detect_several(

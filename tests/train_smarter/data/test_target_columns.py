@@ -92,7 +92,11 @@ def test_classes_of_a_past_run_keep_their_places(tmp_path: Path) -> None:
         ),
         ([f"{number}.5" for number in range(60)], "classes", "type task=regression to predict numbers"),
         (["1", "x", "3"], "numbers", r"line 3, column 'y': 'x' is no number; task=regression needs numbers"),
-        ([f"${number}" for number in range(60)], None, r"no classes; y holds numbers .*'\$0' in .*line 2.*write each with"),
+        (
+            [f"${number}" for number in range(60)],
+            None,
+            r"no classes; y holds numbers .*'\$0' in .*line 2.*write each with",
+        ),
         (["1", "inf", "3"], "numbers", r"line 3, column 'y': 'inf' is no finite number"),
         (["1", "2"], "labels", r"line 3, column 'y': '2' is neither 0 nor 1, which task=multilabel needs"),
         (["1", "2", "3", "4", "oops"], None, r"line 6, column 'y': 'oops' is no number, but 4 of 5 cells are"),
