@@ -72,12 +72,16 @@ def choose_columns(
     Raises:
         UserError: a named column is missing; most cells of a column are numbers, and one is none; no column is left.
     """
+    roles, columns, ignore, categories = map(table.expand, (roles, columns, ignore, categories))
     for key, given in (("columns", columns), ("ignore", ignore), ("categories", categories)):
         table.require(given, f"data.{key}")
+    if lists := table.columns.labels & {*columns, *categories}:
+        raise UserError(f"data.columns: {sorted(lists)[0]} holds lists of texts, which are no input; leave it out")
     if given := [name for name in columns if name in roles]:
         raise UserError(f"data.columns: {given[0]} is the target, or says the split; leave it out")
     chosen, texts, left_out, marked = list[str](), set[str](), dict[str, str](), list[str]()
-    for name in columns or [name for name in table.names if name not in (*roles, *ignore)]:
+    unusable = dict.fromkeys(sorted(table.columns.labels), "lists of texts") | table.columns.unusable
+    for name in columns or [name for name in table.names if name not in (*roles, *ignore, *unusable)]:
         cells = number_cells(table, name, na_values, decimal_comma=decimal_comma)
         number = name not in categories and is_number_column(
             table, name, cells, as_texts=f"'data.categories=[{name}]' or 'data.ignore=[{name}]'"
@@ -90,7 +94,7 @@ def choose_columns(
             continue
         chosen.append(name)
         texts |= set() if number else {name}
-    left_out |= dict.fromkeys(table.left_out, "lists or objects")
+    left_out |= {name: why for name, why in unusable.items() if name not in (*roles, *ignore)}
     unused = ", ".join(f"{name or 'the first column'} ({reason})" for name, reason in left_out.items())
     if not chosen:
         why = "; ".join([unused or "there is none but the target", *marked])

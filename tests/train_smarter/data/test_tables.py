@@ -1,3 +1,4 @@
+import json
 import math
 import os
 from pathlib import Path
@@ -143,6 +144,29 @@ def test_numbers_with_other_marks_are_named_with_the_cure(tmp_path: Path, cells:
     )
     assert [each for each in ready(file, target="y").notes if "other marks" in each] == ([note] if shown else [])
     assert not any("other marks" in each for each in ready(file, target="y", categories="cost").notes)
+
+
+def test_lists_of_json_lines_are_columns_and_predicted_like_them(tmp_path: Path) -> None:
+    rows = [{"v": [row % 5, row * row % 7, 1.5], "tags": ["a"], "o": {"b": 1}, "y": row % 2} for row in range(30)]
+    file = write(tmp_path, "\n".join(map(json.dumps, rows)), "t.jsonl")
+    data = ready(file, target="y")
+    assert [column.name for column in data.columns] == ["v.0", "v.1"]
+    (note,) = [note for note in data.notes if note.startswith("left out: ")]
+    assert note.startswith(
+        f"left out: v.2 (1.5 in every row), tags (lists of texts), o ({file}, line 1 holds an object)"
+    )
+    assert [column.name for column in ready(file, target="y", columns="v", ignore="v.1").columns] == [
+        "v.0",
+        "v.1",
+        "v.2",
+    ]
+    new = write(tmp_path, json.dumps({"v": [4, 6, 0]}), "new.jsonl")
+    (row,) = data.iter_inputs(new)
+    assert data.load_input(row).content.tolist() == [4, 6]
+    with pytest.raises(UserError, match=r"v.0, v.1 are missing .*; v: .*new.jsonl, line 1 holds an object"):
+        list(data.iter_inputs(write(tmp_path, '{"v": {}, "w": 1}', "new.jsonl")))
+    with pytest.raises(UserError, match=r"data.columns: tags holds lists of texts, which are no input; leave it out"):
+        ready(file, target="y", columns=["tags", "v"])
 
 
 def test_columns_can_be_named_ignored_and_made_categories(tmp_path: Path) -> None:
