@@ -236,7 +236,7 @@ class Data(LightningDataModule):
         rest = Rest(source.train, source.strata, source.groups)
         val, test = source.val, source.test
         if test is None:
-            test, rest = rest.cut(self.test_fraction, seed=self.split_seed)
+            test, rest = rest.cut("test", self.test_fraction, seed=self.split_seed)
         if self.fold is not None:
             if self.folds > (count := len(rest.examples)):
                 raise UserError(
@@ -244,7 +244,7 @@ class Data(LightningDataModule):
                 )
             val, rest = rest.cut_fold(self.folds, fold=self.fold, seed=self.split_seed + 1)
         elif val is None:
-            val, rest = rest.cut(self.val_fraction, seed=self.split_seed + 1)
+            val, rest = rest.cut("val", self.val_fraction, seed=self.split_seed + 1)
         return {"train": rest.examples, "val": val, "test": test}
 
     def train_dataloader(self) -> Loader:

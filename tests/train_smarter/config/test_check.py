@@ -222,6 +222,22 @@ def test_a_folder_of_images_that_is_not_there_is_named(compose: Compose, tmp_pat
         check(compose("data=images", f"data.dir={tmp_path}/nowhere"))
 
 
+@pytest.mark.parametrize("size", ["-3", "1.5"])
+def test_a_bad_value_that_another_key_copies_is_named_once(compose: Compose, tmp_path: Path, size: str) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    cfg = compose("data=images", f"data.dir={tmp_path}", "model=mlp", f"data.size={size}")
+    with pytest.raises(UserError) as caught:
+        check(cfg)
+    assert str(caught.value) == f"data.size={size}: give a whole number of at least 1"
+
+
+def test_a_word_as_the_size_of_images_is_left_to_their_class(compose: Compose, tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    check(compose("data=images", f"data.dir={tmp_path}", "model=mlp", "data.size=big"))
+
+
 def test_a_logger_that_is_not_installed_is_refused_with_the_command_that_installs_it(
     compose: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
