@@ -41,12 +41,15 @@ class Task(nn.Module, HyperparametersMixin):
         output_per: what a network has to return one vector for: example, token, pixel, or value (outputs of the inputs'
             shape). The config check compares it with the model's; None: it does not.
 
+    Targets of mixed examples (MixUp, CutMix) are floats (B, K): the share that each class or label has in each example.
+
     Attributes:
         num_outputs: size of the channel dimension of the network's output (B, num_outputs, ...); None: not fixed.
     """
 
     METRICS: ClassVar[Mapping[str, str]] = {}  # all that the task can compute, with their direction
     OUTPUT_ARGS: ClassVar[Sequence[str]] = ()  # arguments that change what the outputs of a network mean
+    MIXES: ClassVar[bool] = False  # whether `loss`, `weight` and `metric_inputs` take targets of mixed examples
     num_outputs: int | None = None
 
     def __init__(
