@@ -8,7 +8,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from train_smarter.errors import UserError
-from train_smarter.task.base import Columns, Task, balanced_factors, check_shape, class_factors, entropy
+from train_smarter.task.base import (
+    Columns,
+    Task,
+    average_binary_logits,
+    average_logits,
+    balanced_factors,
+    check_shape,
+    class_factors,
+    entropy,
+)
 from train_smarter.task.confusion import Confusion
 from train_smarter.task.samples.classification import ClassificationSamples
 
@@ -91,6 +100,9 @@ class Classification(Task):
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         return {"probabilities": self.probabilities(outputs)}
+
+    def average_mirrored(self, outputs: Tensor, mirrored: Tensor) -> Tensor:
+        return (average_logits if self.num_outputs != 1 else average_binary_logits)(outputs, mirrored)
 
     def columns(self, prediction: Mapping[str, Tensor], names: Sequence[str]) -> Columns:
         """The most probable class, its probability, and the probability of each class."""

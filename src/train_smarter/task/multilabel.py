@@ -10,7 +10,7 @@ from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_average_precision
 
 from train_smarter.errors import UserError
-from train_smarter.task.base import Columns, Task, check_shape, entropy
+from train_smarter.task.base import Columns, Task, average_binary_logits, check_shape, entropy
 from train_smarter.task.samples.multilabel import MultilabelSamples
 
 
@@ -50,6 +50,9 @@ class Multilabel(Task):
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         return {"probabilities": outputs.sigmoid()}
+
+    def average_mirrored(self, outputs: Tensor, mirrored: Tensor) -> Tensor:
+        return average_binary_logits(outputs, mirrored)
 
     def columns(self, prediction: Mapping[str, Tensor], names: Sequence[str]) -> Columns:
         """The predicted labels, separated by spaces, and the probability of each label."""
