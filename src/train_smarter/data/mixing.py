@@ -36,7 +36,7 @@ class Mixing(Augmentation):
 
     alpha: float = 0
     p: float = 1
-    MAXIMA: ClassVar[dict[str, float]] = {"alpha": 100, "p": 1}
+    MAXIMA: ClassVar[dict[str, float]] = {"alpha": 10, "p": 1}
 
     def __bool__(self) -> bool:
         return self.alpha > 0 and self.p > 0
