@@ -77,8 +77,8 @@ class ImageData(Data):
 
     @property
     def mixed_by(self) -> Sequence[str]:  # type: ignore[override]
-        """The keys of `Mixing` augmentations."""
-        return [f"data.augment.{name}" for name, op in self.augment.items() if isinstance(op, Mixing)]
+        """The keys of `Mixing` augmentations; without `shuffle`, nothing is augmented."""
+        return [f"data.augment.{name}" for name, op in self.augment.items() if isinstance(op, Mixing) and self.shuffle]
 
     def _check_augmentations(self) -> None:
         height, width = self.shape[1:]

@@ -138,7 +138,7 @@ def mix_targets(targets: Any, share: Tensor, *, num_classes: int) -> Any:
 
     Args:
         targets: classes (B,), labels or numbers (B, ...), or None.
-        num_classes: K.
+        num_classes: K; 0: integers are numbers.
 
     Raises:
         UserError: there is no mean of such targets.
@@ -148,7 +148,7 @@ def mix_targets(targets: Any, share: Tensor, *, num_classes: int) -> Any:
     if not isinstance(targets, Tensor) or targets.ndim > 2:
         given = tuple(targets.shape) if isinstance(targets, Tensor) else type(targets).__name__
         raise UserError(f"mixup and cutmix mix classes and labels, and these targets are {given}: switch them off")
-    if is_classes(targets):
+    if is_classes(targets) and num_classes:
         targets = targets[:, None] == torch.arange(num_classes, device=targets.device)
     values, weight = targets.float(), share.view(-1, *[1] * (targets.ndim - 1))
     return torch.lerp(values.roll(partner_shift(values), 0), values, weight)

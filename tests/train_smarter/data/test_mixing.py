@@ -199,6 +199,10 @@ def test_labels_are_mixed_by_their_shares() -> None:
     assert found.tolist() == [[0.75, 0.0, 1.0], [0.5, 0.0, 1.0]]
 
 
+def test_integers_of_no_classes_are_numbers() -> None:
+    assert mix_targets(torch.tensor([10, 20]), torch.tensor([0.75, 0.5]), num_classes=0).tolist() == [12.5, 15]
+
+
 def test_two_images_of_one_class_have_all_of_it() -> None:
     assert mix_targets(torch.tensor([1, 1]), torch.tensor([0.3, 0.6]), num_classes=2).tolist() == [[0, 1], [0, 1]]
 
