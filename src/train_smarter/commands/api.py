@@ -139,13 +139,16 @@ def load(run: str | Path = "last", *, checkpoint: str = "best") -> tuple[Model, 
     return model, data
 
 
-def predict(model: Model, data: Data, inputs: str | Sequence[str], *, device: str = "auto") -> list[dict[str, Any]]:
+def predict(
+    model: Model, data: Data, inputs: str | Sequence[str], *, device: str = "auto", tta: str | None = None
+) -> list[dict[str, Any]]:
     """Predict new input, converted as for training.
 
     Args:
         model, data: of `load` or `train`.
         inputs: what `predict input=` accepts (a file, a folder, a glob, a text), or several of them.
         device: auto | cpu | cuda | mps.
+        tta: "flip": the mean over an image and its mirror image.
 
     Returns:
         A dict for each input that can be read: the columns of predictions.csv. The log names the others.
@@ -154,17 +157,19 @@ def predict(model: Model, data: Data, inputs: str | Sequence[str], *, device: st
         UserError: there is no such input, or the outputs do not fit the task.
     """
     from train_smarter.inference import predictor, reader
+    from train_smarter.inference.tta import use_tta
 
     given = [inputs] if isinstance(inputs, str) else inputs
     sources = chain.from_iterable(reader.iter_inputs(data, one) for one in given)
     batches = reader.InputReader(data, sources)
     rows: list[dict[str, Any]] = []
-    for batch in predictor.predict(
-        data, model.eval(), batches, device=predictor.device_of(device), names=list(data.names), own_input=True
-    ):
-        columns = batch.columns.values()
-        values = [dict(zip(batch.columns, row, strict=True)) for row in zip(*columns, strict=True)]
-        rows += [{**row, **found} for row, found in zip(batch.id_columns, values, strict=True)]
+    with use_tta(model, data, tta):
+        for batch in predictor.predict(
+            data, model.eval(), batches, device=predictor.device_of(device), names=list(data.names), own_input=True
+        ):
+            columns = batch.columns.values()
+            values = [dict(zip(batch.columns, row, strict=True)) for row in zip(*columns, strict=True)]
+            rows += [{**row, **found} for row, found in zip(batch.id_columns, values, strict=True)]
     return rows
 
 

@@ -173,6 +173,7 @@ RULES: dict[str, Rule] = {
     "callbacks.progress.refresh_rate": NON_NEGATIVE_INT,
     "callbacks.prediction_samples.samples": NON_NEGATIVE_INT,
     "callbacks.diagnosis.samples": POSITIVE_INT,
+    "tta": (lambda v: v in (None, "flip"), "flip, or null"),
     "splits": (lambda v: _is_subset(v, ["train", "val", "test"]), "some of [train,val,test]"),
 }
 

@@ -53,6 +53,7 @@ class Data(LightningDataModule):
 
     splits: tuple[SplitName, ...] = ("test",)  # what `test_dataloader` serves; `evaluate` asks for more
     kind = "examples"  # what they are called
+    mixed_by: Sequence[str] = ()  # what mixes the targets of a training batch, by the keys of the config
     # Inputs are token ids (N, T), 0 = padding and 1 = unknown, or those of a pretrained model, `TokenRows`.
     has_token_inputs = False
     # Whether `setup` takes over what the last object of this process read, if its settings and its `fingerprint` were
