@@ -7,6 +7,7 @@ import logging
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -121,6 +122,11 @@ def format_table(rows: Iterable[Sequence[object]], *columns: str) -> str:
     return "\n".join("  ".join(line).rstrip() for line in zip(*aligned, strict=True))
 
 
+def wrap_words(line: str, width: int) -> str:
+    """Break a line between words; the lines after the first are indented. A longer word stays whole."""
+    return textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
 def headed(table: str) -> Text:
     """A table whose first line, the names of its columns, is bold."""
     text = Text(table)
@@ -161,7 +167,7 @@ def echo_prose(line: str, style: str = "") -> None:
     """The same of one line that holds nothing to be copied: a terminal breaks it between words."""
     console = _console()
     line = escape_controls(line)
-    console.print(Text(_wrap(line, console.width) if console.is_terminal else line, style))
+    console.print(Text(wrap_words(line, console.width) if console.is_terminal else line, style))
 
 
 def echo_error(text: str) -> None:
@@ -180,20 +186,8 @@ def _style_label(line: str, console: Console) -> Text:
     label = found[0] if found else ""
     style = SEVERITIES.get(label.strip(" :"))
     if console.is_terminal and style is not None and "\n" not in line:
-        line = _wrap(line, console.width)
+        line = wrap_words(line, console.width)
     return Text.assemble((label, style or "dim"), line[len(label) :])
-
-
-def _wrap(line: str, width: int) -> str:
-    """Break a line between words; the lines after the first are indented. A longer word stays whole."""
-    lines = [""]
-    for word in line.split(" "):
-        longer = f"{lines[-1]} {word}" if lines[-1] else word
-        if cell_len(longer) <= width or not lines[-1].strip():
-            lines[-1] = longer
-        else:
-            lines.append(f"  {word}")
-    return "\n".join(lines)
 
 
 class ScreenHandler(logging.StreamHandler[TextIO]):
@@ -219,7 +213,7 @@ class ScreenHandler(logging.StreamHandler[TextIO]):
         if record.levelno >= logging.WARNING and line.partition(":")[0] not in SEVERITIES:
             line = f"{severity}: {line}"
         first, *rest = line.split("\n")
-        first = _wrap(first, console.width) if console.is_terminal else first
+        first = wrap_words(first, console.width) if console.is_terminal else first
         if record.name.startswith("hydra."):  # the jobs of a multirun, each after a tab
             text = Text(f"\n{first.strip()}" if first.startswith("\t") else first, "bold")
         else:

@@ -175,10 +175,15 @@ def test_a_terminal_shows_labels_in_colour_and_breaks_a_finding_between_words(
 def test_no_color_turns_the_colours_off(terminal: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     terminal(colours=False)
     echo_labelled(FINDING)
-    echo_prose("best", "green")
+    echo_prose("  best of all the trials that were run here so far", "green")
     echo_error("first\nsecond")
     written = capsys.readouterr()
-    assert written.out.splitlines() == ["warning: dead relus: 95% of the units of", "  a layer are dead", "best"]
+    assert written.out.splitlines() == [
+        "warning: dead relus: 95% of the units of",
+        "  a layer are dead",
+        "  best of all the trials that were run",
+        "  here so far",
+    ]
     assert written.err == "first\nsecond\n"
 
 
