@@ -6,6 +6,7 @@ Trains a run, renders what it printed, and takes a screenshot of both with Chrom
 """
 
 import argparse
+import io
 import os
 import re
 import shutil
@@ -71,7 +72,7 @@ def train(overrides: Sequence[str]) -> str:
 
 def terminal_svg(typed: str, printed: str) -> str:
     """A terminal window with a command and its output, as SVG."""
-    console = Console(record=True, width=80, file=open(os.devnull, "w"), color_system="truecolor")  # noqa: PTH123, SIM115
+    console = Console(record=True, width=80, file=io.StringIO(), color_system="truecolor")
     console.print(Text.assemble(("$ ", "dim"), (typed, "bold")))
     console.print(Text.from_ansi(printed.rstrip()), soft_wrap=False)
     return console.export_svg(title="", theme=MONOKAI)
