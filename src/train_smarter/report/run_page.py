@@ -33,8 +33,8 @@ MAX_FINDINGS = 50  # shown of a diagnosis
 SEVERITIES = ("problem", "warning", "note")
 RUNNING = "not yet: it is running"
 FILES = {  # that the sections are read from, in their order
-    "diagnosis": "diagnosis.json",
     "curves": "metrics.csv",
+    "diagnosis": "diagnosis.json",
     "classes": "results.json",
     "details": "results.json",
     "predictions": "samples.json",
