@@ -213,11 +213,10 @@ class ScreenHandler(logging.StreamHandler[TextIO]):
         if record.levelno >= logging.WARNING and line.partition(":")[0] not in SEVERITIES:
             line = f"{severity}: {line}"
         first, *rest = line.split("\n")
-        first = wrap_words(first, console.width) if console.is_terminal else first
         if record.name.startswith("hydra."):  # the jobs of a multirun, each after a tab
             text = Text(f"\n{first.strip()}" if first.startswith("\t") else first, "bold")
         else:
-            text = _style_label(first, console)
+            text = _style_label(wrap_words(first, console.width) if console.is_terminal else first, console)
         with console.capture() as capture:
             console.print(Text("\n").join([text, *map(Text, rest)]), end="")
         return capture.get()
