@@ -105,7 +105,7 @@ def compose(overrides: Sequence[str] = (), *, folder: str | Path | None = None) 
         UserError: the config has a problem; the message has all of them.
     """
     words = [cli.absolutize(word) for word in arguments.choose_task(_check_words(overrides))]
-    new = paths.LOGS / "train" / "runs" / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
+    new = paths.LOGS / "train" / "runs" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     with _errors(), _separate_hydra(), initialize_config_dir(str(paths.CONF)):
         cfg = compose_with_hydra("train", words)
         cfg.paths.run = str(Path(folder or new).absolute())

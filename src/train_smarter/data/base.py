@@ -19,7 +19,7 @@ from train_smarter.data.balanced import BalancedOrder
 from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName, first_tensor, move
 from train_smarter.data.loader import Loader, ShardedBatchSampler
 from train_smarter.data.reuse import ReadCache, copy_containers, equal_settings
-from train_smarter.data.split import Rest, class_counts, is_classes, log_absent_classes
+from train_smarter.data.split import Rest, class_counts, describe_counts, is_classes, log_absent_classes
 from train_smarter.data.token_rows import lengths_of
 from train_smarter.data.workers import choose_workers
 from train_smarter.errors import UserError
@@ -228,8 +228,10 @@ class Data(LightningDataModule):
         """Log what each split holds."""
         for name, examples in self.examples.items():
             classes = class_counts(examples.targets, self.num_classes)
-            told = f", per class {dict(zip(self.names, classes, strict=True))}" if classes else ""
-            log.info("%s: %d examples%s", name, len(examples), told)
+            per_class = dict(zip(self.names, classes, strict=True)) if classes else {}
+            told = f", per class {per_class}" if per_class else ""
+            short = f"{name + ':':6} {len(examples):>9,} examples{describe_counts(per_class)}"
+            log.info("%s: %d examples%s", name, len(examples), told, extra={"screen": short})
         log_absent_classes(self.names, self.examples)
 
     def split(self, source: RawDataset) -> dict[SplitName, Examples]:

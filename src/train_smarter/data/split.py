@@ -15,6 +15,7 @@ from train_smarter.errors import UserError
 log = logging.getLogger(__name__)
 
 SHOWN = 5  # names in a line of the log
+MAX_NAME = 24  # characters of a name on the screen
 
 
 def stratified_split(labels: Tensor, fraction: float, *, seed: int) -> tuple[Tensor, Tensor]:
@@ -201,3 +202,17 @@ def log_absent_classes(names: Sequence[str], splits: Mapping[SplitName, Examples
         parts += [f"{split} of {absent[:SHOWN]}{more}"] if absent else []
     if parts:
         log.warning("no example in %s: their classes have too few for every split", ", ".join(parts))
+
+
+def describe_counts(per_class: Mapping[str, int]) -> str:
+    """Examples per class for the screen: each of up to three classes, or the smallest and the largest."""
+    if not per_class:
+        return ""
+    names = {name: name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 3]}..." for name in per_class}
+    if len(per_class) <= 3:
+        return f": {', '.join(f'{count:,} {names[name]}' for name, count in per_class.items())}"
+    least, most = (pick(per_class, key=per_class.__getitem__) for pick in (min, max))
+    return (
+        f" in {len(per_class):,} classes, {per_class[least]:,} ({names[least]}) "
+        f"to {per_class[most]:,} ({names[most]}) each"
+    )
