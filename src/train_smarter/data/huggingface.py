@@ -32,6 +32,8 @@ from train_smarter.data.image_data import ImageData
 from train_smarter.data.storage import check_cache
 from train_smarter.data.table_data import TableData
 from train_smarter.data.text_data import TextData
+from train_smarter.data.text_files import TextLine
+from train_smarter.data.texts import read_text_rows
 from train_smarter.errors import UserError
 
 BUILDERS = ("arrow", "csv", "imagefolder", "json", "parquet", "text")  # formats of local files alone
@@ -259,6 +261,11 @@ class HuggingFaceTexts(HuggingFace, TextData):
     def read_split(self, dataset: Any) -> list[str]:
         columns = [dataset[column][:] for column in self.input]
         return ["\n".join(part or "" for part in row) for row in zip(*columns, strict=True)]
+
+    def iter_inputs(self, given: str) -> Iterator[TextLine]:
+        """Rows of a file with the columns of `input`, or lines: see `read_texts`."""
+        rows = read_text_rows(given, self.input)
+        return super().iter_inputs(given) if rows is None else rows
 
 
 class HuggingFaceTable(HuggingFace, TableData):

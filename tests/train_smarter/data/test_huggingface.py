@@ -90,6 +90,19 @@ def test_columns_of_texts_are_joined(tmp_path: Path) -> None:
     assert source.train.inputs[:2] == ["A\ntext 0", "A\ntext 1"]
 
 
+def test_an_input_of_texts_is_a_file_with_their_columns_or_a_text_a_line(tmp_path: Path) -> None:
+    rows = [{"title": "A", "body": f"text {i}", "label": i % 2} for i in range(20)]
+    file = write_json(tmp_path / "a.jsonl", rows)
+    data = read(tmp_path, path="json", data_files=str(file), input=["title", "body"])
+    new = tmp_path / "new.csv"
+    new.write_text('id,body,title\n7,"long, and\ntwo lines",B\n', encoding="utf8")
+    assert [data.load_input(source).content for source in data.iter_inputs(str(new))] == ["B\nlong, and\ntwo lines"]
+    assert [data.load_input(source).content for source in data.iter_inputs("a film")] == ["a film"]
+    new.write_text("body\nx\n", encoding="utf8")
+    with pytest.raises(UserError, match="has no column title, but body"):
+        data.iter_inputs(str(new))
+
+
 def test_columns_of_numbers_are_a_table(reviews: Path, tmp_path: Path) -> None:
     data = read(tmp_path, "regression", data_files=str(reviews), input=["kind", "code"], target="stars")
     assert isinstance(data, HuggingFaceTable)
