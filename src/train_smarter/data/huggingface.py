@@ -298,9 +298,14 @@ class HuggingFaceImages(HuggingFace, ImageData):
 
     def read(self) -> RawDataset:
         source = super().read()
-        return replace(source, **{split: self._drop_broken(split, getattr(source, split)) for split in self._broken})
+        val, test = (
+            part and self._drop_broken(name, part) for name, part in (("val", source.val), ("test", source.test))
+        )
+        return replace(source, train=self._drop_broken("train", source.train), val=val, test=test)
 
     def _drop_broken(self, split: str, examples: Examples) -> Examples:
+        if split not in self._broken:
+            return examples
         kept = [row for row in range(len(examples)) if row not in self._broken[split]]
         if not kept:
             raise UserError(f"data.input={self.input[0]}: no image of {split} can be read; the log names them")

@@ -154,7 +154,8 @@ def test_the_cache_file_of_images_is_made_once_for_each_state_of_the_data(photos
 def test_without_downloads_no_cache_file_of_images_is_made(photos: Path, tmp_path: Path) -> None:
     cfg = config(tmp_path, path="imagefolder", data_dir=str(photos), cache="disk")
     fill_facts(cfg)
-    data = build_data(OmegaConf.merge(cfg, {"data": {"download": False}}))
+    cfg.data.download = False
+    data = build_data(cfg)
     data.setup()
     assert isinstance(data.examples["train"].inputs, MemoryRows)
     assert not (tmp_path / "cache").exists()
