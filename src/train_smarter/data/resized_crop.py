@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ATTEMPTS = 10  # at a box that fits into the image, after which its middle is taken
+ATTEMPTS = 10  # at a box that fits into the image, after which its middle is used
 
 
 def sample_boxes(
