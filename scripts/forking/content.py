@@ -12,9 +12,7 @@ from forking.rename import rename_path, rename_python, rename_text
 from forking.template import ENGINE, GROUP, File, Files, Template
 
 # The engine's pages in docs/; the others show our measurements.
-DOCS = tuple(
-    f"docs/{page}.md" for page in ("guide", "own_data", "large_data", "huggingface", "diagnosis", "security")
-)
+DOCS = tuple(f"docs/{page}.md" for page in ("guide", "own_data", "large_data", "huggingface", "diagnosis", "security"))
 # Not part of a fork: what measures, tests or presents the template.
 LEFT_OUT = (
     *("lab/", "tests/lab/", "docs/", "README.md", "CHANGELOG.md", "tests/test_readme.py"),

@@ -91,7 +91,7 @@ def run_train(
                 log.info("resuming after %d epochs, %d steps", back.epoch, back.step)
                 cfg = prepare(back, folder)
             elif (cfg.rerun or filled) and run_dir.global_rank() == 0 and (folder / ".hydra").is_dir():
-                # Hydra has saved what conf/ says today, before the data were read.
+                # Hydra has saved what conf/ has today, before the data were read.
                 files.atomic_write(folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(cfg))
             run, epoch_logger, trial = _prepare_run(cfg, folder, training_done=training_done)
             hparams = record.hparams(cfg)

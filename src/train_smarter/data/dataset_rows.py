@@ -73,7 +73,7 @@ class DatasetRows(Rows):
 
 
 def rows_of_dataset(dataset: Any, eval_dataset: Any = None) -> tuple[Any, Any]:
-    """The inputs and the targets of a map-style Dataset; the first item says what they are.
+    """The inputs and the targets of a map-style Dataset; the first item decides what they are.
 
     Raises:
         UserError: it has no items, no length, or items that are not tensors.

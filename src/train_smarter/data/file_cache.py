@@ -102,7 +102,7 @@ class FileCache:
         """Make the file unless it is there; where another process makes it, wait.
 
         Raises:
-            UserError: it cannot be written; what is done is kept, and the next start continues.
+            UserError: it cannot be written; what is done is saved, and the next start continues.
         """
         if self.ready:
             return

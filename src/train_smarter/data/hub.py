@@ -1,4 +1,4 @@
-"""Hugging Face's libraries: imported where they are used, and kept off the network where a run may not download."""
+"""Hugging Face's libraries: imported where they are used, and held off the network where a run may not download."""
 
 import logging
 import socket
@@ -34,7 +34,7 @@ def import_extra(package: str, user: str) -> Any:
         raise UserError(
             f"{user} needs a package that is not installed ({missing}): uv pip install -e '.[hf]'"
         ) from error
-    import_module(f"{package}.utils.logging").set_verbosity_error()  # this package's log says what counts
+    import_module(f"{package}.utils.logging").set_verbosity_error()  # this package's log has what counts
     if not sys.stderr.isatty():
         import_module(f"{package}.utils.logging").disable_progress_bar()
     return module

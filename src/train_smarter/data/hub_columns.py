@@ -100,7 +100,7 @@ def kind_of(features: Mapping[str, Any], columns: Sequence[str], task: str) -> s
     """What columns hold for a task: classes, labels or numbers.
 
     Args:
-        task: the name of its class; another one takes what the type says.
+        task: the name of its class; another one takes what the type decides.
 
     Raises:
         UserError: the columns hold something else.

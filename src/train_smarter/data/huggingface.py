@@ -284,16 +284,16 @@ class HuggingFaceImages(HuggingFace, ImageData):
 
     Args:
         size: height and width in pixels.
-        cache, cache_dir: where the decoded images are held, see `ImageFolder`.
+        cache: where the decoded images are held, see `ImageFolder`; a cache file is in the data folder's `cache`.
     """
 
     NOT_READ_KEYS = (*ImageData.NOT_READ_KEYS, "_loaded", "_broken")
 
-    def __init__(self, *, size: int, cache: str | None = None, cache_dir: str = "data/cache", **image: Any) -> None:
+    def __init__(self, *, size: int, cache: str | None = None, **image: Any) -> None:
         super().__init__(**image)
         if type(size) is not int or size < 1:
             raise UserError(f"data.size={size}: give a whole number of pixels, at least 1")
-        self.size, self.cache, self.cache_dir = size, check_cache(cache), data_dir(cache_dir)
+        self.size, self.cache = size, check_cache(cache)
         self._broken: dict[str, set[int]] = {}  # rows of each split, from `read_inputs` on
 
     def preprocess(self) -> dict[str, Any]:
@@ -305,9 +305,14 @@ class HuggingFaceImages(HuggingFace, ImageData):
 
     def read(self) -> RawDataset:
         source = super().read()
-        return replace(source, **{split: self._drop_broken(split, getattr(source, split)) for split in self._broken})
+        val, test = (
+            part and self._drop_broken(name, part) for name, part in (("val", source.val), ("test", source.test))
+        )
+        return replace(source, train=self._drop_broken("train", source.train), val=val, test=test)
 
     def _drop_broken(self, split: str, examples: Examples) -> Examples:
+        if split not in self._broken:
+            return examples
         kept = [row for row in range(len(examples)) if row not in self._broken[split]]
         if not kept:
             raise UserError(f"data.input={self.input[0]}: no image of {split} can be read; the log names them")
@@ -325,7 +330,7 @@ class HuggingFaceImages(HuggingFace, ImageData):
         return FileStorage(
             [(decoder.files, decoder) for decoder in decoders],
             root=Path(),
-            folder=self.cache_dir,
+            folder=data_dir(str(self.settings["dir"])) / "cache",
             given=self.cache,
             copies=self.trainer.num_devices if self.trainer else 1,
             writable=self.may_download,
@@ -334,6 +339,7 @@ class HuggingFaceImages(HuggingFace, ImageData):
     def _decoder(self, split: str, dataset: Any) -> ColumnDecoder:
         column = self.input[0]
         undecoded = type(dataset.features[column])(decode=False)
-        images = ImageDecoder(self.size, self.size, resize=self.resize)
+        channels, height, width = self.stored_shape
+        images = ImageDecoder(height, width, channels, resize=self.resize)
         rows = dataset.select_columns([column]).cast_column(column, undecoded)
         return ColumnDecoder(rows, f"{dataset._fingerprint} {column}", f"{self.settings['path']} {split}", images)

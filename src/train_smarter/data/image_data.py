@@ -267,7 +267,7 @@ class ImageData(Data):
         whole = images.device.type != "cpu" or torch.compiler.is_compiling()  # an export leaves the batch's size open
         if whole or (step := pieces(images)) >= len(images):
             return torch.addcmul(shift, images.float(), scale)
-        # A few at a time: their floats are read again from the CPU's cache, and take no memory beside the result.
+        # A few at a time: their floats are read again from the CPU's cache, and take no more memory.
         normalized = torch.empty_like(images, dtype=torch.float)
         for piece, new in zip(images.split(step), normalized.split(step), strict=True):
             torch.addcmul(shift, piece.float(), scale, out=new)

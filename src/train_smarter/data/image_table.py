@@ -26,7 +26,7 @@ def list_table(
 
     Args:
         image: the column of paths; None: the one whose cells end like the names of images.
-        folder: that paths begin from, beside that of the table.
+        folder: that paths begin from, in addition to that of the table.
         names: of the classes that a past run knows.
 
     Raises:

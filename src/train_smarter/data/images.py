@@ -26,7 +26,7 @@ class ImageFolder(ImageData):
     """Photos or drawings of any size and kind, and what belongs to each.
 
     In `dir/<class>/`; with a mask each in `masks`; or named by a table with columns of targets. What lacks a folder, a
-    file or rows of its own, validation or test, is cut from train. Each image takes `size` x `size` x 3 bytes: 12 KB at
+    separate file or rows, validation or test, is cut from train. Each image takes `size` x `size` x 3 bytes: 12 KB at
     64, 150 KB at 224. Broken files are named in the log and left out.
 
     Args:

@@ -1,7 +1,7 @@
 """Read a file with columns, CSV, TSV, JSONL or Parquet, or a folder of texts, as texts. Imports no torch.
 
 A reader that guesses types turns the code 00501 into the number 501. So every cell is text, an empty one is None, and
-whoever knows what a column holds converts it; `StringTable.place` names the line for a message.
+the caller knows what a column holds, and converts it; `StringTable.place` names the line for a message.
 """
 
 import glob
@@ -192,7 +192,7 @@ def _reject_other_kinds(path: Path, key: str) -> None:
 
 
 def kind_of(path: Path) -> str:
-    """The ending that says how a file is written, without `.gz`; empty: none that is read."""
+    """The ending that shows how a file is written, without `.gz`; empty: none that is read."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     zipped = suffixes[-1:] == [".gz"]
     ending = (suffixes[:-1] if zipped else suffixes)[-1:]

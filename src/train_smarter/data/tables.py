@@ -325,7 +325,7 @@ def _gaps(rows: Tensor, *, gaps: Tensor, **_: Any) -> list[Tensor]:
 def count_numbers(settings: Mapping[str, Any]) -> int:
     """D, the numbers that a model receives of a row. It depends on the training split: its categories are counted.
 
-    What is read for it is kept for the data set that is built of the same settings.
+    What is read for it is saved for the data set that is built of the same settings.
     """
     data = TableFile(**settings)
     key = data.key()

@@ -14,7 +14,7 @@ from train_smarter.errors import UserError
 
 # What targets hold, and the task that learns it.
 TASKS = {"classes": "classification", "numbers": "regression", "labels": "multilabel"}
-MAX_INTEGER_CLASSES = 20  # different integers up to which they are taken for classes
+MAX_INTEGER_CLASSES = 20  # different integers up to which they count as classes
 MAX_CLASSES = 1000  # a confusion matrix has the square of it
 TRUE, FALSE = ("1", "1.0", "true", "True", "TRUE"), ("0", "0.0", "false", "False", "FALSE")
 
@@ -64,7 +64,7 @@ def detect_targets(
 
 
 def are_classes(different: int, count: int) -> bool:
-    """Whether so many different integers in `count` rows are taken for classes, and not for numbers."""
+    """Whether so many different integers in `count` rows count as classes, and not for numbers."""
     return different <= MAX_INTEGER_CLASSES and (different == 2 or different <= count / 2)
 
 

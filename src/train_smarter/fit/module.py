@@ -242,7 +242,7 @@ class Model(LightningModule):
         self.make_layers_for(checkpoint)
 
     def library_weights(self) -> tuple[dict[str, Tensor], str]:
-        """The weights that `pretrained=True` stands for, by name, and where they come from."""
+        """The weights that `pretrained=True` means, by name, and where they come from."""
         raise UserError(
             f"model.pretrained=true: {type(self).__name__} comes with no weights; give a checkpoint or a file of "
             "weights, or choose a network that does: model=torchvision"

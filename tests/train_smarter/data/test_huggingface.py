@@ -54,7 +54,7 @@ def config(tmp_path: Path, task: str = "classification", **data: Any) -> DictCon
     """The groups that count of a composed config, before the data were read."""
     conf = {"_target_": "train_smarter.data.huggingface.HuggingFace", "dir": str(tmp_path / "data"), "size": 4}
     conf |= {"shape": [3, 4, 4], "mean": 0.5, "std": 0.5, "mask_fill": 0, "augment": {}, "standardize": True}
-    conf |= {"resize": "stretch", "cache": None, "cache_dir": str(tmp_path / "cache")}
+    conf |= {"resize": "stretch", "cache": None}
     conf |= {"vocab_size": 50, "max_length": 5, "truncation_side": "left", "input": None, "target": None}
     conf |= {"num_classes": None, "num_targets": None, "download": True, "path": "csv", **data}
     return OmegaConf.create({"data": conf, "task": {"_target_": f"train_smarter.task.{task}.{task.title()}"}})
@@ -140,6 +140,11 @@ def test_images_are_fitted_as_typed(photos: Path, tmp_path: Path) -> None:
     assert last[:, 2].eq(torch.tensor([0, 0, 250])[:, None]).all()
 
 
+def test_images_may_be_grey(photos: Path, tmp_path: Path) -> None:
+    data = read(tmp_path, path="imagefolder", data_dir=str(photos), shape=[1, 4, 4])
+    assert data.examples["test"].inputs.shape == (4, 1, 4, 4)
+
+
 def test_images_in_memory_on_the_disk_and_decoded_for_each_batch_are_the_same(photos: Path, tmp_path: Path) -> None:
     data = {cache: read(tmp_path, path="imagefolder", data_dir=str(photos), cache=cache) for cache in CACHES}
     assert [type(data[cache].examples["train"].inputs) for cache in CACHES] == [MemoryRows, DiskRows, FileRows]
@@ -154,10 +159,10 @@ def test_the_cache_file_of_images_is_made_once_for_each_state_of_the_data(photos
     settings: dict[str, Any] = {"path": "imagefolder", "data_dir": str(photos), "cache": "disk"}
     for _ in range(2):
         read(tmp_path, **settings)
-        made = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "cache").glob("*.rows")}
+        made = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "data" / "cache").glob("*.rows")}
         assert len(made) == 2  # train and test
     read(tmp_path, **settings)
-    assert {file.name: file.stat().st_mtime_ns for file in (tmp_path / "cache").glob("*.rows")} == made
+    assert {file.name: file.stat().st_mtime_ns for file in (tmp_path / "data" / "cache").glob("*.rows")} == made
     Image.new("RGB", (8, 6), (0, 250, 0)).save(photos / "test" / "cat" / "0.png")
     os.utime(photos / "test" / "cat" / "0.png", ns=(1, 5))
     changed = read(tmp_path, **settings).examples["test"].inputs.read()
@@ -167,10 +172,11 @@ def test_the_cache_file_of_images_is_made_once_for_each_state_of_the_data(photos
 def test_without_downloads_no_cache_file_of_images_is_made(photos: Path, tmp_path: Path) -> None:
     cfg = config(tmp_path, path="imagefolder", data_dir=str(photos), cache="disk")
     fill_facts(cfg)
-    data = build_data(OmegaConf.merge(cfg, {"data": {"download": False}}))
+    cfg.data.download = False
+    data = build_data(cfg)
     data.setup()
     assert isinstance(data.examples["train"].inputs, MemoryRows)
-    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "data" / "cache").exists()
 
 
 def test_images_of_a_parquet_file_are_read_from_their_bytes(photos: Path, tmp_path: Path) -> None:
@@ -188,8 +194,8 @@ def test_a_broken_image_is_named_and_left_out(
     (photos / "train" / "dog" / "3.png").write_bytes(b"no image")
     data = read(tmp_path, path="imagefolder", data_dir=str(photos), cache=cache)
     assert "imagefolder train row 000000010 is broken and left out: not an image" in caplog.text
-    assert [len(data.examples[split]) for split in ("train", "val", "test")] == [10, 1, 4]
-    images, labels = data.examples["train"].read(torch.arange(10))
+    assert [len(data.examples[split]) for split in ("train", "val", "test")] == [9, 2, 4]
+    images, labels = data.examples["train"].read(torch.arange(9))
     assert (images[:, 2, 0, 0] == 250).equal(labels == 1)
 
 
