@@ -7,6 +7,7 @@ Trains a run, renders what it printed, and takes a screenshot of both with Chrom
 
 import argparse
 import io
+import math
 import os
 import re
 import shutil
@@ -24,8 +25,8 @@ from rich.text import Text
 from train_smarter import paths
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-WIDTH, HEIGHT = 1500, 860  # pixels of the picture
-PAGE_WIDTH = 1000  # CSS pixels of the report's window
+WIDTH, GAP = 1500, 16  # pixels of the picture, and around its halves
+PAGE_WIDTH = 1140  # CSS pixels of the report's window
 COLORS = 128  # of the PNG
 COMPOSITION = """<!doctype html><meta charset="utf-8"><style>
 body {{ margin: 0; display: flex; gap: 16px; background: #e8ebef; padding: 16px; }}
@@ -48,10 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     printed = train(args.overrides)
     report = paths.ROOT / re.findall(r"report: +(\S+)", Text.from_ansi(printed).plain)[-1]
     typed = " ".join(["train", *args.overrides])
+    terminal = terminal_svg(typed, printed)
+    height = height_of(terminal)
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder, "page.html")
-        page.write_text(compose(terminal_svg(typed, printed), report.as_uri()), encoding="utf8")
-        window = [f"--window-size={WIDTH},{HEIGHT}", f"--screenshot={args.output}", "--hide-scrollbars"]
+        page.write_text(compose(terminal, report.as_uri(), height), encoding="utf8")
+        window = [f"--window-size={WIDTH},{height}", f"--screenshot={args.output}", "--hide-scrollbars"]
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
         subprocess.run([browser, *options, *window, page.as_uri()], check=True, capture_output=True)
     Image.open(args.output).convert("RGB").quantize(COLORS).save(args.output, optimize=True)
@@ -78,13 +81,20 @@ def terminal_svg(typed: str, printed: str) -> str:
     return console.export_svg(title="", theme=MONOKAI)
 
 
-def compose(terminal: str, report: str) -> str:
-    """The page with both: the terminal as wide as its share, the report in a window of its usual width."""
-    left = int(WIDTH * 0.5)
-    right = WIDTH - left - 48
+def height_of(terminal: str) -> int:
+    """Pixels of the picture that shows a terminal as a whole, in the left half."""
+    found = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', terminal)
+    assert found is not None
+    return math.ceil(WIDTH / 2 * float(found[2]) / float(found[1])) + 2 * GAP
+
+
+def compose(terminal: str, report: str, height: int) -> str:
+    """The page with both: the terminal in the left half, the report beside it as in a window of its usual width."""
+    left = WIDTH // 2
+    right = WIDTH - left - 3 * GAP
     scale = right / PAGE_WIDTH
     return COMPOSITION.format(
-        left=left, right=right, page=PAGE_WIDTH, tall=int(HEIGHT / scale), scale=scale, terminal=terminal, report=report
+        left=left, right=right, page=PAGE_WIDTH, tall=int(height / scale), scale=scale, terminal=terminal, report=report
     )
 
 
