@@ -267,4 +267,16 @@ def _write_texts(folder: Path) -> list[str]:
     return [f"data.file={folder}/texts.csv", "data.target=label", "data.vocab_size=100", "data.max_length=8"]
 
 
-OWN_FILES = {"images": _write_images, "table": _write_table, "texts": _write_texts}  # the engine's data sets
+def _write_interactions(folder: Path) -> list[str]:
+    """Write ratings of 12 users for 20 items."""
+    rows = [f"{user},{item},{(user + item) % 5 + 1},{user * item}" for user in range(12) for item in range(20)]
+    (folder / "interactions.csv").write_text("\n".join(["user,item,rating,time", *rows]), encoding="utf8")
+    return [f"data.file={folder}/interactions.csv"]
+
+
+OWN_FILES = {  # the engine's data sets
+    "images": _write_images,
+    "interactions": _write_interactions,
+    "table": _write_table,
+    "texts": _write_texts,
+}

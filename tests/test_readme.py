@@ -94,6 +94,7 @@ def filled(words: list[str], images: Path, checkpoint: Path) -> list[str]:
     """A command with its placeholders filled in."""
     there = {"path/to/folder": images, "path/to/best.ckpt": checkpoint, "path/to/last.ckpt": checkpoint}
     there["path/to/texts.txt"] = images / "texts.txt"
+    there["path/to/interactions.csv"] = images.parent / "interactions.csv"
     if any("houses" in word or "reviews" in word for word in words):
         there = write_tables(checkpoint.parent) | there
     if any("labels.csv" in word or "masks" in word for word in words):
@@ -137,7 +138,7 @@ def test_every_command_of_the_pages_runs(
         (word.split("=")[1].split("_")[0] for word in words if word.startswith(("data=", "experiment=", "search="))),
         "digits",
     )
-    past = verb != "train" or "resume=" in typed or "rerun=" in typed
+    past = verb != "train" or any(key in typed for key in ("resume=", "rerun=", "refit="))
     if past:
         tables = "houses" in typed or "reviews" in typed
         _runs_before(command, typed, tmp_path, write_tables(checkpoint.parent) if tables else {})

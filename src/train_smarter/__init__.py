@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from train_smarter.commands.api import TrainedRun, compose, load, predict, train
     from train_smarter.data.base import Data, data_dir
-    from train_smarter.data.download import fetch, unpack
+    from train_smarter.data.download import fetch, published_md5, unpack
     from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName
     from train_smarter.data.image_data import ImageData
+    from train_smarter.data.interaction_data import InteractionData
+    from train_smarter.data.interactions import Interactions, index_ids
+    from train_smarter.data.storage import free_memory
     from train_smarter.data.table_data import TableData
     from train_smarter.data.text_data import TextData
     from train_smarter.data.text_files import TextLine, read_texts
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from train_smarter.task.classification import Classification
     from train_smarter.task.language_model import LanguageModel
     from train_smarter.task.multilabel import Multilabel
+    from train_smarter.task.ranking import Ranking
+    from train_smarter.task.rating import Rating
     from train_smarter.task.reconstruction import Reconstruction
     from train_smarter.task.regression import Regression
     from train_smarter.task.segmentation import Segmentation
@@ -35,9 +40,13 @@ __all__ = [
     "Data",
     "Examples",
     "ImageData",
+    "InteractionData",
+    "Interactions",
     "LanguageModel",
     "Model",
     "Multilabel",
+    "Ranking",
+    "Rating",
     "RawDataset",
     "RawInput",
     "Reconstruction",
@@ -53,8 +62,11 @@ __all__ = [
     "compose",
     "data_dir",
     "fetch",
+    "free_memory",
+    "index_ids",
     "load",
     "predict",
+    "published_md5",
     "read_texts",
     "train",
     "unpack",
@@ -67,9 +79,13 @@ _MODULES = {
     "Data": "data.base",
     "Examples": "data.examples",
     "ImageData": "data.image_data",
+    "InteractionData": "data.interaction_data",
+    "Interactions": "data.interactions",
     "LanguageModel": "task.language_model",
     "Model": "fit.module",
     "Multilabel": "task.multilabel",
+    "Ranking": "task.ranking",
+    "Rating": "task.rating",
     "RawDataset": "data.examples",
     "RawInput": "data.examples",
     "Reconstruction": "task.reconstruction",
@@ -85,6 +101,9 @@ _MODULES = {
     "compose": "commands.api",
     "data_dir": "data.base",
     "fetch": "data.download",
+    "free_memory": "data.storage",
+    "index_ids": "data.interactions",
+    "published_md5": "data.download",
     "load": "commands.api",
     "predict": "commands.api",
     "train": "commands.api",

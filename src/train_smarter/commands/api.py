@@ -140,7 +140,13 @@ def load(run: str | Path = "last", *, checkpoint: str = "best") -> tuple[Model, 
 
 
 def predict(
-    model: Model, data: Data, inputs: str | Sequence[str], *, device: str = "auto", tta: str | None = None
+    model: Model,
+    data: Data,
+    inputs: str | Sequence[str],
+    *,
+    device: str = "auto",
+    tta: str | None = None,
+    top: int | None = None,
 ) -> list[dict[str, Any]]:
     """Predict new input, converted as for training.
 
@@ -149,6 +155,7 @@ def predict(
         inputs: what `predict input=` accepts (a file, a folder, a glob, a text), or several of them.
         device: auto | cpu | cuda | mps.
         tta: "flip": the mean over an image and its mirror image.
+        top: of a recommender, items for each user; None: the task's number.
 
     Returns:
         A dict for each input that can be read: the columns of predictions.csv. The log names the others.
@@ -159,6 +166,8 @@ def predict(
     from train_smarter.inference import predictor, reader
     from train_smarter.inference.tta import use_tta
 
+    if top is not None:
+        model.task.set_top(top)
     given = [inputs] if isinstance(inputs, str) else inputs
     sources = chain.from_iterable(reader.iter_inputs(data, one) for one in given)
     batches = reader.InputReader(data, sources)

@@ -23,6 +23,7 @@ from train_smarter.speed import startup
 
 if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
     from train_smarter.config.build import Components
+    from train_smarter.data.base import Data
     from train_smarter.data.examples import SplitName
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ def evaluate(
 
     if not (isinstance(run.model, Model) and isinstance(run.data, Data)):
         return _evaluate_foreign(run, splits, ckpt_path)
-    run.data.splits = tuple(splits)
+    run.data.splits = _measured_splits(run.data, splits)
     with _naming_checkpoint(run, ckpt_path):
         run.trainer.test(run.model, datamodule=run.data, ckpt_path=ckpt_path, weights_only=True, verbose=False)
     metrics: dict[str, float] = {}
@@ -91,6 +92,18 @@ def evaluate(
         for kind, content in metric.details().items():
             details.setdefault(kind, {})[split] = content
     return metrics, details
+
+
+def _measured_splits(data: Data, splits: Sequence[SplitName]) -> tuple[SplitName, ...]:
+    """The splits without validation where the model was trained on it.
+
+    Raises:
+        UserError: no other one was given.
+    """
+    measured = tuple(name for name in splits if not (data.refit and name == "val"))
+    if not measured:
+        raise UserError(f"splits=[{', '.join(splits)}]: the run was trained on val, too (data.refit=true): give test")
+    return measured
 
 
 def _evaluate_foreign(

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from train_smarter import paths
 from train_smarter.config.check import check
 from train_smarter.config.cli import command
+from train_smarter.config.rules import POSITIVE_INT
 from train_smarter.errors import UserError, did_you_mean
 from train_smarter.history import arguments, find, saved_config
 from train_smarter.inference.predictor import Predictions, device_of, predict, task_of
@@ -76,6 +77,8 @@ def run_predict(cfg: DictConfig) -> None:
     data = build_data(cfg)
     model = build_model(cfg)
     load_weights(data, model, folder, checkpoint)
+    if own.top is not None:
+        task_of(model).set_top(own.top)
     sources = None if own.split else iter_inputs(data, own.input)  # which may be chosen by what the run has recorded
     names = list(getattr(data, "names", []))
     names = names if output else [escape_controls(name) for name in names]  # a terminal may read them
@@ -131,6 +134,8 @@ def reject_bad_values(cfg: DictConfig) -> None:
             f"predict takes {'input= or split=, not both' if given else 'something to predict'}: type input=..., an "
             "image, a folder or a glob, a text or a file of texts, or - for standard input; or type split=test"
         )
+    if not (cfg.top is None or POSITIVE_INT[0](cfg.top)):
+        raise UserError(f"top={cfg.top}: give {POSITIVE_INT[1]}, the items of each user")
     for key in ACCEPTED:
         if cfg[key] not in ACCEPTED[key] and (key != "split" or key in given):
             raise UserError(

@@ -106,14 +106,14 @@ def _check_manual_optimization(run: Components) -> None:
             f"trainer.accumulate_grad_batches={trainer.accumulate_grad_batches}: {name} optimizes manually, so it "
             "accumulates gradients in its own training_step: type trainer.accumulate_grad_batches=1"
         )
-    if trainer.gradient_clip_val:
+    if trainer.gradient_clip_val and not getattr(run.model, "is_solved", False):
         log.info(
             "trainer.gradient_clip_val=%s is left out: %s optimizes manually; its training_step may call "
             "self.clip_gradients",
             trainer.gradient_clip_val,
             name,
         )
-        trainer.gradient_clip_val = None
+    trainer.gradient_clip_val = None
 
 
 def build_any_data(cfg: DictConfig) -> LightningDataModule:

@@ -17,7 +17,7 @@ from omegaconf.errors import (
 )
 
 from train_smarter import paths
-from train_smarter.config.fit_pairs import check_outputs, check_tokenizer, explain_misfit
+from train_smarter.config.fit_pairs import check_outputs, check_tokenizer, explain_choice, explain_misfit
 from train_smarter.config.processes import check_processes
 from train_smarter.config.rules import LIMIT, check_ranges, is_int, is_number
 from train_smarter.errors import UserError, did_you_mean
@@ -74,7 +74,7 @@ def _iter_leaves(node: Any, path: str = "") -> Iterator[tuple[DictConfig | ListC
 
 def _check_interpolations(cfg: DictConfig) -> Iterator[str]:
     """Values left open (`???`), and interpolations that lead nowhere: a model that needs what the data has not."""
-    seen = set()
+    seen, failed = set(), set()
     for parent, key, path in _iter_leaves(cfg):
         if OmegaConf.is_missing(parent, key):
             yield f"{path} has no value yet: type {path}=..."
@@ -86,9 +86,11 @@ def _check_interpolations(cfg: DictConfig) -> Iterator[str]:
         except (InterpolationKeyError, InterpolationResolutionError) as error:
             raw = str(OmegaConf.to_container(parent, resolve=False)[key])  # type: ignore[index]
             first, _, told = str(error).splitlines()[0].partition("UserError raised while resolving interpolation: ")
-            if raw not in seen:
+            failed.add(f"${{{path}}}")
+            if raw not in seen and raw not in failed:
                 seen.add(raw)
                 misfit = "" if told and "${image_shape:" not in raw else explain_misfit(cfg, choices(), path, raw)
+                misfit = misfit or explain_choice(parent, path, raw)
                 yield misfit or told or f"{path}: {first}"
         except OmegaConfBaseException as error:
             yield f"{path}: {str(error).splitlines()[0]}"
@@ -207,6 +209,11 @@ def _check_monitor(cfg: DictConfig) -> Iterator[str]:
         yield f"monitor={cfg.get('monitor')!r}: give one of {', '.join(known)}{did_you_mean(monitor, known)}"
     elif cfg.get("mode") in ("min", "max") and cfg.mode != mode_of(monitor, metrics):
         yield f"mode={cfg.mode} with monitor={monitor} would keep the worst: type mode={mode_of(monitor, metrics)}"
+    elif monitor.startswith("val/") and OmegaConf.select(cfg, "data.refit") is True and "run" not in cfg:
+        yield (
+            f"data.refit=true trains on validation, too, so monitor={monitor} cannot choose: type train refit=<run>, "
+            "for the epochs of a past run"
+        )
     elif monitor.startswith("val/") and OmegaConf.select(cfg, "trainer.limit_val_batches") == 0:
         train = monitor.replace("val/", "train/", 1)
         yield f"monitor={monitor} is not measured with trainer.limit_val_batches=0: type monitor={train}"

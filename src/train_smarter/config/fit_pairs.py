@@ -7,12 +7,22 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from train_smarter.errors import did_you_mean
+
 # What a model or a task may need of the data: the key, and what it stands for.
 NEEDS = {
     "data.shape": "data of one shape (data.shape)",
     "data.vocab_size": "tokens (data.vocab_size)",
     "data.num_classes": "classes (data.num_classes)",
     "data.num_targets": "numbers as targets (data.num_targets)",
+    **dict.fromkeys(("data.num_users", "data.num_items"), "users and items (data.num_users, data.num_items)"),
+}
+FACTS = {  # keys of data that hold a number, and what it counts
+    "vocab_size": "tokens",
+    "num_classes": "classes",
+    "num_targets": "numbers as targets",
+    "num_users": "users",
+    "num_items": "items",
 }
 IMAGES = "images (data.shape=[C, H, W])"
 # What a network returns one vector for (`output_per` of a model and of a task).
@@ -21,6 +31,7 @@ OUTPUT_PER = {
     "token": "one output vector a token",
     "pixel": "one output vector a pixel",
     "value": "outputs of the inputs' shape",
+    "pair": "one score for a user and an item",
 }
 
 
@@ -43,13 +54,30 @@ def explain_misfit(cfg: DictConfig, chosen: Mapping[str, str], path: str, raw: s
     return f"{user}={chosen[user]} does not fit {group}={chosen[group]}: it needs {needed}; the {group} has {given}"
 
 
+def explain_choice(parent: Any, path: str, raw: str) -> str:
+    """Why `${.releases.${.release}.num_users}` has no value: there is no such release; "" where that is not the cause.
+
+    Args:
+        parent: the config that holds the value.
+        path: of the value, for example "data.num_users".
+    """
+    if (match := re.fullmatch(r"\$\{\.(\w+)\.\$\{\.(\w+)\}\.\w+\}", raw)) is None:
+        return ""
+    table, given = parent.get(match[1]), parent.get(match[2])
+    if not isinstance(table, DictConfig) or given in table:
+        return ""
+    known = [str(name) for name in table]
+    key = f"{path.rpartition('.')[0]}.{match[2]}"
+    return f"{key}={given}: give one of {', '.join(known)}{did_you_mean(str(given), known)}"
+
+
 def _describe(data: Any) -> Iterator[str]:
     """What a config says about its data."""
     shape = _value(data, "shape")
     if isinstance(shape, list | ListConfig):
         kind = f"{shape[0]} numbers an example" if len(shape) == 1 else "examples of one shape"
         yield f"{kind} (data.shape=[{', '.join(map(str, shape))}])"
-    for key, kind in (("vocab_size", "tokens"), ("num_classes", "classes"), ("num_targets", "numbers as targets")):
+    for key, kind in FACTS.items():
         if (fact := _value(data, key)) is not None:
             yield f"{kind} (data.{key}={fact})"
 

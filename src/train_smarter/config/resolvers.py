@@ -10,7 +10,7 @@ from train_smarter.errors import UserError
 from train_smarter.metric_names import headline, mode_of, task_metrics
 
 # Keys of data that are counted from the files.
-COUNTED = ("shape", "num_classes", "num_targets")
+COUNTED = ("shape", "num_classes", "num_targets", "num_users", "num_items")
 
 
 def _count_classes(folder: str) -> int:
@@ -25,6 +25,22 @@ def _target_type(*, _root_: Any) -> str | None:
     task = _root_.get("task") or {}
     arguments = {"num_targets": "numbers", "num_labels": "labels", "num_classes": "classes"}
     return next((kind for argument, kind in arguments.items() if argument in task), None)
+
+
+def _interaction_rows(*, _root_: Any) -> str:
+    """What a training example of users and items is, by the loss of the task."""
+    loss = (_root_.get("task") or {}).get("loss")
+    return {"bpr": "pairs", "softmax": "users"}.get(str(loss), "ratings")
+
+
+def _count_interactions(key: str, *, _parent_: Any) -> int:
+    """`num_users` or `num_items` of the files that the data's config names."""
+    from train_smarter.data.interaction_files import count_names
+
+    settings = {
+        key: _parent_[key] for key in _parent_ if not OmegaConf.is_missing(_parent_, key) and key not in COUNTED
+    }
+    return count_names(settings)[key]
 
 
 def _count_targets(key: str, *, _parent_: Any) -> int | None:
@@ -66,6 +82,8 @@ OmegaConf.register_resolver("project_root", lambda: str(paths.ROOT), replace=Tru
 OmegaConf.register_resolver("count_classes", _count_classes, replace=True)
 OmegaConf.register_resolver("count_targets", _count_targets, replace=True)
 OmegaConf.register_resolver("target_type", _target_type, replace=True)
+OmegaConf.register_resolver("count_interactions", _count_interactions, replace=True)
+OmegaConf.register_resolver("interaction_rows", _interaction_rows, replace=True)
 OmegaConf.register_resolver("table_shape", _table_shape, replace=True)
 OmegaConf.register_resolver("image_shape", _image_shape, replace=True)  # for models of images alone
 # A fused optimizer takes 16-mixed's loss scaling off by itself, after the moment at which gradients are clipped.

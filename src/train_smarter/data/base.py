@@ -16,7 +16,7 @@ from lightning import LightningDataModule
 from torch.utils._pytree import tree_map
 
 from train_smarter.data.balanced import BalancedOrder
-from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName, first_tensor, move
+from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName, first_tensor, join, move
 from train_smarter.data.loader import Loader, ShardedBatchSampler
 from train_smarter.data.reuse import ReadCache, copy_containers, equal_settings
 from train_smarter.data.split import Rest, class_counts, describe_counts, is_classes, log_absent_classes
@@ -38,6 +38,7 @@ class Data(LightningDataModule):
         val_fraction: share of train that becomes validation, stratified by class, where there is no official validation
             split.
         test_fraction: the same for test, cut before validation; a share of everything.
+        refit: train on validation, too, which is then not measured on: a last training, once everything is chosen.
         folds, fold: with `fold` f set, validation is the f-th of `folds` disjoint stratified pieces of train.
         split_seed: fixes the splits; independent of the training seed.
         seed: fixes order and augmentation, with the epoch.
@@ -83,6 +84,7 @@ class Data(LightningDataModule):
         eval_batch_size: int = 128,
         val_fraction: float = 0.1,
         test_fraction: float = 0.2,
+        refit: bool = False,
         folds: int = 5,
         fold: int | None = None,
         split_seed: int = 0,
@@ -94,12 +96,14 @@ class Data(LightningDataModule):
         download: bool = True,
     ) -> None:
         super().__init__()
+        if batch_size is None:
+            raise UserError("data.batch_size=null: give a whole number of at least 1")
         self.may_download = download
         self.num_classes, self.num_targets = num_classes, num_targets
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_fraction, self.test_fraction, self.folds, self.fold = val_fraction, test_fraction, folds, fold
         self.split_seed, self.seed, self.shuffle, self.on_device = split_seed, seed, shuffle, on_device
-        self.sampler, self.num_workers = sampler, num_workers
+        self.sampler, self.num_workers, self.refit = sampler, num_workers, refit
         self.names: list[str] = []  # of classes, labels or target columns
         self.examples: dict[SplitName, Examples] = {}
         self._placed: dict[tuple[SplitName, torch.device], Examples] = {}
@@ -157,6 +161,16 @@ class Data(LightningDataModule):
         """What was read, as a batch without targets; after `load_preprocess` or `setup`."""
         read: Any = list(contents) if isinstance(contents[0], str) else stack(contents)
         return self.encode({"test": Examples(read)})["test"].inputs, None
+
+    # ---- what `predict` writes
+
+    def id_columns(self, inputs: Any) -> dict[str, Sequence[Any]]:  # noqa: ARG002
+        """What names the examples of a batch beside their index, by column; default: nothing."""
+        return {}
+
+    def add_columns(self, columns: dict[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+        """The columns of a task with what the data know of their values, titles for example; default: as they are."""
+        return columns
 
     # ---- Lightning's hooks
 
@@ -233,6 +247,8 @@ class Data(LightningDataModule):
             short = f"{name + ':':6} {len(examples):>9,} examples{describe_counts(per_class)}"
             log.info("%s: %d examples%s", name, len(examples), told, extra={"screen": short})
         log_absent_classes(self.names, self.examples)
+        if self.refit:
+            log.info("data.refit=true: the %d examples of val are in train, too", len(self.examples["val"]))
 
     def split(self, source: RawDataset) -> dict[SplitName, Examples]:
         """Train, validation and test; official splits are left as they are."""
@@ -240,6 +256,7 @@ class Data(LightningDataModule):
         val, test = source.val, source.test
         if test is None:
             test, rest = rest.cut("test", self.test_fraction, seed=self.split_seed)
+        whole = rest.examples
         if self.fold is not None:
             if self.folds > (count := len(rest.examples)):
                 raise UserError(
@@ -248,7 +265,9 @@ class Data(LightningDataModule):
             val, rest = rest.cut_fold(self.folds, fold=self.fold, seed=self.split_seed + 1)
         elif val is None:
             val, rest = rest.cut("val", self.val_fraction, seed=self.split_seed + 1)
-        return {"train": rest.examples, "val": val, "test": test}
+        elif self.refit:
+            whole = join(whole, val)
+        return {"train": whole if self.refit else rest.examples, "val": val, "test": test}
 
     def train_dataloader(self) -> Loader:
         return self.loader("train", training=True)

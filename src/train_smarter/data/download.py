@@ -4,7 +4,9 @@ import hashlib
 import http.client
 import logging
 import os
+import re
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -59,7 +61,7 @@ def fetch(urls: Sequence[str], dest: Path, *, md5: str, hint: str = "") -> Path:
 
 
 def unpack(archive: Path, dest: Path) -> Path:
-    """The folder `dest` with what a tar archive holds; it appears whole or not at all.
+    """The folder `dest` with what an archive holds, .tar.gz or .zip; it appears whole or not at all.
 
     Where all of the archive lies in one folder, `dest` is that folder, whatever its name.
 
@@ -68,18 +70,43 @@ def unpack(archive: Path, dest: Path) -> Path:
     """
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            TemporaryDirectory(dir=dest.parent, prefix=f".{dest.name}-") as scratch,
-            tarfile.open(archive, "r:gz") as tar,
-        ):
+        with TemporaryDirectory(dir=dest.parent, prefix=f".{dest.name}-") as scratch:
             content = Path(scratch) / "content"
             content.mkdir()
-            tar.extractall(content, filter="data")
+            _extract(archive, content)
             inner = list(content.iterdir())
             _move_into(inner[0] if len(inner) == 1 and inner[0].is_dir() else content, dest)
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{archive} cannot be unpacked to {dest}: {error}; delete it and start again") from error
     return dest
+
+
+def _extract(archive: Path, folder: Path) -> None:
+    """Nothing is written outside of the folder, whatever paths the archive names."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as file:
+            file.extractall(folder)
+        return
+    with tarfile.open(archive, "r:gz") as tar:
+        tar.extractall(folder, filter="data")
+
+
+def published_md5(url: str, *, hint: str = "") -> str:
+    """The md5 in the small file at `url`, for an archive that its server replaces from time to time.
+
+    It detects a damaged download, and not a server that is not what it seems.
+
+    Raises:
+        UserError: there is no such file, or no md5 in it.
+    """
+    try:
+        with urlopen(Request(url, headers={"User-Agent": "train-smarter"}), timeout=TIMEOUT) as response:
+            found = re.search(rb"\b[0-9a-fA-F]{32}\b", response.read(CHUNK))
+    except INCOMPLETE as error:
+        raise UserError(f"{url}: {error}{f'; or: {hint}' if hint else ''}") from error
+    if found is None:
+        raise UserError(f"{url} holds no md5{f'; or: {hint}' if hint else ''}")
+    return found.group().decode()
 
 
 def _move_into(folder: Path, dest: Path) -> None:

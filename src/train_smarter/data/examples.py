@@ -165,6 +165,25 @@ def split_rows(tree: Tree, size: int) -> Iterator[Tree]:
         )
 
 
+def join(first: Examples, second: Examples) -> Examples:
+    """The examples of both, one after the other.
+
+    Raises:
+        UserError: they are read from files, which each split has for itself.
+    """
+    if first.rows or second.rows:
+        raise UserError(
+            "data.refit=true: validation has its own files, which are not joined with those of train: name them as "
+            "training files, and keep data.refit=false"
+        )
+    parts = [
+        one + other if is_texts(one) else tree_map(lambda *tensors: torch.cat(tensors), one, other)
+        for one, other in ((first.inputs, second.inputs), (first.targets, second.targets))
+        if one is not None
+    ]
+    return Examples(*parts)
+
+
 def move(tree: Tree, device: torch.device, *, non_blocking: bool = False) -> Tree:
     """Every tensor on a device; `Rows` are read."""
     if isinstance(tree, Tensor):

@@ -12,6 +12,7 @@ from train_smarter.run.limits import ended_by, longer_time
 MAX_SUGGESTIONS = 3  # overrides for a finding
 USUAL_RATES = {"Adam": 1e-3, "AdamW": 1e-3, "SGD": 1e-2}  # learning rates
 BALANCED_WEIGHTS = 20  # classes up to which weights are spelled out
+MIN_L2 = 0.05  # worth a try where a model has less
 NOTABLE_SHIFT = 1.5  # times the smallest weight: less is not worth it
 
 Proposals = Callable[["Settings"], list[tuple[str, Any]]]  # (key, new value); None: there is nothing to change
@@ -108,17 +109,25 @@ def _raise_dropout(settings: Settings) -> float | None:
     return None if now is None else settings.with_change("model.dropout", min(0.5, round(now + 0.2, 2)))
 
 
+def _raise_l2(settings: Settings) -> float | None:
+    """Twice the model's own L2, of the weights that each example uses."""
+    now = settings.get("model.l2")
+    return None if now is None else max(MIN_L2, 2 * now)
+
+
 # ---- a list each
 
 
 def _against_overfitting(settings: Settings) -> list[tuple[str, Any]]:
     decay = 0.1 if "AdamW" in str(settings.get("optimizer._target_")) else 1e-3
     side = (settings.get("data.shape") or [0])[-1]
+    own_l2 = settings.has("model.l2")  # of embeddings: a decay of all of them at each step does not do the same
     return [
+        ("model.l2", _raise_l2(settings)),
         ("data.augment.crop.padding", settings.with_change("data.augment.crop.padding", 4 if side >= 32 else 2)),
         ("model.dropout", _raise_dropout(settings)),
         ("data.augment.rotation.degrees", settings.with_change("data.augment.rotation.degrees", 10)),
-        ("optimizer.weight_decay", settings.with_change("optimizer.weight_decay", decay)),
+        ("optimizer.weight_decay", None if own_l2 else settings.with_change("optimizer.weight_decay", decay)),
         ("task.label_smoothing", settings.with_change("task.label_smoothing", 0.1)),
     ]
 

@@ -79,6 +79,7 @@ class Model(LightningModule):
             freeze=freeze, unfreeze_epoch=unfreeze_epoch, layer_decay=layer_decay, decay_norms=decay_norms
         )
         self.gradient_mean = GradientMean()
+        self.automatic_optimization = not self.is_solved
         self._measured: set[str] = set()  # splits whose metrics a plateau schedule has not seen yet
         # Plain dicts: a running count is neither a part of the network nor of its checkpoint.
         self.epoch_metrics: dict[str, SplitMetric] = {}  # by split, of the epoch under way
@@ -94,6 +95,27 @@ class Model(LightningModule):
             )
         return self.task.num_outputs
 
+    # ---- models that are solved, without gradients
+
+    def solve(self, data: Data) -> None:
+        """Compute the weights, buffers or parameters, from the training examples of `data`, once, before the epochs.
+
+        A model that has this method takes no gradient steps: one epoch measures it.
+        """
+        raise NotImplementedError
+
+    @property
+    def is_solved(self) -> bool:
+        return type(self).solve is not Model.solve
+
+    def _measure_step(self, batch: Batch) -> None:
+        with torch.no_grad():
+            self._step(batch, self.epoch_metrics["train"])
+        # A batch counts as a step, by which checkpoints and loggers know one epoch from another.
+        steps = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        steps.increment_ready()
+        steps.increment_completed()
+
     # ---- Lightning's hooks
 
     def _step(self, batch: Batch, metric: SplitMetric) -> tuple[Tensor, Any]:
@@ -107,9 +129,13 @@ class Model(LightningModule):
             self.gradient_mean.weight = weight
         return loss, outputs
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:  # noqa: ARG002
+        if self.is_solved:
+            self._measure_step(batch)
+            return None
         try:
             loss, _ = self._step(batch, self.epoch_metrics["train"])
+            penalty = self.penalty(batch)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -117,7 +143,15 @@ class Model(LightningModule):
         # Only when Lightning hands it on: a log call costs as much as a small model's step.
         if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train/loss_step", loss, prog_bar=True, on_epoch=False)
-        return loss
+        return loss if penalty is None else loss + penalty
+
+    def penalty(self, batch: Batch) -> Tensor | None:  # noqa: ARG002
+        """A mean over the batch that training adds to the task's loss, after `forward`; None: nothing.
+
+        For example an L2 of the weights that each example uses. `train/loss` does not contain it, as `val/loss` does
+        not.
+        """
+        return None
 
     def _why_no_batch_norm(self) -> str:
         """Why batch norm, which needs two examples, has one."""
@@ -165,6 +199,8 @@ class Model(LightningModule):
         return self.task.new_metric().to(self.device)
 
     def on_train_epoch_end(self) -> None:
+        if self.is_solved:
+            self.trainer.should_stop = True
         self._log_scores("train", self.epoch_metrics["train"], prog_bar=(self.task.headline,))
 
     def on_validation_epoch_end(self) -> None:
@@ -198,6 +234,8 @@ class Model(LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, Data):
             self._fit_task(data, learn=stage == "fit")
+            if stage == "fit" and self.is_solved:
+                self.solve(data)
         elif data is not None and stage == "fit" and type(self.task).fit is not Task.fit:
             self.task.fit(self._foreign_targets(data))
         if stage == "fit" and isinstance(data, Data) and data.mixed_by:
@@ -271,6 +309,8 @@ class Model(LightningModule):
             )
 
     def configure_optimizers(self) -> Any:
+        if self.is_solved:
+            return []
         if self.optimizer is None:
             raise UserError("this model was loaded to be evaluated; give it an `optimizer` to train it")
         try:

@@ -16,12 +16,14 @@ from train_smarter.history.find import find, find_run, is_run
 from train_smarter.history.saved_config import (
     SAVED_VARIABLE,
     key_of,
+    load_saved_config,
     load_yaml,
     past_overrides,
     quote_values,
     saved_variable,
 )
 from train_smarter.quoting import quote
+from train_smarter.run.results import read_results
 from train_smarter.terminal import echo
 from train_smarter.trust import check_folder, choices, keys, name_data, split_overrides
 
@@ -50,18 +52,27 @@ def argv_for_reader(argv: Sequence[str], verb: str, logs: Path, *, literal: Sequ
 
 
 def argv_for_train(argv: Sequence[str], logs: Path) -> list[str]:
-    """The command line of `train`, as Hydra is to see it: with `resume=` or `rerun=`, a past run's words come first.
+    """The command line of `train`, as Hydra is to see it: with `resume=`, `rerun=` or `refit=`, a past run's words come
+    first.
 
-    Both are taken literally. A run goes on in its own folder, where Hydra writes nothing; with -m, a grid multirun.
+    All are taken literally. A run goes on in its own folder, where Hydra writes nothing; with -m, a grid multirun.
     """
     if saved_variable().get("process") == os.getpid():  # of an earlier command of this program
         del os.environ[SAVED_VARIABLE]
     resumed, own = _pop_key(argv, "resume")
     rerun, own = _pop_key(own, "rerun")
-    if not resumed and not rerun:
+    refit, own = _pop_key(own, "refit")
+    if not resumed and not rerun and not refit:
         return choose_task(argv)
-    if len(resumed) + len(rerun) != 1 or not (resumed + rerun)[0]:
-        raise UserError("give one run to go on with: train resume=last; or one to do again: train rerun=<folder>")
+    if len(resumed + rerun + refit) != 1 or not (resumed + rerun + refit)[0]:
+        raise UserError(
+            "give one run to go on with: train resume=last; or one to do again: train rerun=<folder>, or "
+            "train refit=<folder>, on its validation split, too"
+        )
+    if refit:
+        folder = find_run(refit[0], typed_logs(own, logs), key="refit")
+        check_folder(folder)
+        return [*past_overrides(folder), f"rerun={quote(folder)}", *refit_words(folder), *own]
     if _unquote((resumed + rerun)[0]) != (resumed + rerun)[0]:
         return list(argv)  # a further process of this command: its words have been here before
     if resumed and (dirs := [word for word in own if re.match(r"\+*hydra\.(run|sweep)\.(dir|subdir)=", word)]):
@@ -79,6 +90,35 @@ def argv_for_train(argv: Sequence[str], logs: Path) -> list[str]:
         raise UserError(f"resume={resumed[0]} is a multirun: type train -m resume={folder.name}")
     places = [f"resume={quote(folder)}", f"hydra.run.dir={quote(folder)}", "hydra.output_subdir=null"]
     return [*past_overrides(folder), *places, *own]
+
+
+def refit_words(folder: Path) -> list[str]:
+    """The words that train a past run on its validation split, too, for the epochs of its best checkpoint.
+
+    Raises:
+        UserError: validation has not chosen that checkpoint, or the data have no such split.
+    """
+    results, name = read_results(folder), folder.name
+    monitor, epoch = str(results.get("monitor")), results.get("best_epoch")
+    if not re.fullmatch(r"val/\w+", monitor) or not isinstance(epoch, int):
+        raise UserError(
+            f"refit={name}: validation did not choose its best checkpoint (monitor={monitor}); train it with "
+            "monitor=val/..."
+        )
+    data = load_saved_config(folder, required=["data"]).data
+    if "val_fraction" not in data:
+        raise UserError(f"refit={name}: only a train_smarter.Data can add its validation split to train")
+    echo(f"refit: {epoch + 1} epochs on train and val; {name} had its best {monitor} after them")
+    return [
+        "++data.refit=true",
+        f"monitor=train/{monitor.removeprefix('val/')}",
+        f"trainer.max_epochs={epoch + 1}",
+        "++trainer.max_steps=-1",
+        "++trainer.max_time=null",
+        "++trainer.limit_val_batches=0",
+        "++callbacks.early_stopping=null",
+        "++callbacks.checkpoint.monitor=null",  # the last weights: nothing is left to choose by
+    ]
 
 
 def choose_task(words: Sequence[str]) -> list[str]:

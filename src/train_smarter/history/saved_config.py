@@ -30,7 +30,7 @@ from train_smarter.trust.nodes import put, raw, raw_leaves
 # The environment variable with the words that a multirun's folder has brought, for its jobs, wherever they run.
 SAVED_VARIABLE = "TRAIN_SMARTER_SAVED"
 # Values of data that are counted in a user's files.
-COUNTED = re.compile(r"\$\{(count_classes|count_targets|table_shape):")
+COUNTED = re.compile(r"\$\{(count_classes|count_targets|count_interactions|table_shape):")
 REQUIRED = ("data", "model", "trainer", "paths")  # groups that every run's config has
 
 

@@ -152,30 +152,34 @@ def input_names(raw: Tree) -> list[str]:
 
 
 def metadata(data: LightningDataModule, raw: Tree, network: EndToEnd) -> dict[str, str]:
-    """What a user of the file has to know as JSON: inputs, outputs, names, a table's columns, a text's tokenizer."""
+    """What a user of the file has to know as JSON: inputs, outputs, names, a table's columns, a text's tokenizer.
+
+    Of interactions, names are `items` and `users`, by index, and `titles`.
+    """
     from torch import Tensor
     from torch.utils._pytree import tree_leaves
 
     from train_smarter.data.base import Data
 
     leaves = zip(input_names(raw), tree_leaves(raw), strict=True)
-    inputs = {name: _describe_rows(leaf, dynamic_axes(raw)) for name, leaf in leaves}
+    inputs = {name: _describe_rows(leaf, axes) for (name, leaf), axes in zip(leaves, dynamic_axes(raw), strict=True)}
     about = {"input": json.dumps(inputs["input"] if isinstance(raw, Tensor) else inputs)}
     about["outputs"] = json.dumps(network.outputs)
     facts = data.preprocess() if isinstance(data, Data) else {}
     if facts.get("names"):
         kind = "class_names" if getattr(data, "num_classes", None) is not None else "names"
-        about[kind] = json.dumps(facts["names"])
-    if facts.get("columns"):
-        about["columns"] = json.dumps(facts["columns"])
+        about["items" if "users" in facts else kind] = json.dumps(facts["names"])
+    about |= {key: json.dumps(facts[key]) for key in ("columns", "users", "titles") if facts.get(key)}
     return about | ({"tokenizer": facts["tokenizer"]} if "tokenizer" in facts else {})
 
 
-def dynamic_axes(raw: Tree) -> dict[int, str]:
-    """The axes of the inputs whose size a user of the file chooses, by name."""
+def dynamic_axes(raw: Tree) -> list[dict[int, str]]:
+    """The axes of each input whose size a user of the file chooses, by name."""
+    from train_smarter.data.interactions import is_histories
     from train_smarter.data.token_rows import is_tokens
 
-    return {0: "batch"} | ({1: "tokens"} if is_tokens(raw) else {})
+    lengths = dict.fromkeys(raw, "tokens") if is_tokens(raw) else {"history": "items"} if is_histories(raw) else {}
+    return [{0: "batch"} | ({1: lengths[name]} if name in lengths else {}) for name in input_names(raw)]
 
 
 def _describe_rows(tensor: Tensor, axes: Mapping[int, str] = MappingProxyType({0: "batch"})) -> dict[str, Any]:
@@ -205,8 +209,9 @@ def export_network(
     # The file keeps its example: nobody's photo. Two, since torch.export takes a batch of one for a constant.
     example = tuple(torch.zeros_like(leaf[:1]).repeat_interleave(2, 0) for leaf in tree_leaves(raw))
     most = {"tokens": max_length}
-    dims = {axis: torch.export.Dim(name, min=1, max=most.get(name)) for axis, name in dynamic_axes(raw).items()}
-    shapes = _for_each_input(dims, len(example))
+    axes = dynamic_axes(raw)
+    dims = {name: torch.export.Dim(name, min=1, max=most.get(name)) for each in axes for name in each.values()}
+    shapes = _as_arguments([{axis: dims[name] for axis, name in each.items()} for each in axes])
     network.requires_grad_(False)  # else torch warns while it takes a network apart
     try:
         with torch.no_grad():
@@ -223,9 +228,9 @@ def export_network(
         raise UserError(f"{type(network.model).__name__} cannot be exported, format={format}: {gist}") from error
 
 
-def _for_each_input(value: Any, count: int) -> tuple[Any, ...]:
-    """The value for each argument of `forward(input, *others)`."""
-    return (value,) if count == 1 else (value, (value,) * (count - 1))
+def _as_arguments(values: Sequence[Any]) -> tuple[Any, ...]:
+    """A value for each input as the arguments of `forward(input, *others)`."""
+    return (values[0],) if len(values) == 1 else (values[0], tuple(values[1:]))
 
 
 def _to_pt2(program: ExportedProgram, about: Mapping[str, str]) -> bytes:
@@ -246,7 +251,7 @@ def _to_onnx(program: ExportedProgram, about: Mapping[str, str], raw: Tree, netw
         dynamo=True,
         input_names=inputs,
         output_names=outputs,
-        dynamic_shapes=_for_each_input(dynamic_axes(raw), len(inputs)),  # the names of the axes
+        dynamic_shapes=_as_arguments(dynamic_axes(raw)),  # the names of the axes
         custom_translation_table={torch.ops.aten.sort.stable: _sort_stable},
         external_data=False,
         verbose=False,

@@ -77,13 +77,18 @@ def predict(
     """
     import torch
 
+    from train_smarter.data.base import Data
+
     task = task_of(model.to(device))
     network = CheckedNetwork(task, model)
     for id_columns, batch in batches:
         with torch.inference_mode():
             inputs, _ = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, device, 0), 0)
-            prediction = network.predict(inputs, len(id_columns), own_input=own_input)
+            prediction = network.predict(
+                inputs, len(id_columns), task.predict_input if own_input else task.predict_split
+            )
         columns = network.attempt(task.json_columns if format == "jsonl" else task.columns, prediction, names)
+        columns = data.add_columns(columns) if isinstance(data, Data) else columns
         files = network.attempt(_files, task, data, prediction)
         for name, values in [*columns.items(), *files.items()]:
             if len(values) != len(id_columns):
@@ -127,8 +132,11 @@ class CheckedNetwork:
             raise self.misfit(f"needs (B, {wanted}, ...)")
         return outputs
 
-    def predict(self, inputs: Any, count: int, *, own_input: bool = False) -> dict[str, Tensor]:
+    def predict(self, inputs: Any, count: int, method: Callable[..., Any] | None = None) -> dict[str, Tensor]:
         """What the task predicts of the inputs of `count` examples.
+
+        Args:
+            method: of the task, of a network and inputs; None: `predict`, of the network's outputs.
 
         Raises:
             UserError: the outputs are NaN, or do not fit the task.
@@ -136,10 +144,10 @@ class CheckedNetwork:
         from torch import Tensor
 
         self.outputs = None
-        if own_input:
-            prediction = self.attempt(self.task.predict_input, self, inputs)
-        else:
+        if method is None:
             prediction = self.attempt(self.task.predict, self(inputs))
+        else:
+            prediction = self.attempt(method, self, inputs)
         _reject_nan(prediction)
         fits = isinstance(prediction, Mapping) and len(prediction) > 0
         parts = prediction.values() if fits else ()

@@ -41,11 +41,13 @@ def iter_split(
     data: LightningDataModule, name: SplitName, *, task: Task, names: Sequence[str]
 ) -> Iterator[tuple[IdColumns, Batch]]:
     """The examples of a split, in its order, with their true targets."""
+    from train_smarter.data.base import Data
     from train_smarter.data.examples import count_rows
 
     index = count()
     for batch in split_batches(data, name, task):
         columns: dict[str, Sequence[Any]] = {"index": list(islice(index, count_rows(batch[0])))}
+        columns |= data.id_columns(batch[0]) if isinstance(data, Data) else {}
         if batch[1] is not None:
             columns |= task.true_columns(task.targets(batch), names)
         yield [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)], batch

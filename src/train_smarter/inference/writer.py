@@ -10,10 +10,10 @@ import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PREVIEW_ROWS = 5  # so few predictions are shown in the terminal as well
 PREVIEW_COLUMNS = 2  # of each
+PREVIEW_ENTRIES = 3  # of a list in a column
 MAX_STEM = 100  # characters of a file's name
 
 
@@ -34,7 +35,10 @@ MAX_STEM = 100  # characters of a file's name
 
 
 class CSVTable:
-    """A row for each prediction, under the names of the columns; no cell is a spreadsheet's formula."""
+    """A row for each prediction, under the names of the columns; no cell is a spreadsheet's formula.
+
+    A prediction with lists, the items of a user for example, has a row for each of their entries.
+    """
 
     def __init__(self, file: TextIO) -> None:
         self.writer, self.started = csv.writer(file, lineterminator="\n"), False
@@ -44,7 +48,10 @@ class CSVTable:
         if not self.started:
             self.writer.writerow(map(csv_cell, columns))
             self.started = True
-        self.writer.writerows(zip(*([_cell(value) for value in column] for column in columns.values()), strict=True))
+        rows: Iterable[Sequence[Any]] = zip(*columns.values(), strict=True)
+        if any(isinstance(column[0], list) for column in columns.values()):
+            rows = chain.from_iterable(map(_spread_lists, rows))
+        self.writer.writerows([_cell(value) for value in row] for row in rows)
 
 
 class JSONLines:
@@ -66,6 +73,13 @@ def _join_columns(batch: Predictions) -> Columns:
     for name, values in batch.columns.items():
         columns[f"p({name})" if name in columns else name] = values
     return columns
+
+
+def _spread_lists(row: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    """A row for each entry of the lists in a row; one with empty cells where the lists are empty."""
+    count = max(len(value) for value in row if isinstance(value, list))
+    lists = [(value or [""]) if isinstance(value, list) else [value] * max(1, count) for value in row]
+    return zip(*lists, strict=True)
 
 
 def _cell(value: Any) -> Any:
@@ -115,9 +129,16 @@ def _preview(batch: Predictions) -> list[str]:
     lines = []
     for i, row in enumerate(batch.id_columns[: PREVIEW_ROWS + 1]):
         values = [column[i] for column in list(batch.columns.values())[:PREVIEW_COLUMNS]]
-        cells = [format_metric(value) if isinstance(value, float) else str(value) for value in values]
+        cells = [format_metric(value) if isinstance(value, float) else _spell(value) for value in values]
         lines.append(escape_controls("  ".join([*cells, " ".join(map(str, row.values()))])))
     return lines
+
+
+def _spell(value: Any) -> str:
+    """A value, or the first ones of a list."""
+    if not isinstance(value, list):
+        return str(value)
+    return ", ".join(map(str, value[:PREVIEW_ENTRIES])) + (", ..." if len(value) > PREVIEW_ENTRIES else "")
 
 
 class PredictionFolders:

@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 from train_smarter.data.base import Data
 from train_smarter.data.examples import Examples, count_rows, split_rows
 from train_smarter.data.image_data import ImageData
+from train_smarter.data.interaction_data import InteractionData
 from train_smarter.data.rows import Rows
 from train_smarter.diagnosis.findings import Finding
 from train_smarter.errors import UserError
@@ -21,6 +22,7 @@ from train_smarter.inspection.checks import check_data
 from train_smarter.inspection.duplicates import find_duplicates
 from train_smarter.inspection.initial_loss import measure_step
 from train_smarter.inspection.input_path import InputPath, read_batches
+from train_smarter.inspection.interaction_counts import count_interactions
 from train_smarter.inspection.sampling import Sample, place_of, take_sample
 from train_smarter.inspection.target_counts import count_targets
 from train_smarter.inspection.values import describe_batch, describe_columns, named_parts, split_batch
@@ -61,7 +63,8 @@ def inspect_data(
         "columns": _describe_columns(data),
         "normalized_by": [data.mean, data.std] if isinstance(data, ImageData) else None,
         "targets": _count_targets(data),
-        "duplicates": find_duplicates({name: take_sample(of, HASHED_BYTES) for name, of in splits.items()}),
+        "interactions": count_interactions(data),
+        "duplicates": _find_duplicates(data),
         "words": _count_words(data),
         "time": _describe_time(first, plain),
     }
@@ -94,9 +97,17 @@ def _describe_split(name: str, examples: Examples) -> Content:
     return {"split": name, "examples": len(examples), "bytes": examples.bytes, "where": where, "compared": compared}
 
 
+def _find_duplicates(data: Any) -> Content | None:
+    """Inputs that repeat others; of interactions, no pair of user and item does."""
+    if isinstance(data, InteractionData):
+        return None
+    splits = data.examples if isinstance(data, Data) else {}
+    return find_duplicates({name: take_sample(of, HASHED_BYTES) for name, of in splits.items()})
+
+
 def _describe_columns(data: Any) -> dict[str, list[Content]]:
     """The ranges of the training inputs as they are stored, with the name of each column or channel."""
-    if not isinstance(data, Data):
+    if not isinstance(data, Data) or isinstance(data, InteractionData):  # an index has no range
         return {}
     train = data.examples["train"]
     found = describe_columns(take_sample(Examples(train.inputs), VALUE_BYTES))
@@ -109,7 +120,8 @@ def _describe_columns(data: Any) -> dict[str, list[Content]]:
 
 
 def _count_targets(data: Any) -> list[Content]:
-    splits = data.examples if isinstance(data, Data) else {}
+    ranked = isinstance(data, InteractionData) and data.rows != "ratings"  # targets are indices of items
+    splits = data.examples if isinstance(data, Data) and not ranked else {}
     samples: dict[str, Sample] = {
         name: take_sample(Examples(of.targets), VALUE_BYTES) for name, of in splits.items() if of.targets is not None
     }

@@ -71,6 +71,12 @@ def _facts(found: Content) -> Iterator[tuple[str, str]]:
     if duplicates is not None:
         pairs = [_duplicates(pair) for pair in duplicates["pairs"] if pair["count"]]
         yield "same inputs", "; ".join(pairs) or "none"
+    if of := found["interactions"]:
+        size = f"{of['users']:,} users x {of['items']:,} items"
+        yield "interactions", f"{of['interactions']:,}, {of['density']:.2%} of {size}"
+        if of["same_time"] is not None:
+            yield "same time", f"{of['same_time']:.0%} of the interactions are at the time of another one of their user"
+        yield from (("note", note) for note in of["notes"])
     if found["words"]:
         words = found["words"]
         yield "words", f"{words['unknown']:.1%} of val without an id; {words['cut']:.1%} of the training texts fill all"
@@ -108,12 +114,26 @@ def _tables(found: Content) -> Iterator[DataTable]:
     batch = [_batch_row(part) for part in found["batch"]]
     columns = ("part", "type", "shape", *RANGE, "NaN")
     yield DataTable("the first training batch, as the model gets it", columns, batch)
+    yield from _interaction_tables(found["interactions"]) if found["interactions"] else ()
     for target in found["targets"]:
         yield _target_table(target, [one["split"] for one in found["splits"]])
     for name, rows in found["columns"].items():
         if len(rows) > 1 or not found["batch"]:
             cells = [[row["name"], *map(_number, (row[key] for key in RANGE)), str(row["nan"])] for row in rows]
             yield DataTable(f"{name} of train, as they are stored", ("column", *RANGE, "NaN"), cells)
+
+
+def _interaction_tables(found: Content) -> Iterator[DataTable]:
+    keys = ("interactions", "users", "items")
+    rows = [[one["split"], *(f"{one[key]:,}" for key in keys)] for one in found["splits"]]
+    yield DataTable("interactions of each split", ("split", *keys), rows)
+    quantiles = list(found["per"]["user"])
+    rows = [[name, *(f"{of[key]:.4g}" for key in quantiles)] for name, of in found["per"].items()]
+    yield DataTable("interactions of a user, and of an item", ("of a", *quantiles), rows)
+    if found["values"]:
+        splits = [one["split"] for one in found["splits"]]
+        rows = [[name, *(f"{of[split]:,}" for split in splits)] for name, of in found["values"].items()]
+        yield DataTable("values of each split", ("value", *splits), rows)
 
 
 def _split_row(split: Content) -> list[str]:

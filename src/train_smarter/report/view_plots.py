@@ -5,8 +5,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from train_smarter.report.plot import BLUE, FOREGROUND, HEIGHT, WIDTH, Draw, ellipsize, new_figure, plot
+from train_smarter.report.plot import BLUE, FOREGROUND, HEIGHT, SERIES, WIDTH, Draw, ellipsize, new_figure, plot
 
+MAX_POINTS = 1000  # of a line
 MAX_LABEL = 60  # letters of a title or an axis
 
 
@@ -38,7 +39,19 @@ def draw_histogram(view: dict[str, Any]) -> Draw:
     return figure, titles
 
 
-DRAWN = {"scatter": draw_scatter, "histogram": draw_histogram}
+def draw_lines(view: dict[str, Any]) -> Draw:
+    """A line for each of the series, with a legend where there are several."""
+    figure, axes = new_figure(WIDTH, HEIGHT, ellipsize(view["title"], MAX_LABEL))
+    for color, one in zip(SERIES, view["series"], strict=False):
+        points = [(float(x), float(y)) for x, y in one["points"][:MAX_POINTS]]
+        axes.plot(*zip(*points, strict=True), color=color, marker="o", markersize=2.5, label=ellipsize(one["name"]))
+    axes.set(xlabel=ellipsize(view["x"], MAX_LABEL), ylabel=ellipsize(view["y"], MAX_LABEL), ylim=(0, None))
+    if len(view["series"]) > 1:
+        axes.legend()
+    return figure, {}
+
+
+DRAWN = {"scatter": draw_scatter, "lines": draw_lines, "histogram": draw_histogram}
 SVG = {kind: plot(draw) for kind, draw in DRAWN.items()}
 
 

@@ -129,6 +129,18 @@ class Task(nn.Module, HyperparametersMixin):
         """Predict a user's own input, a batch of it: `network` maps inputs to outputs."""
         return self.predict(network(inputs))
 
+    def predict_split(self, network: Any, inputs: Any) -> dict[str, Tensor]:
+        """The same of a batch of a split."""
+        return self.predict(network(inputs))
+
+    def set_top(self, top: int) -> None:
+        """Have `predict` list the `top` best items of each example.
+
+        Raises:
+            UserError: the task ranks nothing.
+        """
+        raise UserError(f"top={top}: {type(self).__name__} ranks no items; leave it out")
+
     def columns(self, prediction: Mapping[str, Tensor], names: Sequence[str]) -> Columns:
         """The columns of predictions.csv for what `predict` returned; default: one for each number.
 

@@ -1,6 +1,6 @@
 """Numbers: one or several targets an example."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -26,7 +26,7 @@ class Regression(Task):
         scale_targets: False: outputs and loss are in the unit of the targets.
     """
 
-    OUTPUT_ARGS = ("scale_targets",)
+    OUTPUT_ARGS: ClassVar[Sequence[str]] = ("scale_targets",)
     METRICS: ClassVar[Mapping[str, str]] = {"rmse": "min", "mae": "min", "r2": "max"}
     mean: Tensor
     std: Tensor

@@ -9,6 +9,8 @@ SECTIONS = {
     "Multilabel": ("details", "predictions"),
     "Segmentation": ("details", "predictions"),
     "Regression": ("predictions",),
+    "Rating": ("predictions",),
+    "Ranking": ("predictions",),
     "Reconstruction": ("predictions",),
     "LanguageModel": ("predictions",),
 }

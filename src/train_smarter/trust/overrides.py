@@ -16,7 +16,7 @@ from train_smarter import paths
 from train_smarter.errors import UserError
 from train_smarter.trust.values import LOGGERS, WRITING, has_interpolation, is_outside, is_path, is_remote
 
-RUN_KEYS = ("run", "resume", "rerun", "against")  # keys that name a past run; never taken from one
+RUN_KEYS = ("run", "resume", "rerun", "refit", "against")  # keys that name a past run; never taken from one
 
 
 class SplitOverrides(NamedTuple):

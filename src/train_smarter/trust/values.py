@@ -7,7 +7,7 @@ from typing import Any
 
 # `${a.b}`, or one of the resolvers of the shipped config with plain arguments.
 PLAIN = re.compile(
-    r"\$\{(\.*[\w.\[\]-]+|project_root:|hydra:runtime\.output_dir|hydra:job\.num|(fused|count_classes|count_targets|target_type|table_shape|image_shape|headline|metric_mode):[^${}]*)\}"
+    r"\$\{(\.*[\w.\[\]-]+|project_root:|hydra:runtime\.output_dir|hydra:job\.num|(fused|count_classes|count_targets|target_type|interaction_rows|count_interactions|table_shape|image_shape|headline|metric_mode):[^${}]*)\}"
 )
 URL = re.compile(r"[A-Za-z][\w+.-]*://|::")  # fsspec chains file systems by `::`
 # A value of these keys decides where data come from, or go to.

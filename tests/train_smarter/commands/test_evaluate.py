@@ -9,6 +9,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from train_smarter.commands import evaluate
+from train_smarter.commands.train import run_train
+from train_smarter.config.build import build_data
 from train_smarter.errors import UserError
 from train_smarter.history.arguments import argv_for_reader
 from train_smarter.run.files import read_json
@@ -178,3 +180,16 @@ def test_the_metrics_stand_in_tensorboard_at_the_step_of_the_checkpoint(
     (accuracy,) = events.Scalars("test/accuracy")
     assert accuracy.value == pytest.approx(results["test/accuracy"], abs=1e-6)
     assert accuracy.step == torch.load(past_run / "checkpoints" / "best.ckpt", weights_only=True)["global_step"]
+
+
+def test_a_refit_is_measured_on_train_and_test_alone(compose: Compose, tmp_path: Path) -> None:
+    words = ["model=mlp", "trainer=cpu", "data.batch_size=32", "callbacks.progress=null"]
+    words += ["++data.refit=true", "monitor=train/loss", "trainer.max_epochs=2", "++trainer.limit_val_batches=0"]
+    words += ["++callbacks.early_stopping=null", "++callbacks.checkpoint.monitor=null"]
+    run_train(compose(*words))
+    results = read_json(tmp_path / "run" / "results.json")
+    assert {name.partition("/")[0] for name in results if "/" in name} == {"train", "test"}
+    assert results["best_epoch"] == 1  # the last one
+    data = build_data(compose(*words))
+    with pytest.raises(UserError, match=r"splits=\[val\]: the run was trained on val, too"):
+        evaluate._measured_splits(data, ["val"])

@@ -452,10 +452,11 @@ def test_columns_that_cannot_be_made_are_named(task: Task, message: str) -> None
 
 
 def test_a_fault_of_the_network_keeps_its_traceback() -> None:
-    network = predictor.CheckedNetwork(Regression(), nn.Linear(3, 1))  # type: ignore[arg-type]
-    for own_input in (False, True):
+    task = Regression()
+    network = predictor.CheckedNetwork(task, nn.Linear(3, 1))  # type: ignore[arg-type]
+    for method in (None, task.predict_input, task.predict_split):
         with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-            network.predict(torch.zeros(2, 4), 2, own_input=own_input)
+            network.predict(torch.zeros(2, 4), 2, method)
 
 
 def test_inputs_of_different_lengths_come_in_batches_of_their_own() -> None:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from train_smarter.config.check import check
 from train_smarter.errors import UserError
@@ -46,8 +46,17 @@ MISFITS = {
         "model=cnn does not fit data=digits with task=classification: it returns one output vector a pixel, but the "
         "task needs one output vector an example; give another model=... or task=..."
     ),
-    "model.output_per=word": "model.output_per=word: give one of example, token, pixel, value, or null",
+    "model.output_per=word": "model.output_per=word: give one of example, token, pixel, value, pair, or null",
 }
+
+
+def test_an_unknown_name_in_a_table_of_facts_is_answered_with_the_known_ones_once() -> None:
+    release = "${.releases.${.release}.num_users}"
+    data = {"release": "ml-1k", "releases": {"ml-100k": {"num_users": 943}}, "num_users": release}
+    cfg = OmegaConf.create({"data": data, "model": {"num_users": "${data.num_users}"}})
+    with pytest.raises(UserError) as answer:
+        check(cfg)
+    assert str(answer.value) == "data.release=ml-1k: give one of ml-100k; did you mean 'ml-100k'?"
 
 
 @pytest.mark.parametrize(("words", "told"), MISFITS.items(), ids=MISFITS)

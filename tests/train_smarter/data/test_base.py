@@ -18,8 +18,9 @@ from sample_project.data.phrases import Phrases
 from train_smarter.config.build import build
 from train_smarter.data.augment import Flip
 from train_smarter.data.base import Data
-from train_smarter.data.examples import SPLITS, Examples, RawDataset, SplitName, index_rows, read_rows
+from train_smarter.data.examples import SPLITS, Examples, RawDataset, SplitName, index_rows, join, read_rows
 from train_smarter.data.loader import Loader, ShardedBatchSampler, derive_seed
+from train_smarter.data.rows import MemoryRows
 from train_smarter.errors import UserError
 
 D = TypeVar("D", bound=Data)
@@ -673,3 +674,31 @@ def test_a_trainer_told_to_overfit_sees_the_same_mixed_batch_again_and_again(shu
     assert watcher.seen[0] == watcher.seen[1]
     assert [len(batch) for batch in watcher.seen[0]] == [16]
     assert {number >= 20 for number in watcher.seen[0][0]} == {True, False}  # of both classes
+
+
+# ---- a refit
+
+
+def test_a_refit_trains_on_validation_too_and_leaves_the_test_as_it_was() -> None:
+    plain, refit = ready(50, 50), ready(50, 50, refit=True)
+    assert torch.equal(refit.examples["test"].inputs, plain.examples["test"].inputs)
+    train = {int(number) for number in refit.examples["train"].inputs}
+    assert train == {int(n) for name in ("train", "val") for n in plain.examples[name].inputs}
+
+
+@pytest.mark.parametrize("settings", [{"fold": 1}, {"official": ("val", "test")}], ids=["a fold", "an official split"])
+def test_a_refit_knows_every_kind_of_validation(settings: dict[str, Any]) -> None:
+    plain, refit = ready(50, 50, **settings), ready(50, 50, refit=True, **settings)
+    expected = [*plain.examples["train"].inputs.tolist(), *plain.examples["val"].inputs.tolist()]
+    assert sorted(refit.examples["train"].inputs.tolist()) == sorted(expected)
+    assert len(refit.examples["train"].targets) == len(expected)
+
+
+def test_examples_that_are_texts_or_have_no_targets_are_joined() -> None:
+    assert join(Examples(["a"]), Examples(["b", "c"])) == Examples(["a", "b", "c"])
+
+
+def test_examples_in_files_of_each_split_are_not_joined() -> None:
+    rows = Examples(MemoryRows(torch.zeros(3, 2)))
+    with pytest.raises(UserError, match=r"data\.refit=true: validation has its own files"):
+        join(rows, rows)

@@ -3,6 +3,7 @@ import hashlib
 import io
 import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from train_smarter.data import download
-from train_smarter.data.download import fetch, unpack
+from train_smarter.data.download import fetch, published_md5, unpack
 from train_smarter.errors import UserError
 
 CONTENT = bytes(range(256)) * 40  # 10,240 bytes
@@ -266,6 +267,46 @@ def test_a_folder_that_another_process_unpacked_meanwhile_is_kept(tmp_path: Path
     (tmp_path / "set" / "mine").touch()
     unpack(packed(tmp_path / "a.tar.gz", "top/one"), tmp_path / "set")
     assert [path.name for path in (tmp_path / "set").iterdir()] == ["mine"]
+
+
+def zipped(archive: Path, *names: str) -> Path:
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in names:
+            file.writestr(name, name)
+    return archive
+
+
+def test_a_zip_archive_is_unpacked_too(tmp_path: Path) -> None:
+    unpack(zipped(tmp_path / "a.zip", "top/one", "top/below/two"), tmp_path / "set")
+    assert (tmp_path / "set" / "below" / "two").read_text() == "top/below/two"
+
+
+def test_a_zip_archive_writes_nothing_outside_of_its_folder(tmp_path: Path) -> None:
+    unpack(zipped(tmp_path / "a.zip", "../../out", "/abs/out", "top/in"), tmp_path / "below" / "set")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip", "below"]
+    assert sorted(path.name for path in (tmp_path / "below").iterdir()) == ["set"]
+    assert not Path("/abs").exists()
+
+
+def test_a_broken_zip_archive_leaves_nothing_and_is_named(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "a.zip", "top/one", "top/two")
+    content = bytearray(archive.read_bytes())
+    content[archive.read_bytes().index(b"top/one", 40)] ^= 1  # a byte of the content: its checksum is wrong
+    archive.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.zip cannot be unpacked .*; delete it and start again"):
+        unpack(archive, tmp_path / "set")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_a_published_md5_is_read_from_a_line_of_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.zip.md5"
+    file.write_text("MD5 (a.zip) = 0E33842e24a9c977be4e0107933c0723\n")
+    assert published_md5(file.as_uri()) == "0E33842e24a9c977be4e0107933c0723"
+    file.write_text("<html>log in</html>")
+    with pytest.raises(UserError, match=r"a\.zip\.md5 holds no md5; or: data=made"):
+        published_md5(file.as_uri(), hint="data=made")
+    with pytest.raises(UserError, match=r"nowhere.*; or: data=made"):
+        published_md5((tmp_path / "nowhere").as_uri(), hint="data=made")
 
 
 @pytest.mark.parametrize("kept", [0, 60], ids=["empty", "half"])

@@ -55,6 +55,12 @@ def test_advice_is_what_this_config_has_and_does_not_say_already(name: str, advi
     assert of(name) == advised
 
 
+@pytest.mark.parametrize(("l2", "advised"), [(0.0, "model.l2=0.05"), (0.02, "model.l2=0.05"), (0.14, "model.l2=0.28")])
+def test_embeddings_that_overfit_need_more_of_their_own_l2_and_no_weight_decay(l2: float, advised: str) -> None:
+    embeddings = {**CONFIG, "model": {"dim": 64, "l2": l2, "optimizer": ADAM}, "data": {"batch_size": 64}}
+    assert of("overfitting", embeddings) == [advised, "task.label_smoothing=0.1"]
+
+
 def test_a_run_that_its_steps_ended_needs_more_of_them() -> None:
     short = {**CONFIG, "trainer": {**CONFIG["trainer"], "max_steps": 100}}
     assert of("training_too_short", short) == ["trainer.max_steps=300", "optimizer.lr=0.003"]

@@ -648,3 +648,30 @@ def test_a_classification_trains_on_mixed_images_and_is_evaluated_on_whole_ones(
     data.splits = SPLITS
     trainer.test(model, datamodule=data, verbose=False)
     assert sum(map(sum, model.test_metrics["train"].details()["confusion"])) == 50
+
+
+# ---- a penalty
+
+
+class Shrinking(Logits):
+    """One weight, whose square is the penalty."""
+
+    def __init__(self, **model: Any) -> None:
+        super().__init__(**model)
+        self.weight = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits + 0 * self.weight
+
+    def penalty(self, batch: Any) -> Tensor:  # noqa: ARG002
+        return self.weight.square()
+
+
+def test_a_penalty_is_trained_on_and_no_part_of_the_loss_that_is_shown() -> None:
+    rows = TensorDataset(torch.zeros(8, 3), torch.arange(8) % 3)
+    model = Shrinking(task=task(), optimizer=partial(SGD, lr=0.25))
+    trainer = lightning.Trainer(max_epochs=1, **BARE)
+    trainer.fit(model, DataLoader(rows, batch_size=8), DataLoader(rows, batch_size=8))
+    assert float(model.weight) == 2.0 - 0.25 * 4.0  # the gradient of the square is 4
+    for split in ("train", "val"):
+        assert float(trainer.callback_metrics[f"{split}/loss"]) == pytest.approx(math.log(3))

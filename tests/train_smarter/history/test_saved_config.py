@@ -266,6 +266,53 @@ def test_a_run_is_done_again_in_a_folder_of_its_own(tmp_path: Path) -> None:
     ]
 
 
+def finished(folder: Path, *, monitor: str = "val/rmse", **results: Any) -> Path:
+    """A run with results, whose best checkpoint is that of epoch 11."""
+    made(folder, "data=phrases")
+    (folder / "config.yaml").write_text("data: {val_fraction: 0.1}\n")
+    content = {"monitor": monitor, "checkpoint": "best.ckpt", "best_value": 1.0, "best_epoch": 11, "epochs": 20}
+    write_json(folder / "results.json", content | {"seconds": 1.0} | results)
+    return folder
+
+
+def test_a_refit_repeats_a_run_on_validation_too_for_the_epochs_of_its_best_checkpoint(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "train" / "runs" / "a")
+    assert argv_for_train(["refit=last", "seed=2"], tmp_path) == [
+        "data=phrases",
+        f"rerun='{folder}'",
+        "++data.refit=true",
+        "monitor=train/rmse",
+        "trainer.max_epochs=12",
+        "++trainer.max_steps=-1",
+        "++trainer.max_time=null",
+        "++trainer.limit_val_batches=0",
+        "++callbacks.early_stopping=null",
+        "++callbacks.checkpoint.monitor=null",
+        "seed=2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("results", "told"),
+    [
+        ({"monitor": "train/loss"}, r"validation did not choose its best checkpoint \(monitor=train/loss\)"),
+        ({"monitor": "val/x hydra.run.dir=y"}, "validation did not choose its best checkpoint"),
+        ({"best_epoch": None}, "validation did not choose its best checkpoint"),
+    ],
+)
+def test_a_run_that_no_validation_chose_is_not_refit(tmp_path: Path, results: dict[str, Any], told: str) -> None:
+    finished(tmp_path / "train" / "runs" / "a", **results)
+    with pytest.raises(UserError, match=told):
+        argv_for_train(["refit=a"], tmp_path)
+
+
+def test_a_run_of_other_data_is_not_refit(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "train" / "runs" / "a")
+    (folder / "config.yaml").write_text("data: {_target_: mine.Data}\n")
+    with pytest.raises(UserError, match=r"refit=a: only a train_smarter\.Data can add its validation split"):
+        argv_for_train(["refit=a"], tmp_path)
+
+
 def test_a_multirun_goes_on_with_the_grid_that_it_began_with(tmp_path: Path) -> None:
     folder = multirun(tmp_path / "train" / "multiruns" / "a", 0.5)
     made(tmp_path / "train" / "runs" / "newer", start="2026-06-01")
@@ -286,6 +333,8 @@ def test_a_multirun_goes_on_with_the_grid_that_it_began_with(tmp_path: Path) -> 
         (["-m", "resume=b"], "is one run, no multirun: type it without -m"),
         (["resume="], "train resume=last"),
         (["resume=b", "rerun=b"], "give one run to go on with"),
+        (["rerun=b", "refit=b"], "give one run to go on with"),
+        (["refit="], "train refit=<folder>"),
         (["resume=c"], "resume=c is no run folder: .*did you mean|resume=c is no run folder: .*the newest is a"),
         (["rerun=c"], "rerun=c is no run folder"),
         (["+resume=lastt"], "resume=lastt is no run folder: .* did you mean 'last'"),

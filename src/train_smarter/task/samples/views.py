@@ -1,6 +1,7 @@
 """What a report shows of a run's predictions, as JSON: each view has a kind, and the report knows how to draw it.
 
-A task of your own may return these views, too. The kinds are scatter, histogram, table, images, texts and examples.
+A task of your own may return these views, too. The kinds are scatter, lines, histogram, table, images, texts and
+examples.
 """
 
 import textwrap
@@ -28,6 +29,12 @@ def scatter(title: str, points: Sequence[tuple[float, float]], *, x: str, y: str
     """Points around the diagonal, on which y is equal to x."""
     rows = [[_round(a), _round(b)] for a, b in points]
     return {"kind": "scatter", "title": title, "x": x, "y": y, "points": rows}
+
+
+def lines(title: str, series: Mapping[str, Sequence[tuple[float, float]]], *, x: str, y: str) -> View:
+    """A line through the points of each of `series`."""
+    content = [{"name": name, "points": [[_round(a), _round(b)] for a, b in of]} for name, of in series.items()]
+    return {"kind": "lines", "title": title, "x": x, "y": y, "series": content}
 
 
 def histogram(title: str, values: Sequence[float], *, x: str) -> View:
