@@ -164,7 +164,7 @@ def split_history(text: str, known: Mapping[str, int]) -> list[str]:
     if not text.lstrip().startswith("["):
         return text.split()
     try:
-        return [str(item) for item in json.loads(text, parse_int=str, parse_float=str)]  # 007 stays 007
+        return [str(item) for item in json.loads(text, parse_int=str, parse_float=str)]  # as they are spelled
     except ValueError as error:
         raise ValueError(f"history {text[:40]!r} is no JSON list: {error}") from None
 
