@@ -122,7 +122,7 @@ def refit_words(folder: Path) -> list[str]:
 
 
 def choose_task(words: Sequence[str]) -> list[str]:
-    """The words, with a task behind them that a user's own file decides; the screen says which."""
+    """The words, with a task behind them that a user's own file decides; the screen shows which."""
     if (found := task_by_target(words)) is None:
         return list(words)
     word, reason = found
