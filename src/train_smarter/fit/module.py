@@ -212,7 +212,7 @@ class Model(LightningModule):
 
     def _log_scores(self, split: str, metric: SplitMetric, prog_bar: Sequence[str] = ()) -> None:
         scores = metric.scores()
-        if scores.keys() != {"loss", *self.task.metrics}:
+        if scores.keys() | metric.unmeasured != {"loss", *self.task.metrics}:
             raise UserError(
                 f"{type(self.task).__name__} computes {', '.join(scores)}, but task.metrics declares "
                 f"{', '.join(self.task.metrics) or 'none'}: name the same in conf/task"
