@@ -17,7 +17,7 @@ class SplitMetric(Metric):
     next to nothing.
 
     Args:
-        metrics: a `torchmetrics.Metric` or `MetricCollection` whose `compute` returns {name: value}, None as the value of
+        metrics: a `torchmetrics.Metric` or `MetricCollection` whose `compute` returns {name: value}, None the value of
             what this split does not measure; None: the loss is the only metric.
 
     Attributes:
