@@ -81,8 +81,9 @@ class Ranking(Recommendation):
             return -F.logsigmoid(outputs[:, :1] - outputs[:, 1:]).mean()
         count = self.weight(targets).clamp(min=1)
         if outputs.ndim == 3:  # a score for each of the last T items
-            last = items[:, -outputs.shape[1] :].flatten()
-            return F.cross_entropy(outputs.flatten(0, 1), last, ignore_index=UNKNOWN, reduction="sum") / count
+            last = items[:, items.shape[1] - outputs.shape[1] :].flatten()
+            total = F.cross_entropy(outputs.flatten(0, 1), last, ignore_index=UNKNOWN, reduction="sum")
+            return total / (last != UNKNOWN).sum().clamp(min=1)
         inside, own = items != UNKNOWN, outputs.gather(1, items.clamp(min=0))  # (B, M)
         if self.loss_name == "bpr":
             margin = own[..., None] - outputs[:, None, self.compared]
@@ -90,10 +91,8 @@ class Ranking(Recommendation):
         return ((outputs.logsumexp(1, keepdim=True) - own) * inside).sum() / count
 
     def metric_inputs(self, outputs: Tensor, targets: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Nothing in training: ranks cost more than a step there, and dropout would disturb them."""
-        if "others" in targets or outputs.ndim == 3 or ("known" not in targets and self.training):
-            return ()
-        return measure_users(outputs.float(), targets, k=self.k)
+        """Nothing of the training split, whose items are all known: there is nothing to find among the others."""
+        return measure_users(outputs.float(), targets, k=self.k) if "known" in targets else ()
 
     def make_metrics(self) -> Metric:
         top = self.popularity.argsort(descending=True, stable=True)[: math.ceil(POPULAR * self.num_items)]

@@ -23,17 +23,15 @@ def measure_users(scores: Tensor, targets: Mapping[str, Tensor], *, k: int) -> t
     Args:
         scores: (B, I) floats.
         targets: items (B, M) to find; known (B, L), left out of the ranking, of which val (B, V) are ranked in the
-            variant that leaves out those of training alone. Padded with -1. Without known, all items are ranked.
+            variant that leaves out those of training alone. Padded with -1.
         k: items that count.
 
     Returns:
         (B, 6): `OF_USERS` and `OF_TRAIN_MASK`; NaN of a user with a NaN score.
         (B, k): the items with the largest scores, -1 where fewer are ranked.
     """
-    items = targets["items"]
-    known = targets.get("known", items.new_full((len(items), 1), UNKNOWN))
+    items, known, val = targets["items"], targets["known"], targets["val"]
     values = measure(*count_ranks(scores, known, items), items != UNKNOWN, k)
-    val = targets.get("val", items[:, :0])
     if val.shape[1]:
         in_val = (known[:, :, None] == val[:, None]).any(2)
         by_train = measure(*count_ranks(scores, known.masked_fill(in_val, UNKNOWN), items), items != UNKNOWN, k)
@@ -107,7 +105,7 @@ class RankingMetrics(Metric):
         self.add_state("recommended", torch.zeros(num_items, dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, *measured: Tensor) -> None:
-        """What `measure_users` returns, of B users; nothing: a step of training."""
+        """What `measure_users` returns, of B users; nothing: of training."""
         if not measured:
             return
         values, best = measured
