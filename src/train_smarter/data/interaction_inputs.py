@@ -77,7 +77,7 @@ class InteractionReader:
                 f"input={given}: there is no such file, and no user with this id in training; give a file, CSV, TSV, "
                 "JSONL or Parquet, with a column user"
             )
-        return _read_rows(read_table(given, key="input"), columns)
+        return _read_rows(read_table(given, key="input", keep_lists=True), columns)
 
     def needs_history(self, row: InputRow) -> bool:
         """Whether the items that the user has had are in the data alone."""
@@ -138,7 +138,7 @@ def _read_rows(table: StringTable, columns: Mapping[str, str | None]) -> list[In
 def _find_column(table: StringTable, given: str | None, usual: Sequence[str]) -> str | None:
     if given in table.names:
         return given
-    if nested := usual_column(table.left_out, usual):
+    if nested := usual_column([*table.columns.unusable], usual):
         raise UserError(f"{table.where}: the column {nested!r} holds lists; write the ids with spaces between them")
     return usual_column(table.names, usual)
 

@@ -23,12 +23,14 @@ class ColumnNames:
     parts: of a column of lists of numbers, the columns of its places: x.0, x.1, ...
     labels: columns of lists of texts, whose cells are JSON.
     unusable: why a column cannot be used.
+    keep_lists: a cell with a list is JSON, whatever the list holds.
     """
 
     known: dict[str, None] = field(default_factory=dict)
     parts: dict[str, list[str]] = field(default_factory=dict)
     labels: set[str] = field(default_factory=set)
     unusable: dict[str, str] = field(default_factory=dict)
+    keep_lists: bool = False
     _kinds: dict[str, tuple[tuple[str, int], str]] = field(default_factory=dict)  # what a cell holds, and its place
 
     def wanted(self, columns: Sequence[str] | None) -> list[str]:
@@ -54,6 +56,8 @@ class ColumnNames:
             return {}
         if types <= PLAIN and self._kinds.setdefault(name, (TEXT, places[0]))[0] == TEXT:
             return {name: [_text(cell) for cell in cells]}
+        if self.keep_lists and types <= {*PLAIN, list}:
+            return {name: [_dump(cell) if isinstance(cell, list) else _text(cell) for cell in cells]}
         for cell, place in zip(cells, places, strict=True):
             if cell is not None:
                 self._judge(name, _kind(cell), place)
@@ -62,7 +66,7 @@ class ColumnNames:
             return {}
         if kind == "labels":
             self.labels.add(name)
-            return {name: [None if cell is None else json.dumps(cell, ensure_ascii=False) for cell in cells]}
+            return {name: [None if cell is None else _dump(cell) for cell in cells]}
         self.parts[name] = [f"{name}.{place}" for place in range(width)]
         rows = [cell or [None] * width for cell in cells]
         return {part: [_text(row[place]) for row in rows] for place, part in enumerate(self.parts[name])}
@@ -97,6 +101,10 @@ def _describe(kind: tuple[str, int]) -> str:
         "numbers": f"a list of {kind[1]} number{'s' * (kind[1] != 1)}",
     }
     return words.get(*kind[:1], kind[0])
+
+
+def _dump(cell: Any) -> str:
+    return json.dumps(cell, ensure_ascii=False)
 
 
 def _text(value: Any) -> str | None:

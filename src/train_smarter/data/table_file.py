@@ -210,6 +210,7 @@ def read_table(
     columns: Sequence[str] | None = None,
     delimiter: str | None = None,
     encoding: str | None = None,
+    keep_lists: bool = False,
 ) -> StringTable:
     """Read files with the same columns, one after the other.
 
@@ -218,6 +219,7 @@ def read_table(
         key: what was typed before it, for messages.
         columns: those that are read, where the file has them; None: all.
         delimiter, encoding: of text files; None: detected.
+        keep_lists: a cell of a JSON file with a list is JSON; else see `ColumnNames`.
 
     Raises:
         UserError: a file is missing, is no such file, has a ragged row, no row, or other columns than the first one.
@@ -226,7 +228,7 @@ def read_table(
 
     parts: list[TablePart] = []
     tables: list[Any] = []
-    names = ColumnNames()
+    names = ColumnNames(keep_lists=keep_lists)
     for path in expand_files(given, key):
         form, table = _read_file(path, columns, names, delimiter=delimiter, encoding=encoding)
         tables = [names.usable(each) for each in tables]  # a later file may hold something else
