@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from my_project.model.lstm import LSTM
 from peers.task import Parts, Task, prepare
 from peers.worker import Gate, take_part
-from train_smarter.data.augment import GeometricAugmentation
+from train_smarter.data.augment import GeometricAugmentation, to_float
 from train_smarter.data.examples import index_rows
-from train_smarter.data.image_data import ImageData, to_float
+from train_smarter.data.image_data import ImageData
 from train_smarter.data.image_moves import apply_maps
 from train_smarter.data.loader import derive_seed
 from train_smarter.speed import startup

@@ -12,7 +12,7 @@ from forking.rename import rename_path, rename_python, rename_text
 from forking.template import ENGINE, GROUP, File, Files, Template
 
 # The engine's pages in docs/; the others show our measurements.
-DOCS = ("docs/diagnosis.md", "docs/security.md")
+DOCS = tuple(f"docs/{page}.md" for page in ("guide", "own_data", "large_data", "huggingface", "diagnosis", "security"))
 # Not part of a fork: what measures, tests or presents the template.
 LEFT_OUT = (
     *("lab/", "tests/lab/", "docs/", "README.md", "CHANGELOG.md", "tests/test_readme.py"),
@@ -24,6 +24,7 @@ ONLY_HERE = "template only"  # marks lines that a fork does not get: one line, o
 BEGIN, END = (rf"^[ ]*(?:#|<!--) {ONLY_HERE}: {edge}(?: -->)?\n" for edge in ("begin", "end"))
 BLOCK = re.compile(rf"{BEGIN}(?:(?!{BEGIN}).)*?{END}", re.M | re.S)
 LINE = re.compile(rf"^[^\n]*(?:# {ONLY_HERE}|<!-- {ONLY_HERE} -->[ |]*)\n", re.M)
+EMPTY_FENCE = re.compile(r"^```\w*\n```\n\n?", re.M)
 # A result in the header of a recipe, up to the end of the sentence; a decimal point is not one.
 MEASURED = re.compile(
     r"\b(?:Test \w+(?: of [\w ]+)?(?=\s+\d)|Measured\b).*?\.(?=\s)(?:\n# For comparison:.*?\.(?=\s))?", re.S
@@ -87,10 +88,12 @@ class Content:
             return lambda text: rename_python(text, old, new)
         if path.startswith("conf/"):
             return lambda text: rename_text(self._without_dropped(unmeasured(path, text)), old, new)
+        if path in DOCS:
+            return lambda text: rename_text(EMPTY_FENCE.sub("", self._without_dropped(text)), old, new)
         return lambda text: rename_text(text, old, new)
 
     def _without_dropped(self, text: str) -> str:
-        """Remove example commands with a choice that is not there: comments, and lines of a --help text."""
+        """Remove example commands with a choice that is not there: in comments, in a --help text and in a page."""
         command = re.compile(r"\s*(?:#\s*)?train ")
         lines = text.splitlines(keepends=True)
         wrong = [bool(command.match(line)) and bool(self.examples.overridden(line) & self.dropped) for line in lines]

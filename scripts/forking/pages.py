@@ -80,7 +80,8 @@ python scripts/scaffold.py remove NAME
 | `conf/` | yours: `conf/<group>/<choice>.yaml`; `conf/train.yaml` names the defaults |
 | `tests/{name}/` | yours; the tests above it check every data set and model that they find |
 | `src/train_smarter/` | the engine: used, not edited, so that an update can replace it |
-| `docs/` | the engine's diagnosis and security |
+| `docs/` | the engine: [guide](docs/guide.md), [own data](docs/own_data.md), [large data](docs/large_data.md), \
+[Hugging Face](docs/huggingface.md), [diagnosis](docs/diagnosis.md), [security](docs/security.md) |
 | `data/`, `logs/` | data sets and runs, not tracked by git |
 
 ## Update the engine

@@ -54,6 +54,18 @@ Measured by us.
 <!-- template only: end -->
 The end.
 """,
+    "docs/guide.md": """# Guide
+```bash
+train model=cnn data=digits
+train model=lstm data=phrases
+```
+
+```bash
+train data=phrases seed=2
+```
+
+The end of nest.data.
+""",
     "docs/benchmarks.md": "# Benchmarks\n",
     "lab/benchmark.py": "print(1)\n",
     "src/train_smarter/__init__.py": '"""The engine of nest.data."""\n',

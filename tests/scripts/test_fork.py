@@ -117,7 +117,7 @@ def test_the_default_keeps_the_small_examples_and_nothing_that_names_another(hou
         ),
         *("conf/data/_base.yaml", "conf/data/digits.yaml", "conf/data/images.yaml"),
         *("conf/model/_base.yaml", "conf/model/cnn.yaml", "conf/model/mlp.yaml"),
-        *("docs/security.md", "scripts/_git.py", "scripts/update.py"),
+        *("docs/guide.md", "docs/security.md", "scripts/_git.py", "scripts/update.py"),
         # scaffold.py and its parts, whatever they are.
         *(path for path in files(house) if path.startswith(("scripts/scaffold", "scripts/examples/"))),
         *("src/train_smarter/__init__.py", "src/train_smarter/steps.py"),
@@ -192,6 +192,11 @@ def test_a_bare_fork_has_no_example_and_runs_the_contract_tests_once_there_is_a_
 def test_commands_with_a_choice_that_is_not_there_leave_the_comments(house: Path) -> None:
     text = (house / "conf/search/default.yaml").read_text()
     assert text == "# train -m search=default model=cnn\nn: 1\n"
+
+
+def test_commands_with_a_choice_that_is_not_there_leave_the_guide(house: Path) -> None:
+    text = (house / "docs/guide.md").read_text()
+    assert text == "# Guide\n```bash\ntrain model=cnn data=digits\n```\n\nThe end of my_house.data.\n"
 
 
 def test_a_result_of_ours_becomes_not_measured_yet(house: Path) -> None:
@@ -420,8 +425,9 @@ def test_a_fork_of_this_template_has_no_measurement_of_ours_and_passes_the_linte
     assert [path for path, text in own.items() if any(number in text for number in measured)] == []
     package = read(ROOT).project
     assert [path for path, text in texts.items() if re.search(rf"(?<![\w]){package}(?=[./])", text)] == []
-    links = {target for text in own.values() for target in re.findall(r"\]\((?!http)([^)#]+)\)", text)}
-    assert [link for link in links if not (tmp_path / name / link).exists()] == []
+    links = {(path, to) for path, text in own.items() for to in re.findall(r"\]\((?!http)([^)#]+)(?:#[^)]*)?\)", text)}
+    assert ("docs/large_data.md", "guide.md") in links
+    assert [(path, to) for path, to in links if not (tmp_path / name / path).parent.joinpath(to).exists()] == []
     if ruff := shutil.which("ruff", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])):
         for command in (["check", "--no-cache"], ["format", "--check", "--no-cache"]):
             done = subprocess.run(

@@ -42,5 +42,7 @@ def require_interactions(model: Model, data: Data) -> InteractionData:
 def require_history(model: Model, inputs: Mapping[str, Tensor]) -> Tensor:
     """The items (B, L) that are known of each user, padded with -1."""
     if "history" not in inputs:
-        raise UserError(f"{type(model).__name__} ranks items, and rates none: type task=ranking")
+        raise UserError(
+            f"{type(model).__name__} ranks all items, and scores no pairs: type task=ranking task.loss=softmax"
+        )
     return inputs["history"]

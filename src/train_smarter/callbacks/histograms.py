@@ -1,7 +1,7 @@
 """Are weights and gradients healthy: do they grow without end, vanish, or stand still?"""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 # TensorBoard redraws about 30. Even bins cost a fifth of SummaryWriter's default, 1,549 uneven ones.
 BINS = 64
+SHOWN = 4  # names of tensors in a warning
 
 
 class Histograms(Callback):
@@ -55,15 +56,20 @@ class Histograms(Callback):
     def _write(self, trainer: Trainer, tensors: Mapping[str, Tensor], *, step: int) -> None:
         if not (writers := tensorboard.tensorboard_writers(trainer)):
             return
+        broken = []
         for name, tensor in tensors.items():
             values = tensor.detach().float().cpu()  # doubles can be too close together to fit numpy's bins between
             if not values.numel() or not torch.isfinite(values).all():
-                self._warn_once(name)
+                broken.append(name)
                 continue
             for writer in writers:
                 writer.add_histogram(name, values, step, bins=BINS)
+        self._warn_once(broken)
 
-    def _warn_once(self, name: str) -> None:
-        if name not in self._warned:
-            self._warned.add(name)
-            log.warning("no histogram of %s: it is empty, or holds values that are not finite", name)
+    def _warn_once(self, names: Sequence[str]) -> None:
+        """One line for all tensors that became unfit together: a NaN loss spoils every weight at once."""
+        new = [name for name in names if name not in self._warned]
+        self._warned.update(new)
+        if new:
+            more = f" and {len(new) - SHOWN} more" if len(new) > SHOWN else ""
+            log.warning("no histogram of %s%s: empty, or with values that are not finite", ", ".join(new[:SHOWN]), more)

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from train_smarter.fit.module import Model
 from train_smarter.run.results import ranking_key
@@ -84,10 +85,10 @@ class Progress(ProgressBar):
             order = _in_order(values, trainer.lightning_module, _monitored(trainer))
             self._columns = _fitting(order, self._console.width)
             names = "".join(f"{name:>{_width(name) + GAP}}" for name in self._columns)
-            self.print(f"epoch{names}{'seconds':>{7 + GAP}}")
+            self.print(Text(f"\nepoch{names}{'seconds':>{7 + GAP}}", "bold"))
         cells = "".join(f"{_cell(values.get(name)):>{_width(name) + GAP}}" for name in self._columns)
         mark = "  best" if self._is_best(trainer, values) else ""
-        self.print(f"{self._epoch:>5}{cells}{seconds:>{7 + GAP}.1f}{mark}")
+        self.print(Text.assemble(f"{self._epoch:>5}{cells}{seconds:>{7 + GAP}.1f}", (mark, "green")))
         self._epoch = None
 
     def _is_current(self, name: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelSummary
 
-from train_smarter.terminal import echo, format_table
+from train_smarter.terminal import echo, format_table, headed
 
 COLUMNS = ("Name", "Type", "In sizes", "Out sizes")  # of Lightning's summary; the sizes need an example_input_array
 
@@ -23,7 +23,7 @@ class Summary(ModelSummary):
         groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
         if len(groups) > 1 and self._max_depth and trainer.is_global_zero:
             rows = [_describe_group(place, group) for place, group in enumerate(groups)]
-            echo(format_table(rows, "group", "learning rate", "weight decay", "parameters"))
+            echo("", headed(format_table(rows, "group", "learning rate", "weight decay", "parameters")))
 
     @staticmethod
     def summarize(
@@ -46,7 +46,8 @@ class Summary(ModelSummary):
         total = f"{total_parameters:,} parameters, {model_size:.3g} MB" + (
             f", {frozen:,} of them frozen" * bool(frozen)
         )
-        echo(*([format_table(rows, *map(str.lower, shown), "parameters")] if rows else []), total)
+        table = [headed(format_table(rows, *map(str.lower, shown), "parameters"))] if rows else []
+        echo("", *table, total)
 
 
 def _describe_group(place: int, group: Mapping[str, Any]) -> list[str]:

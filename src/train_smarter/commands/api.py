@@ -105,7 +105,7 @@ def compose(overrides: Sequence[str] = (), *, folder: str | Path | None = None) 
         UserError: the config has a problem; the message has all of them.
     """
     words = [cli.absolutize(word) for word in arguments.choose_task(_check_words(overrides))]
-    new = paths.LOGS / "train" / "runs" / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
+    new = paths.LOGS / "train" / "runs" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     with _errors(), _separate_hydra(), initialize_config_dir(str(paths.CONF)):
         cfg = compose_with_hydra("train", words)
         cfg.paths.run = str(Path(folder or new).absolute())
@@ -140,7 +140,13 @@ def load(run: str | Path = "last", *, checkpoint: str = "best") -> tuple[Model, 
 
 
 def predict(
-    model: Model, data: Data, inputs: str | Sequence[str], *, device: str = "auto", top: int | None = None
+    model: Model,
+    data: Data,
+    inputs: str | Sequence[str],
+    *,
+    device: str = "auto",
+    tta: str | None = None,
+    top: int | None = None,
 ) -> list[dict[str, Any]]:
     """Predict new input, converted as for training.
 
@@ -148,6 +154,7 @@ def predict(
         model, data: of `load` or `train`.
         inputs: what `predict input=` accepts (a file, a folder, a glob, a text), or several of them.
         device: auto | cpu | cuda | mps.
+        tta: "flip": the mean over an image and its mirror image.
         top: of a recommender, items for each user; None: the task's number.
 
     Returns:
@@ -157,6 +164,7 @@ def predict(
         UserError: there is no such input, or the outputs do not fit the task.
     """
     from train_smarter.inference import predictor, reader
+    from train_smarter.inference.tta import use_tta
 
     if top is not None:
         model.task.set_top(top)
@@ -164,12 +172,13 @@ def predict(
     sources = chain.from_iterable(reader.iter_inputs(data, one) for one in given)
     batches = reader.InputReader(data, sources)
     rows: list[dict[str, Any]] = []
-    for batch in predictor.predict(
-        data, model.eval(), batches, device=predictor.device_of(device), names=list(data.names), own_input=True
-    ):
-        columns = batch.columns.values()
-        values = [dict(zip(batch.columns, row, strict=True)) for row in zip(*columns, strict=True)]
-        rows += [{**row, **found} for row, found in zip(batch.id_columns, values, strict=True)]
+    with use_tta(model, data, tta):
+        for batch in predictor.predict(
+            data, model.eval(), batches, device=predictor.device_of(device), names=list(data.names), own_input=True
+        ):
+            columns = batch.columns.values()
+            values = [dict(zip(batch.columns, row, strict=True)) for row in zip(*columns, strict=True)]
+            rows += [{**row, **found} for row, found in zip(batch.id_columns, values, strict=True)]
     return rows
 
 

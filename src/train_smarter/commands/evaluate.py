@@ -16,6 +16,7 @@ from train_smarter.config.cli import command
 from train_smarter.errors import UserError
 from train_smarter.failures import hint_for, message_of
 from train_smarter.history import arguments, find, saved_config
+from train_smarter.inference.tta import NOTES, use_tta
 from train_smarter.metric_names import epoch_values
 from train_smarter.run import files
 from train_smarter.speed import startup
@@ -38,7 +39,7 @@ def run_evaluate(cfg: DictConfig) -> None:
     folder = Path(cfg.run)
     saved_config.use_recorded_counts(cfg, folder)
     check(cfg)
-    cfg = saved_config.merge_saved_config(cfg, folder, "evaluate", "run", "splits", "checkpoint")
+    cfg = saved_config.merge_saved_config(cfg, folder, "evaluate", "run", "splits", "checkpoint", "tta")
     checkpoint = find.checkpoint(folder, cfg.checkpoint)
     startup.import_quickly(speed=cfg.get("speed", True))
     from train_smarter.config.build import build
@@ -55,12 +56,16 @@ def run_evaluate(cfg: DictConfig) -> None:
         content = load_checkpoint(checkpoint)
         load_preprocess(run.data, folder, content, checkpoint)
         step, path = int(content.get("global_step", 0)), str(checkpoint)
-    metrics, details = evaluate(run, cfg.splits, ckpt_path=path)
+    with use_tta(run.model, run.data, cfg.tta):
+        metrics, details = evaluate(run, cfg.splits, ckpt_path=path)
     if run.trainer.is_global_zero:
-        target = folder / "evaluate" / "results.json"
-        files.write_json(target, {"checkpoint": str(checkpoint), **metrics, **details})
-        write_scalars(folder / "evaluate", metrics, step=step)
-        echo(f"{checkpoint}", *results_tables(metrics, cfg.splits), f"written to {target}")
+        # Apart: other commands show what is in evaluate/ as the metrics of the checkpoint.
+        target = folder / "evaluate" / (f"tta_{cfg.tta}" if cfg.tta else "") / "results.json"
+        about = {"checkpoint": str(checkpoint)} | ({"tta": cfg.tta} if cfg.tta else {})
+        files.write_json(target, {**about, **metrics, **details})
+        write_scalars(target.parent, metrics, step=step)
+        notes = [f"tta={cfg.tta}: {NOTES[cfg.tta]}"] if cfg.tta else []
+        echo(f"{checkpoint}", *notes, *results_tables(metrics, cfg.splits), f"written to {target}")
 
 
 def evaluate(

@@ -34,7 +34,7 @@ ROWS = 10  # of the table of losses, at most
 
 
 def run_find(cfg: DictConfig, folder: Path, on_end: Callable[[Components, Results], None] | None) -> None:
-    """Measure, print and write find.json and find.png into the folder; nothing that is trained here is kept.
+    """Measure, print and write find.json and find.png into the folder; nothing that is trained here is saved.
 
     Raises:
         UserError: the config has a problem, or nothing was found.

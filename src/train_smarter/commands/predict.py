@@ -20,6 +20,7 @@ from train_smarter.errors import UserError, did_you_mean
 from train_smarter.history import arguments, find, saved_config
 from train_smarter.inference.predictor import Predictions, device_of, predict, task_of
 from train_smarter.inference.reader import InputReader, empty_input_message, iter_inputs, iter_split
+from train_smarter.inference.tta import NOTES, use_tta
 from train_smarter.inference.writer import PredictionFolders, open_output, write
 from train_smarter.sanitize import escape_controls
 from train_smarter.speed import startup
@@ -87,9 +88,12 @@ def run_predict(cfg: DictConfig) -> None:
         else iter_split(data, own.split, task=task_of(model), names=names)
     )
     log.info("%s on %s", checkpoint, device)
+    if own.tta:
+        log.info("tta=%s: %s", own.tta, NOTES[own.tta])
     began = time.perf_counter()
     predictions = predict(data, model, batches, device=device, names=names, format=form, own_input=sources is not None)
-    done, left_out = _write(own, output, form, predictions, batches)
+    with use_tta(model, data, own.tta):
+        done, left_out = _write(own, output, form, predictions, batches)
     seconds = time.perf_counter() - began
     where, kind = output or "standard output", getattr(data, "kind", "examples")
     log.info("%s: %d in %.1f s, %.0f a second, written to %s", kind, done, seconds, done / seconds, where)

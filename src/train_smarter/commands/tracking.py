@@ -18,7 +18,7 @@ from train_smarter.run import lock, record, run_dir
 from train_smarter.run import trial as run_trial
 from train_smarter.run.results import Results
 from train_smarter.speed import startup
-from train_smarter.terminal import config_line, config_tree, echo
+from train_smarter.terminal import config_lines, config_tree, echo
 
 
 @dataclass
@@ -39,7 +39,7 @@ def tracked_run(cfg: DictConfig, folder: Path, command: str) -> Iterator[Tracked
     elif trial:
         _quiet_console()
     else:
-        echo(config_tree(cfg) if cfg.get("print_config") else config_line(cfg, choices()))
+        echo(*([config_tree(cfg)] if cfg.get("print_config") else config_lines(cfg, choices())))
     startup.import_quickly(speed=cfg.get("speed", True))
     run = TrackedRun()
     if not first:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shlex
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.text import Text
 
 from train_smarter import paths
 from train_smarter.commands.find import run_find
@@ -30,7 +32,15 @@ from train_smarter.run.limits import ended_by, longer_time
 from train_smarter.run.results import Results
 from train_smarter.run.signals import exit_with_parent, handle_signals
 from train_smarter.speed import startup
-from train_smarter.terminal import diagnosis_lines, echo, results_tables
+from train_smarter.terminal import (
+    diagnosis_lines,
+    echo,
+    echo_labelled,
+    format_duration,
+    format_metric,
+    results_tables,
+    short_path,
+)
 
 if TYPE_CHECKING:  # heavy: imported when a config has been composed and checked
     from train_smarter.callbacks.epoch_logger import EpochLogger
@@ -81,7 +91,7 @@ def run_train(
                 log.info("resuming after %d epochs, %d steps", back.epoch, back.step)
                 cfg = prepare(back, folder)
             elif (cfg.rerun or filled) and run_dir.global_rank() == 0 and (folder / ".hydra").is_dir():
-                # Hydra has saved what conf/ says today, before the data were read.
+                # Hydra has saved what conf/ has today, before the data were read.
                 files.atomic_write(folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(cfg))
             run, epoch_logger, trial = _prepare_run(cfg, folder, training_done=training_done)
             hparams = record.hparams(cfg)
@@ -103,10 +113,8 @@ def run_train(
             on_end(run, results)
         if run_dir.global_rank() != 0:
             return None
-        if cfg.get("report", True) and cfg.test and run_trial.current_trial() is None:
-            from train_smarter.report import page  # here: it draws
-
-            page.write_at_end(folder)
+        if run_trial.current_trial() is None:
+            _conclude(run, results, folder, report=cfg.get("report", True) and cfg.test)
         return results.objective(folder, cfg)
 
 
@@ -268,13 +276,43 @@ def _write_results(run: Components, results: Results, folder: Path, hparams: dic
     tensorboard.log_hparams(run.trainer, choices=hparams, metrics=metrics)
     if run_trial.current_trial() is not None:
         return
+    echo("", _outcome(results))
     if results.metrics:
         echo(*results_tables(results.metrics, ("train", "val", "test")))
     if (folder / "diagnosis.json").is_file():
-        echo(*diagnosis_lines(run_results.read_findings(folder), run_dir.display_name(folder, paths.LOGS)))
-    echo(f"run folder:  {folder}")
+        echo("")
+        name = run_dir.display_name(folder, paths.LOGS)
+        echo_labelled(*diagnosis_lines(run_results.read_findings(folder), name))
+    echo("")
+    echo_labelled(f"run folder:  {short_path(folder)}")
     if tensorboard.has_tensorboard(run.trainer):
-        echo(f"TensorBoard: {_executable('tensorboard')} --logdir {shlex.quote(str(folder))}")
+        logdir = shlex.quote(short_path(folder))
+        echo_labelled(f"TensorBoard: {_executable('tensorboard')} --logdir {logdir}")
+
+
+def _conclude(run: Components, results: Results, folder: Path, *, report: bool) -> None:
+    """Write the report page, and print what to type to use the model; a multirun has a choice of models."""
+    from train_smarter.data.base import Data
+    from train_smarter.fit.module import Model
+
+    if report:
+        from train_smarter.report import page  # here: it draws
+
+        page.write_at_end(folder)
+    if results.checkpoint and isinstance(run.model, Model) and not is_multirun():
+        name = run_dir.display_name(folder, paths.LOGS)
+        source = "input=..." if isinstance(run.data, Data) else "split=test"
+        echo_labelled(f"next:        predict run={name} {source}", f"{'':13}export-model run={name}")
+
+
+def _outcome(results: Results) -> Text:
+    """The best value and where it was reached, how long the run took."""
+    words, sound = [], results.best_value is None or math.isfinite(results.best_value)
+    if results.best_value is not None:
+        where = "" if results.best_epoch is None else f", epoch {results.best_epoch}"
+        words.append(f"best {results.monitor} {format_metric(results.best_value)}{where}")
+    words.append(f"{results.epochs} epoch{'s' * (results.epochs != 1)} in {format_duration(results.seconds or 0)}")
+    return Text("; ".join(words), "bold green" if sound else "bold red")
 
 
 def _executable(program: str) -> str:

@@ -16,6 +16,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from train_smarter import paths
 from train_smarter.config.fit_pairs import check_outputs, check_tokenizer, explain_choice, explain_misfit
 from train_smarter.config.processes import check_processes
 from train_smarter.config.rules import LIMIT, check_ranges, is_int, is_number
@@ -36,6 +37,7 @@ def check(cfg: DictConfig) -> None:
         *check_tokenizer(cfg, choices()),
         *check_ranges(cfg),
         *_check_fold(cfg),
+        *_check_augmentations(cfg),
         *_check_class_weights(cfg),
         *_check_precision(cfg),
         *_check_trainer(cfg),
@@ -98,6 +100,16 @@ def _check_fold(cfg: DictConfig) -> Iterator[str]:
     fold, folds = OmegaConf.select(cfg, "data.fold"), OmegaConf.select(cfg, "data.folds")
     if is_int(fold) and is_int(folds) and fold >= folds:
         yield f"data.fold={fold}: with data.folds={folds}, give 0 to {folds - 1}"
+
+
+def _check_augmentations(cfg: DictConfig) -> Iterator[str]:
+    """A number in the place of an augmentation: it is the value of its first setting that is meant."""
+    for name, value in (OmegaConf.select(cfg, "data.augment") or {}).items():
+        if value is None or isinstance(value, DictConfig):
+            continue
+        known = OmegaConf.select(OmegaConf.load(paths.CONF / "data" / "_image.yaml"), f"augment.{name}") or {}
+        setting = next((key for key in known if key != "_target_"), "<setting>")
+        yield f"data.augment.{name}={value}: name the setting: type data.augment.{name}.{setting}={value}"
 
 
 def _check_class_weights(cfg: DictConfig) -> Iterator[str]:

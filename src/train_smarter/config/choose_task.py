@@ -1,14 +1,16 @@
-"""Choose the task of a user's own file by what its target column holds. Imports no torch."""
+"""Choose the task of a user's own data by what the target column holds. Imports no torch, but for data=huggingface."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+import train_smarter.config.resolvers  # noqa: F401 (paths are resolved here)
 from train_smarter import paths
+from train_smarter.config.facts import OPEN
 from train_smarter.data.table_source import pop_source
 from train_smarter.data.target_columns import TASKS, detect_targets
 from train_smarter.trust.nodes import raw
@@ -31,10 +33,13 @@ def task_by_target(words: Sequence[str]) -> tuple[str, str] | None:
     if "experiment" in chosen and _load_group("experiment", chosen["experiment"]) is None:
         return None
     data = _load_group("data", chosen.get("data", ""))
-    if data is None or raw(data, ["target_type"]) != BY_TARGET:
+    hub = data is not None and data.get("_target_") == OPEN
+    if data is None or (raw(data, ["target_type"], default=None) != BY_TARGET and not hub):
         return None
     settings = {str(key): _plain(data, key) for key in data if key != "target_type"}
     settings |= dict(filter(None, map(_parse, words)))
+    if hub:
+        return _task_of_columns(settings, chosen)
     if settings.get("masks"):
         return "task=segmentation", "data.masks has a class for each pixel"
     if not settings.get("file") or not settings.get("target"):
@@ -43,6 +48,25 @@ def task_by_target(words: Sequence[str]) -> tuple[str, str] | None:
     table = source.read([]).table
     kind, reason = detect_targets(table, source.target, na_values=source.na_values, decimal_comma=source.decimal_comma)
     return f"task={TASKS[kind]}", reason
+
+
+def _task_of_columns(settings: dict[str, Any], typed: Mapping[str, str]) -> tuple[str, str] | None:
+    """The task of data that `datasets` loads, by the type of their targets; None: they are not named yet."""
+    if not settings.get("path"):
+        return None
+    from train_smarter.data.huggingface import detect_targets as detect_columns
+
+    found = detect_columns({**settings, "dir": settings.get("dir") or typed.get("paths.data") or _data_folder()})
+    return found and (f"task={TASKS[found[0]]}", found[1])
+
+
+def _data_folder() -> str:
+    """`paths.data` of conf/."""
+    files = [paths.CONF / group / "default.yaml" for group in ("paths", "local")]
+    config = OmegaConf.create({"paths": OmegaConf.load(files[0])})
+    if files[1].is_file():
+        config = OmegaConf.merge(config, OmegaConf.load(files[1]))  # type: ignore[assignment]
+    return str(config.paths.data)
 
 
 def _load_group(group: str, choice: str) -> DictConfig | None:

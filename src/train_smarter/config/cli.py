@@ -32,6 +32,7 @@ from train_smarter.run.run_dir import RunRefusedError, remove_if_empty
 from train_smarter.run.streams import protected_streams
 from train_smarter.run.trial import current_trial
 from train_smarter.sanitize import escape_controls_in_lines
+from train_smarter.terminal import echo_error
 
 COMMAND_LINE = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])  # before a past run's words are put in between
 
@@ -43,6 +44,7 @@ HYDRA_ALLOWED_TARGETS = (
     "train_smarter.run.run_dir.CreateRunDir",
     "train_smarter.run.log_file.LogFile",
     "train_smarter.sanitize.Formatter",
+    "train_smarter.terminal.ScreenHandler",
     "logging.StreamHandler",
     "logging.FileHandler",
 )
@@ -170,7 +172,7 @@ def _exit_with(error: Exception) -> NoReturn:
     if mistake is None and not own_frames(error):
         sys.exit(1)
     text = own_traceback(error) if mistake is None else str(mistake)
-    print(escape_controls_in_lines(text), file=sys.stderr)  # noqa: T201 (a command's answer)
+    echo_error(text)
     sys.exit(1 if mistake is None else 2)
 
 

@@ -14,6 +14,7 @@ COUNTED = ("shape", "num_classes", "num_targets", "num_users", "num_items")
 
 
 def _count_classes(folder: str) -> int:
+    """The number of classes of a folder. No file of conf/ uses it, but saved configs of runs of version 0.1.0 do."""
     from train_smarter.data.class_folders import class_names
 
     return len(class_names(folder))

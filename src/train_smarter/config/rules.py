@@ -106,7 +106,7 @@ RULES: dict[str, Rule] = {
     "data.fold": _or_null((lambda v: is_int(v) and v >= 0, "a whole number from 0 to data.folds - 1")),
     "data.max_length": POSITIVE_INT,
     "data.size": _if_number(POSITIVE_INT),  # of a data set of your own it may be a list
-    "data.crop": _or_null(POSITIVE_INT),
+    "data.crop": _or_null(_if_number(POSITIVE_INT)),
     "data.vocab_size": _or_null((lambda v: is_int(v) and v >= 3, "a whole number of at least 3")),
     "data.shuffle": BOOL,
     "data.sampler": (lambda v: v in (None, "balanced"), "balanced, or null"),
@@ -179,6 +179,7 @@ RULES: dict[str, Rule] = {
     "callbacks.progress.refresh_rate": NON_NEGATIVE_INT,
     "callbacks.prediction_samples.samples": NON_NEGATIVE_INT,
     "callbacks.diagnosis.samples": POSITIVE_INT,
+    "tta": (lambda v: v in (None, "flip"), "flip, or null"),
     "splits": (lambda v: _is_subset(v, ["train", "val", "test"]), "some of [train,val,test]"),
 }
 
@@ -235,13 +236,17 @@ TRAINING = ("optimizer", "scheduler", "callbacks")  # groups that only a trainin
 def check_ranges(cfg: DictConfig) -> Iterator[str]:
     """The values that their rule does not accept; of a past run, those that reading it uses."""
     unused = TRAINING if "run" in cfg else ()
+    refused: list[Any] = []
     for key, rule in RULES.items():
         *parents, name = key.split(".")
         parent = OmegaConf.select(cfg, ".".join(parents)) if parents else cfg
         if key.startswith(unused) or not isinstance(parent, DictConfig) or name not in parent:
             continue
-        if not rule[0](parent[name]):
-            yield _refusal(key, parent[name], rule[1])
+        value, node = parent[name], parent._get_node(name)
+        if rule[0](value) or (node._is_interpolation() and value in refused):  # type: ignore[union-attr]
+            continue  # a copy of a value that is named already
+        refused.append(value)
+        yield _refusal(key, value, rule[1])
     for group, rules in BY_NAME.items():
         node = OmegaConf.select(cfg, group)
         if isinstance(node, DictConfig) and group not in unused:

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from train_smarter.data.image_boxes import paste_boxes
 from train_smarter.data.image_moves import CoordinateMap, MirrorMap, ShiftMap, apply_maps, rotate_map
-from train_smarter.data.resized_crop import resize_boxes, sample_boxes
+from train_smarter.data.resized_crop import draw_boxes, resize_boxes, sample_boxes
 from train_smarter.errors import UserError
 
 
@@ -68,6 +69,11 @@ def _to_gray(images: Tensor) -> Tensor:
     return grey
 
 
+def to_float(images: Tensor) -> Tensor:
+    """uint8 -> floats in 0..1; floats are there already."""
+    return images.float().div_(255) if images.dtype == torch.uint8 else images
+
+
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
     """Images (B, C, H, W), floats in 0..1, and a generator, both on one device -> images of the same shape.
@@ -76,6 +82,7 @@ class Augmentation:
     """
 
     MAXIMA: ClassVar[dict[str, float]] = {}
+    TAKES_BYTES: ClassVar[bool] = False  # uint8 images as well, which stay uint8
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -108,7 +115,7 @@ def _uniform(around: float, most: float, images: Tensor, generator: torch.Genera
     return drawn.mul_(2 * most).add_(around - most)
 
 
-def _randint(count: int, images: Tensor, generator: torch.Generator) -> Tensor:
+def randint(count: int, images: Tensor, generator: torch.Generator) -> Tensor:
     """(B,) whole numbers, even over 0 to count - 1."""
     return torch.randint(count, (len(images),), generator=generator, device=images.device)
 
@@ -160,7 +167,7 @@ class Crop(GeometricAugmentation):
         return {"padding": min(height, width) // 2}  # a corner, a quarter of the image, is always seen
 
     def sample_map(self, images: Tensor, generator: torch.Generator) -> CoordinateMap:
-        down, right = (_randint(2 * self.padding + 1, images, generator) - self.padding for _ in range(2))
+        down, right = (randint(2 * self.padding + 1, images, generator) - self.padding for _ in range(2))
         return ShiftMap(down, right)
 
 
@@ -252,5 +259,59 @@ class Cutout(Augmentation):
         return {"size": min(height, width)}
 
     def apply(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        row, column = (_randint(side, images, generator) for side in images.shape[2:])
+        row, column = (randint(side, images, generator) for side in images.shape[2:])
         return cutout(images, row, column, size=self.size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Erase(Augmentation):
+    """A box of one color in the image: torchvision's `RandomErasing`.
+
+    Source: Zhong et al., Random Erasing Data Augmentation, 2017.
+
+    Args:
+        p: probability that an image has a box.
+        scale: the smallest and the largest share of the image's area.
+        ratio: the smallest and the largest height / width of the box.
+        fill: the color in 0..1, one number, or one per channel.
+    """
+
+    p: float = 0
+    scale: Sequence[float] = (0.02, 0.33)
+    ratio: Sequence[float] = (0.3, 3.3)
+    fill: float | Sequence[float] = 0
+    TAKES_BYTES: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not (_is_number(self.p) and 0 <= self.p <= 1):
+            raise UserError(f"Erase takes a number from 0 to 1 as p, not {self.p!r}")
+        for name, most, of in (("scale", 1, "share of the image"), ("ratio", math.inf, "height / width")):
+            value = getattr(self, name)
+            if not _is_range(value, most):
+                raise UserError(
+                    f"Erase takes two numbers above 0 as {name}, the smallest and largest {of}, not {value!r}"
+                )
+            object.__setattr__(self, name, tuple(value))
+        fill: Any = [self.fill] if _is_number(self.fill) else self.fill
+        known = isinstance(fill, Sequence) and fill and all(_is_number(one) and 0 <= one <= 1 for one in fill)
+        if self and not known:  # of a data set, it is the mean, which may be any number
+            raise UserError(
+                f"Erase takes a color as fill, one number from 0 to 1 or one per channel, not {self.fill!r}"
+            )
+        object.__setattr__(self, "fill", tuple(fill))
+
+    def __bool__(self) -> bool:
+        return self.p > 0
+
+    def apply(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        chosen = torch.rand(len(images), generator=generator, device=images.device) < self.p
+        ratio = (1 / self.ratio[1], 1 / self.ratio[0])  # width / height
+        boxes, found = draw_boxes(images, generator, scale=(self.scale[0], self.scale[1]), ratio=ratio, margin=1)
+        return paste_boxes(images, boxes * (chosen & found)[:, None], self._color(images))
+
+    def _color(self, images: Tensor) -> Tensor:
+        """(1, C or 1, 1, 1), of the images' type."""
+        most = 255 if images.dtype == torch.uint8 else 1
+        values = [round(most * value) if most > 1 else value for value in self.fill]  # type: ignore[union-attr]
+        color = torch.tensor(values, dtype=images.dtype)
+        return color.to(images.device, non_blocking=True).view(1, -1, 1, 1)

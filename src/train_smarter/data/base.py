@@ -19,7 +19,7 @@ from train_smarter.data.balanced import BalancedOrder
 from train_smarter.data.examples import Batch, Examples, RawDataset, RawInput, SplitName, first_tensor, join, move
 from train_smarter.data.loader import Loader, ShardedBatchSampler
 from train_smarter.data.reuse import ReadCache, copy_containers, equal_settings
-from train_smarter.data.split import Rest, class_counts, is_classes, log_absent_classes
+from train_smarter.data.split import Rest, class_counts, describe_counts, is_classes, log_absent_classes
 from train_smarter.data.token_rows import lengths_of
 from train_smarter.data.workers import choose_workers
 from train_smarter.errors import UserError
@@ -54,6 +54,7 @@ class Data(LightningDataModule):
 
     splits: tuple[SplitName, ...] = ("test",)  # what `test_dataloader` serves; `evaluate` asks for more
     kind = "examples"  # what they are called
+    mixed_by: Sequence[str] = ()  # what mixes the targets of a training batch, by the keys of the config
     # Inputs are token ids (N, T), 0 = padding and 1 = unknown, or those of a pretrained model, `TokenRows`.
     has_token_inputs = False
     # Whether `setup` takes over what the last object of this process read, if its settings and its `fingerprint` were
@@ -241,8 +242,10 @@ class Data(LightningDataModule):
         """Log what each split holds."""
         for name, examples in self.examples.items():
             classes = class_counts(examples.targets, self.num_classes)
-            told = f", per class {dict(zip(self.names, classes, strict=True))}" if classes else ""
-            log.info("%s: %d examples%s", name, len(examples), told)
+            per_class = dict(zip(self.names, classes, strict=True)) if classes else {}
+            told = f", per class {per_class}" if per_class else ""
+            short = f"{name + ':':6} {len(examples):>9,} examples{describe_counts(per_class)}"
+            log.info("%s: %d examples%s", name, len(examples), told, extra={"screen": short})
         log_absent_classes(self.names, self.examples)
         if self.refit:
             log.info("data.refit=true: the %d examples of val are in train, too", len(self.examples["val"]))
@@ -252,7 +255,7 @@ class Data(LightningDataModule):
         rest = Rest(source.train, source.strata, source.groups)
         val, test = source.val, source.test
         if test is None:
-            test, rest = rest.cut(self.test_fraction, seed=self.split_seed)
+            test, rest = rest.cut("test", self.test_fraction, seed=self.split_seed)
         whole = rest.examples
         if self.fold is not None:
             if self.folds > (count := len(rest.examples)):
@@ -261,7 +264,7 @@ class Data(LightningDataModule):
                 )
             val, rest = rest.cut_fold(self.folds, fold=self.fold, seed=self.split_seed + 1)
         elif val is None:
-            val, rest = rest.cut(self.val_fraction, seed=self.split_seed + 1)
+            val, rest = rest.cut("val", self.val_fraction, seed=self.split_seed + 1)
         elif self.refit:
             whole = join(whole, val)
         return {"train": whole if self.refit else rest.examples, "val": val, "test": test}

@@ -12,6 +12,8 @@ from train_smarter.errors import UserError
 NA_VALUES = ("NA", "N/A", "NaN", "nan", "null", "None", "?", "-")
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 DECIMAL_COMMA = r"^[+-]?\d+,\d+$"
+# A number with a currency, a percent sign or marks between thousands: $12, 45 %, 1.234,5
+MARKED = r"^([A-Z]{3} )?\W?\s?[+-]?(\d+([.,]\d+)?|\d{1,3}([.,' ]\d{3})+([.,]\d+)?)\s?[^\w\s]?( [A-Z]{3})?$"
 CODE = r"^[+-]?0\d"  # 00501 is no number
 LARGEST = float(np.finfo(np.float32).max)  # tensors of a larger number hold infinity
 MOSTLY = 0.8  # share of numbers from which a cell that is none is a mistake, and not a text
@@ -69,6 +71,23 @@ def _comma_error(table: StringTable, name: str, cells: Any, commas: Any) -> User
         name,
         f"{cells[row].as_py()!r} has a comma: type data.decimal_comma=true if it is the decimal mark; remove it if it "
         "separates thousands",
+    )
+
+
+def describe_marked(table: StringTable, name: str, cells: Any) -> str:
+    """That a column of texts holds numbers with other marks, and the cure; empty: it is no such column."""
+    import pyarrow.compute as pc
+
+    marked = pc.match_substring_regex(cells, MARKED)
+    if _any(pc.match_substring_regex(cells, CODE)) or _count(marked) < MOSTLY * (len(cells) - cells.null_count):
+        return ""
+    plain = pc.match_substring_regex(cells, NUMBER)
+    row = first_true(pc.and_not(marked, plain).fill_null(False))
+    if row < 0:
+        return ""
+    return (
+        f"{name} holds numbers with other marks, {table.column(name)[row].as_py()!r} in {table.place(row)}, which are "
+        "read as texts: to use them as numbers, write each with digits and one point alone, 1234.5"
     )
 
 

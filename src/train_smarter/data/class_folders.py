@@ -66,7 +66,7 @@ def list_folder(folder: str | Path, classes: Sequence[str] | None = None) -> Ima
         rest = [name for name in names if name not in empty]
         raise UserError(f"{home}: no image in {empty}; fill or remove what is no class, or type {_choose(rest)}")
     homes = {folder.parent for folders in layout.folders.values() for folder in folders.values()}
-    loose = [f"images in {home} beside the folders of classes are not used" for home in homes if has_images(home)]
+    loose = [f"images in {home} next to the folders of classes are not used" for home in homes if has_images(home)]
     return ImageListing(names, splits, dict(ignored), [*layout.notes, *sorted(loose)])
 
 
@@ -159,7 +159,7 @@ def _split_layout(home: Path, children: dict[str, Path]) -> Layout | None:
     layout = Layout(home, {split: inside[split][folders[0]] for split, folders in full.items() if folders})
     layout.notes += [_flat_note(each) for split, found in inside.items() for each in found if _is_flat(each, found)]
     if rest:
-        layout.notes.append(f"{_quoted(rest)} beside the folders of splits in {home} are not used")
+        layout.notes.append(f"{_quoted(rest)} next to the folders of splits in {home} are not used")
     layout.folders = {split: layout.folders[split] for split in SPLIT_WORDS if split in layout.folders}
     return layout
 
@@ -192,11 +192,11 @@ def _without_train(
     inner = {split: _classes_in(folders[0], split) for split, folders in full.items() if folders}
     if inner and len(classes) > 1 and all(set(found) <= set(classes) for found in inner.values()):
         layout = Layout(home, {"train": {child.name: child for child in rest}, **inner})
-        layout.notes.append(f"train is {_quoted(rest)} in {home}, beside {', '.join(names)}")
+        layout.notes.append(f"train is {_quoted(rest)} in {home}, next to {', '.join(names)}")
         return layout
     if len(classes) > 1:
         raise UserError(
-            f"{home} has {names}, named like a split, beside {shorten(classes)}: to leave it out, type "
+            f"{home} has {names}, named like a split, next to {shorten(classes)}: to leave it out, type "
             f"{_choose(classes)}; to make it a class, {_choose(sorted([*classes, *names]))}"
         )
     raise UserError(f"{home} has {names} and no folder for training: call the one to train on {home / 'train'}")
@@ -211,7 +211,7 @@ def _classes_in(folder: Path, split: str) -> dict[str, Path]:
 
 
 def _inner_layout(home: Path, children: dict[str, Path]) -> Layout | None:
-    """`<class>/<split>/`, or `<folder>/<split>/<class>/` with other folders beside it."""
+    """`<class>/<split>/`, or `<folder>/<split>/<class>/` with other folders next to it."""
     searched = {name: _splits_in(child) for name, child in list(children.items())[:SEARCHED]}
     if not any(map(_has_train, searched.values())):
         return None

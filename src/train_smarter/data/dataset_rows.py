@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from torch.utils.data import default_collate
 
-from train_smarter.data.rows import Rows
+from train_smarter.data.rows import Rows, empty_batch
 from train_smarter.errors import UserError
 
 
@@ -73,7 +73,7 @@ class DatasetRows(Rows):
 
 
 def rows_of_dataset(dataset: Any, eval_dataset: Any = None) -> tuple[Any, Any]:
-    """The inputs and the targets of a map-style Dataset; the first item says what they are.
+    """The inputs and the targets of a map-style Dataset; the first item decides what they are.
 
     Raises:
         UserError: it has no items, no length, or items that are not tensors.
@@ -124,7 +124,10 @@ def _is_pair(structure: TreeSpec) -> bool:
 
 def _channels_last(part: Tensor) -> Tensor:
     """Images as convolutions read them fastest."""
-    return part.contiguous(memory_format=torch.channels_last) if part.ndim == 4 else part
+    if part.ndim != 4 or part.is_contiguous(memory_format=torch.channels_last):
+        return part
+    count, channels, height, width = part.shape
+    return empty_batch((count, height, width, channels), part.dtype).permute(0, 3, 1, 2).copy_(part)
 
 
 def seed_globals(*seeds: int) -> None:

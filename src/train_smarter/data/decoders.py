@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +69,7 @@ class ImageDecoder:
         with Image.open(file):
             pass
 
-    def __call__(self, file: Path) -> NDArray[np.uint8]:
+    def __call__(self, file: Path | IO[bytes]) -> NDArray[np.uint8]:
         return pixels(file, shape=(self.channels, self.height, self.width), resize=self.resize)[0]
 
 

@@ -102,7 +102,7 @@ class FileCache:
         """Make the file unless it is there; where another process makes it, wait.
 
         Raises:
-            UserError: it cannot be written; what is done is kept, and the next start continues.
+            UserError: it cannot be written; what is done is saved, and the next start continues.
         """
         if self.ready:
             return
@@ -139,7 +139,9 @@ class FileCache:
         if self.path("rows").is_file():
             log.warning("%s is damaged, and is made again", self.path("rows"))
         part, journal = self.path("part"), self.path("journal")
-        done, broken = read_journal(journal) if part.is_file() else (0, {})
+        done, broken, whole = read_journal(journal) if part.is_file() else (0, {}, 0)
+        if journal.is_file():
+            os.truncate(journal, whole)  # a note after a torn one, or after those of a lost file, could not be read
         self._log_build(done)
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         try:
@@ -195,20 +197,24 @@ class FileCache:
             )
 
 
-def read_journal(journal: Path) -> tuple[int, dict[int, str]]:
-    """How many rows an interrupted process has written, and which files were broken; the last line may be torn."""
-    done, broken = 0, dict[int, str]()
+def read_journal(journal: Path) -> tuple[int, dict[int, str], int]:
+    """How many rows an interrupted process has written, which files were broken, and the bytes of its whole notes.
+
+    The last note of a process that was killed may be torn.
+    """
+    done, broken, whole = 0, dict[int, str](), 0
     try:
-        lines = journal.read_text(encoding="utf8").splitlines()
+        lines = journal.read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
-        return done, broken
+        return done, broken, whole
     for line in lines:
         try:
-            note: dict[str, Any] = json.loads(line)
+            note: dict[str, Any] = json.loads(line if line.endswith(b"\n") else b"")
             done, broken = int(note["done"]), broken | {int(k): str(v) for k, v in note["broken"].items()}
         except (ValueError, LookupError, TypeError):
             break
-    return done, broken
+        whole += len(line)
+    return done, broken, whole
 
 
 def _write_at(descriptor: int, content: bytes, offset: int) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from train_smarter.data.decode_files import DecodedFiles, run_in_chunks
 from train_smarter.data.decoders import Decoder, reason
-from train_smarter.data.rows import StoredRows
+from train_smarter.data.rows import StoredRows, empty_batch
 from train_smarter.errors import UserError
 
 
@@ -39,7 +39,7 @@ class FileRows(StoredRows):
         self.files, self.decoder = PathTable(files), decoder
 
     def read_stored(self, places: Tensor) -> Tensor:
-        rows = torch.empty((len(places), *self.decoder.shape), dtype=torch.uint8)
+        rows = empty_batch((len(places), *self.decoder.shape), torch.uint8)
         array = rows.numpy()
         for number, place in enumerate(places.tolist()):
             try:

@@ -1,9 +1,9 @@
-"""Hugging Face's libraries: imported where they are used, and kept off the network where a run may not download."""
+"""Hugging Face's libraries: imported where they are used, and held off the network where a run may not download."""
 
 import logging
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from importlib import import_module
@@ -15,6 +15,8 @@ from urllib.request import getproxies
 from train_smarter.errors import UserError, did_you_mean, first_paragraph
 
 log = logging.getLogger(__name__)
+
+SPLIT_NAMES = {"train": ("train",), "val": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 
 def import_extra(package: str, user: str) -> Any:
@@ -32,7 +34,7 @@ def import_extra(package: str, user: str) -> Any:
         raise UserError(
             f"{user} needs a package that is not installed ({missing}): uv pip install -e '.[hf]'"
         ) from error
-    import_module(f"{package}.utils.logging").set_verbosity_error()  # this package's log says what counts
+    import_module(f"{package}.utils.logging").set_verbosity_error()  # this package's log has what counts
     if not sys.stderr.isatty():
         import_module(f"{package}.utils.logging").disable_progress_bar()
     return module
@@ -108,3 +110,20 @@ def offline() -> Iterator[None]:
     finally:
         for place, value in zip(places, before, strict=True):
             place.HF_HUB_OFFLINE = value
+
+
+def official_splits(found: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The splits that `datasets` found under `path`, by our names; the only one is train."""
+    splits = {
+        split: next((found[name] for name in names if name in found), None) for split, names in SPLIT_NAMES.items()
+    }
+    known = {name for names in SPLIT_NAMES.values() for name in names}
+    others = [name for name in found if name not in known]
+    if splits["train"] is None and len(found) == 1:
+        splits["train"], others = next(iter(found.values())), []
+        splits |= {"val": None, "test": None}
+    if splits["train"] is None:
+        raise UserError(f"data.path={path} has the splits {', '.join(found)}, and none of them is called train")
+    if others:
+        log.info("%s: splits that are not used: %s", path, ", ".join(others))
+    return {split: dataset for split, dataset in splits.items() if dataset is not None}

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from train_smarter.data.target_columns import are_classes
 from train_smarter.errors import UserError, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -99,22 +100,12 @@ def kind_of(features: Mapping[str, Any], columns: Sequence[str], task: str) -> s
     """What columns hold for a task: classes, labels or numbers.
 
     Args:
-        task: the name of its class; another one takes what the type says.
+        task: the name of its class; another one takes what the type decides.
 
     Raises:
         UserError: the columns hold something else.
     """
-    feature = features[columns[0]]
-    if type(feature).__name__ in ("List", "LargeList", "Sequence"):
-        kinds = ["numbers"] if _dtype(feature.feature).startswith(("float", "double")) else ["labels"]
-    elif len(columns) > 1:
-        kinds = ["numbers", "labels"]
-    elif (dtype := _dtype(feature)).startswith(("float", "double")):
-        kinds = ["numbers"]
-    elif "int" in dtype and type(feature).__name__ == "Value":
-        kinds = ["classes", "numbers"]
-    else:
-        kinds = ["classes"]
+    kinds = _possible_kinds(features, columns)
     wanted = TASKS.get(task, kinds[0])
     if wanted not in kinds:
         raise UserError(
@@ -122,6 +113,38 @@ def kind_of(features: Mapping[str, Any], columns: Sequence[str], task: str) -> s
             f"task={CHOICES[kinds[0]]}, or another data.target=..."
         )
     return wanted
+
+
+def _possible_kinds(features: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    """What columns may hold by their type; the first is what they hold unless the task needs another."""
+    feature = features[columns[0]]
+    if type(feature).__name__ in ("List", "LargeList", "Sequence"):
+        return ["numbers"] if _dtype(feature.feature).startswith(("float", "double")) else ["labels"]
+    if len(columns) > 1:
+        return ["numbers", "labels"]
+    if (dtype := _dtype(feature)).startswith(("float", "double")):
+        return ["numbers"]
+    if "int" in dtype and type(feature).__name__ == "Value":
+        return ["classes", "numbers"]
+    return ["classes"]
+
+
+def detect_kind(dataset: Any, columns: Sequence[str]) -> tuple[str, str]:
+    """What target columns hold: classes, labels or numbers; by their type, of integers by the values, too.
+
+    Returns:
+        The kind, and the reason in words.
+    """
+    kinds = _possible_kinds(dataset.features, columns)
+    if len(kinds) == 1:
+        return kinds[0], f"data.target={columns[0]} is of the type {_type_name(dataset.features[columns[0]])}"
+    if len(columns) > 1:
+        binary = all(set(dataset.unique(column)) <= {0, 1, None} for column in columns)
+        names = ", ".join(columns[:3]) + ", ..." * (len(columns) > 3)
+        return ("labels", f"{names} hold 0 and 1") if binary else ("numbers", f"{names} hold numbers")
+    different = len({value for value in dataset.unique(columns[0]) if value is not None})
+    kind = "classes" if are_classes(different, len(dataset)) else "numbers"
+    return kind, f"{columns[0]} holds {different} different integers"
 
 
 def _dtype(feature: Any) -> str:

@@ -1,12 +1,9 @@
 """Data sets that the library `datasets` loads: local files of several formats, folders of images, names on the hub."""
 
 import inspect
-import io
-import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +11,14 @@ import torch
 from torch import Tensor
 
 from train_smarter.data.base import Data, data_dir
+from train_smarter.data.decoders import ImageDecoder
 from train_smarter.data.examples import Examples, RawDataset
-from train_smarter.data.hub import hub_access, import_extra
+from train_smarter.data.file_storage import FileStorage
+from train_smarter.data.hub import hub_access, import_extra, official_splits
 from train_smarter.data.hub_columns import (
     Targets,
     describe_columns,
+    detect_kind,
     input_columns,
     is_image,
     is_number,
@@ -27,18 +27,16 @@ from train_smarter.data.hub_columns import (
     read_targets,
     target_columns,
 )
+from train_smarter.data.hub_images import ColumnDecoder
 from train_smarter.data.image_data import ImageData
-from train_smarter.data.image_io import decode
-from train_smarter.data.rows import Rows
+from train_smarter.data.storage import check_cache
 from train_smarter.data.table_data import TableData
 from train_smarter.data.text_data import TextData
+from train_smarter.data.text_files import TextLine
+from train_smarter.data.texts import read_text_rows
 from train_smarter.errors import UserError
 
-log = logging.getLogger(__name__)
-
 BUILDERS = ("arrow", "csv", "imagefolder", "json", "parquet", "text")  # formats of local files alone
-SPLIT_NAMES = {"train": ("train",), "val": ("validation", "valid", "val", "dev"), "test": ("test",)}
-IN_MEMORY = 2**31  # bytes of decoded images up to which they are decoded once
 
 
 @dataclass(frozen=True)
@@ -57,13 +55,18 @@ class Source:
     revision: str | None = None
     download: bool = True
 
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "Source":
+        """By the keys of data's config; other keys are ignored."""
+        return cls(**{key: settings[key] for key in cls.__annotations__ if key in settings})
+
     def load(self) -> dict[str, Any]:
         """The `datasets.Dataset` of each official split, by our names.
 
         Raises:
             UserError: there is no such data set, it cannot be read, or has no training split.
         """
-        return _by_split(self._load(), self.path)
+        return official_splits(self._load(), self.path)
 
     def _load(self) -> dict[str, Any]:
         datasets = import_extra("datasets", "data=huggingface")
@@ -108,22 +111,6 @@ def _texts(node: Any) -> Iterator[str]:
         yield from _texts(value)
 
 
-def _by_split(found: Mapping[str, Any], path: str) -> dict[str, Any]:
-    splits = {
-        split: next((found[name] for name in names if name in found), None) for split, names in SPLIT_NAMES.items()
-    }
-    known = {name for names in SPLIT_NAMES.values() for name in names}
-    others = [name for name in found if name not in known]
-    if splits["train"] is None and len(found) == 1:
-        splits["train"], others = next(iter(found.values())), []
-        splits |= {"val": None, "test": None}
-    if splits["train"] is None:
-        raise UserError(f"data.path={path} has the splits {', '.join(found)}, and none of them is called train")
-    if others:
-        log.info("%s: splits that are not used: %s", path, ", ".join(others))
-    return {split: dataset for split, dataset in splits.items() if dataset is not None}
-
-
 # ---- which class reads it
 
 
@@ -137,8 +124,7 @@ def describe(settings: Mapping[str, Any], task: str) -> dict[str, Any]:
     Raises:
         UserError: the data cannot be read, or do not fit the task.
     """
-    source = Source(**{key: settings[key] for key in Source.__annotations__ if key in settings})
-    splits = source.load()
+    splits = Source.of(settings).load()
     features = splits["train"].features
     targets = target_columns(features, settings.get("target"), needed=task != "Reconstruction")
     inputs = input_columns(features, settings.get("input"), targets)
@@ -148,6 +134,17 @@ def describe(settings: Mapping[str, Any], task: str) -> dict[str, Any]:
         found = read_targets(splits, targets, kind=kind_of(features, targets, task))
         facts |= {"num_classes": None, "num_targets": None, **found.facts}
     return facts | ({"shape": [len(inputs)]} if kind is HuggingFaceTable else {})
+
+
+def detect_targets(settings: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What the targets are, and the reason, see `detect_kind`; None: no column is named, and none is called label.
+
+    Args:
+        settings: the group `data`.
+    """
+    train = Source.of(settings).load()["train"]
+    columns = target_columns(train.features, settings.get("target"), needed=False)
+    return detect_kind(train, columns) if columns else None
 
 
 def unused_keys(target: str) -> tuple[str, ...]:
@@ -226,11 +223,8 @@ class HuggingFace(Data):
     def read(self) -> RawDataset:
         splits = self.load_splits()
         targets = self._read_targets(splits)
-        examples = {
-            split: Examples(self.read_inputs(dataset), targets.by_split.get(split))
-            for split, dataset in splits.items()
-            if split in targets.by_split or not self.target
-        }
+        inputs = self.read_inputs(self._used(splits, targets))
+        examples = {split: Examples(part, targets.by_split.get(split)) for split, part in inputs.items()}
         return RawDataset(targets.names, examples["train"], examples.get("val"), examples.get("test"))
 
     def _read_targets(self, splits: Mapping[str, Any]) -> Targets:
@@ -239,7 +233,16 @@ class HuggingFace(Data):
         task = "Regression" if self.num_targets is not None else ""
         return read_targets(splits, self.target, kind=kind_of(splits["train"].features, self.target, task))
 
-    def read_inputs(self, dataset: Any) -> Any:
+    def _used(self, splits: Mapping[str, Any], targets: Targets | None = None) -> dict[str, Any]:
+        """The splits that are examples: a test split may have no labels."""
+        targets = targets or self._read_targets(splits)
+        return {name: dataset for name, dataset in splits.items() if name in targets.by_split or not self.target}
+
+    def read_inputs(self, splits: Mapping[str, Any]) -> dict[str, Any]:
+        """The inputs of each split."""
+        return {split: self.read_split(dataset) for split, dataset in splits.items()}
+
+    def read_split(self, dataset: Any) -> Any:
         """The inputs of a split."""
         raise NotImplementedError
 
@@ -255,9 +258,14 @@ class HuggingFaceTexts(HuggingFace, TextData):
         splits = {split: dataset._fingerprint for split, dataset in self.load_splits().items()}
         return [splits, self.input, self.target, self.num_targets]
 
-    def read_inputs(self, dataset: Any) -> list[str]:
+    def read_split(self, dataset: Any) -> list[str]:
         columns = [dataset[column][:] for column in self.input]
         return ["\n".join(part or "" for part in row) for row in zip(*columns, strict=True)]
+
+    def iter_inputs(self, given: str) -> Iterator[TextLine]:
+        """Rows of a file with the columns of `input`, or lines: see `read_texts`."""
+        rows = read_text_rows(given, self.input)
+        return super().iter_inputs(given) if rows is None else rows
 
 
 class HuggingFaceTable(HuggingFace, TableData):
@@ -265,74 +273,73 @@ class HuggingFaceTable(HuggingFace, TableData):
 
     NOT_READ_KEYS = (*TableData.NOT_READ_KEYS, "_loaded")
 
-    def read_inputs(self, dataset: Any) -> Tensor:
+    def read_split(self, dataset: Any) -> Tensor:
         self.columns = self.input
         rows = dataset.select_columns(self.input).with_format("numpy")[:]
         return torch.stack([torch.as_tensor(rows[column]).double() for column in self.input], 1)
 
 
 class HuggingFaceImages(HuggingFace, ImageData):
-    """A column of images of any size and kind, scaled to `size` x `size` pixels.
-
-    Up to 2 GB they are decoded once, else when a batch needs them.
+    """A column of images of any size and kind, scaled to `size` x `size` pixels; broken ones are left out.
 
     Args:
         size: height and width in pixels.
+        cache: where the decoded images are held, see `ImageFolder`; a cache file is in the data folder's `cache`.
     """
 
-    NOT_READ_KEYS = (*ImageData.NOT_READ_KEYS, "_loaded")
+    NOT_READ_KEYS = (*ImageData.NOT_READ_KEYS, "_loaded", "_broken")
 
-    def __init__(self, *, size: int, **image: Any) -> None:
+    def __init__(self, *, size: int, cache: str | None = None, **image: Any) -> None:
         super().__init__(**image)
-        self.size = size
+        if type(size) is not int or size < 1:
+            raise UserError(f"data.size={size}: give a whole number of pixels, at least 1")
+        self.size, self.cache = size, check_cache(cache)
+        self._broken: dict[str, set[int]] = {}  # rows of each split, from `read_inputs` on
 
     def preprocess(self) -> dict[str, Any]:
         return {**super().preprocess(), "size": self.size}
 
-    def read_inputs(self, dataset: Any) -> Any:
-        column = self.input[0]
-        image = type(dataset.features[column])
-        rows = ImageColumn(
-            dataset.select_columns([column]).cast_column(column, image(decode=False)), self.stored_shape, self.resize
+    def download(self) -> None:
+        """Makes the cache file, too; the other processes of this machine open it."""
+        self._storage(self._used(self.load_splits())).prepare()
+
+    def read(self) -> RawDataset:
+        source = super().read()
+        val, test = (
+            part and self._drop_broken(name, part) for name, part in (("val", source.val), ("test", source.test))
         )
-        return rows.read_all() if rows.nbytes <= IN_MEMORY else rows
+        return replace(source, train=self._drop_broken("train", source.train), val=val, test=test)
 
+    def _drop_broken(self, split: str, examples: Examples) -> Examples:
+        if split not in self._broken:
+            return examples
+        kept = [row for row in range(len(examples)) if row not in self._broken[split]]
+        if not kept:
+            raise UserError(f"data.input={self.input[0]}: no image of {split} can be read; the log names them")
+        return examples.take(torch.tensor(kept))
 
-class ImageColumn(Rows):
-    """Images of a data set, decoded when they are read; (N, C, H, W) uint8, channels last.
+    def read_inputs(self, splits: Mapping[str, Any]) -> dict[str, Any]:
+        opened = dict(zip(splits, self._storage(splits).open(), strict=True))
+        self._broken = {
+            split: {stored.place[file] for file in stored.broken} for split, stored in opened.items() if stored.broken
+        }
+        return {split: stored.rows for split, stored in opened.items()}
 
-    Args:
-        dataset: with one column of images, which are not decoded: their bytes, or a file.
-        shape: C, H, W.
-        resize: see `image_io.decode`.
-    """
+    def _storage(self, splits: Mapping[str, Any]) -> FileStorage:
+        decoders = [self._decoder(split, dataset) for split, dataset in splits.items()]
+        return FileStorage(
+            [(decoder.files, decoder) for decoder in decoders],
+            root=Path(),
+            folder=data_dir(str(self.settings["dir"])) / "cache",
+            given=self.cache,
+            copies=self.trainer.num_devices if self.trainer else 1,
+            writable=self.may_download,
+        )
 
-    slow = True
-
-    def __init__(self, dataset: Any, shape: Sequence[int], resize: str = "stretch") -> None:
-        super().__init__(tuple(shape), torch.uint8, torch.arange(len(dataset)))
-        self.dataset, self.resize = dataset, resize
-
-    def read_at(self, places: Tensor, *, epoch: int) -> Tensor:  # noqa: ARG002
-        return self._decode(map, places.tolist())
-
-    def read_all(self) -> Tensor:
-        """All images, decoded in threads: Pillow works outside Python's lock."""
-        with ThreadPoolExecutor() as pool:
-            return self._decode(pool.map, self.index.tolist())
-
-    def _decode(self, mapper: Any, places: list[int]) -> Tensor:
-        channels, height, width = self.row_shape
-        images = torch.empty(len(places), height, width, channels, dtype=torch.uint8)
-        for row, image in enumerate(mapper(self._decode_one, places)):
-            images[row] = image.permute(1, 2, 0)
-        return images.permute(0, 3, 1, 2)
-
-    def _decode_one(self, place: int) -> Tensor:
-        # Never by `datasets`, which would fetch an image whose file is an address.
-        (image,) = self.dataset[place].values()
-        content, path = (image or {}).get("bytes"), str((image or {}).get("path"))
-        try:
-            return decode(io.BytesIO(content) if content else Path(path), shape=self.row_shape, resize=self.resize)[0]
-        except Exception as error:  # Pillow's readers may raise anything
-            raise UserError(f"image {place + 1} of the data set cannot be read ({path}): {error}") from error
+    def _decoder(self, split: str, dataset: Any) -> ColumnDecoder:
+        column = self.input[0]
+        undecoded = type(dataset.features[column])(decode=False)
+        channels, height, width = self.stored_shape
+        images = ImageDecoder(height, width, channels, resize=self.resize)
+        rows = dataset.select_columns([column]).cast_column(column, undecoded)
+        return ColumnDecoder(rows, f"{dataset._fingerprint} {column}", f"{self.settings['path']} {split}", images)

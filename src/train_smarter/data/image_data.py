@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from train_smarter.data.augment import Augmentation as OwnAugmentation
-from train_smarter.data.augment import GeometricAugmentation, ResizedCrop
+from train_smarter.data.augment import Erase, GeometricAugmentation, ResizedCrop, to_float
 from train_smarter.data.base import Data
 from train_smarter.data.examples import Batch, Examples, RawInput, SplitName, Tree, map_tensors
 from train_smarter.data.image_files import expand_input
@@ -21,6 +21,8 @@ from train_smarter.data.image_fit import check_resize
 from train_smarter.data.image_io import MODES, decode
 from train_smarter.data.image_moves import CoordinateMap, ShiftMap, apply_maps, center_crop, pieces
 from train_smarter.data.loader import Loader, derive_seed
+from train_smarter.data.mixing import Mixing, mix_batch
+from train_smarter.data.policies import Policy
 from train_smarter.data.resized_crop import pick_boxes, resize_boxes
 from train_smarter.data.rows import Rows
 from train_smarter.data.shared_draws import SharedDraws
@@ -73,6 +75,11 @@ class ImageData(Data):
         self.mask_fill = mask_fill
         self._check_augmentations()
 
+    @property
+    def mixed_by(self) -> Sequence[str]:  # type: ignore[override]
+        """The keys of `Mixing` augmentations; without `shuffle`, nothing is augmented."""
+        return [f"data.augment.{name}" for name, op in self.augment.items() if isinstance(op, Mixing) and self.shuffle]
+
     def _check_augmentations(self) -> None:
         height, width = self.shape[1:]
         for name, augmentation in self.augment.items():
@@ -83,6 +90,10 @@ class ImageData(Data):
                         f"data.augment.{name}.{setting}={value}: of images of {height}x{width} pixels this leaves too "
                         f"little; give at most {most}"
                     )
+            if isinstance(augmentation, Erase) and len(color := augmentation.fill) not in (1, self.shape[0]):  # type: ignore[arg-type]
+                raise UserError(
+                    f"data.augment.{name}.fill={list(color)}: give one number, or {self.shape[0]}, one per channel"  # type: ignore[arg-type]
+                )
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
@@ -104,6 +115,11 @@ class ImageData(Data):
         if real != self.stored_shape:
             raise UserError(
                 f"data.shape={list(self.stored_shape)}, but the images of {type(self).__name__} are {list(real)}"
+            )
+        if self.mixed_by and not isinstance(self.examples["train"].inputs, Tensor | Rows):
+            raise UserError(
+                f"{self.mixed_by[0]} mixes images alone, and the inputs of {type(self).__name__} are more than images: "
+                f"type {self.mixed_by[0]}=null"
             )
 
     def preprocess(self) -> dict[str, Any]:
@@ -191,6 +207,8 @@ class ImageData(Data):
             if isinstance(augmentation, GeometricAugmentation):
                 moves.append(augmentation.sample_map(images, generator))
                 continue
+            if isinstance(augmentation, Mixing):
+                continue  # at the end
             images, targets = self._move_pixels(images, targets, moves, size)
             moves = []
             if isinstance(augmentation, ResizedCrop):
@@ -198,9 +216,19 @@ class ImageData(Data):
                 resize, pick = (partial(each, boxes=boxes, size=size) for each in (resize_boxes, pick_boxes))
                 images, targets = self._change_parts(images, targets, resize, pick)
                 size = None
+            elif isinstance(augmentation, Policy):
+                for step in augmentation.sample_steps(images, generator):
+                    images, targets = self._change_parts(
+                        images, targets, step.change_images, partial(step.move_masks, fill=self.mask_fill)
+                    )
             else:
-                images = augmentation(to_float(images), generator)
-        return self._move_pixels(images, targets, moves, size)
+                takes_bytes = isinstance(augmentation, OwnAugmentation) and augmentation.TAKES_BYTES
+                images = augmentation(images if takes_bytes else to_float(images), generator)
+        images, targets = self._move_pixels(images, targets, moves, size)
+        mixing = [op for op in self.augment.values() if isinstance(op, Mixing)]
+        if not mixing:
+            return images, targets
+        return mix_batch(images, targets, mixing, generator, num_classes=len(self.names))
 
     def _sample_window(self, images: Tensor, generator: torch.Generator) -> ShiftMap:
         """Draws a window of the model's size for each of the images (B, C, H, W)."""
@@ -239,7 +267,7 @@ class ImageData(Data):
         whole = images.device.type != "cpu" or torch.compiler.is_compiling()  # an export leaves the batch's size open
         if whole or (step := pieces(images)) >= len(images):
             return torch.addcmul(shift, images.float(), scale)
-        # A few at a time: their floats are read again from the CPU's cache, and take no memory beside the result.
+        # A few at a time: their floats are read again from the CPU's cache, and take no more memory.
         normalized = torch.empty_like(images, dtype=torch.float)
         for piece, new in zip(images.split(step), normalized.split(step), strict=True):
             torch.addcmul(shift, piece.float(), scale, out=new)
@@ -285,8 +313,3 @@ def with_image(inputs: Tree, image: Tensor | Rows) -> Tree:
     if isinstance(inputs, Mapping):
         return {**inputs, "image": image}
     return type(inputs)([image, *inputs[1:]])
-
-
-def to_float(images: Tensor) -> Tensor:
-    """uint8 -> floats in 0..1; floats are there already."""
-    return images.float().div_(255) if images.dtype == torch.uint8 else images

@@ -101,10 +101,10 @@ def _raise_error(error: OSError) -> NoReturn:
 
 
 def expand_input(given: str) -> Iterator[Path]:
-    """Image files, listed one folder at a time, as they are asked for.
+    """Image files, listed one folder at a time, as they are requested.
 
     Args:
-        given: a file; a folder, of which all images at any depth are taken; a glob, of which all files are; or `-` for
+        given: a file; a folder, of which all images at any depth are used; a glob, of which all files are; or `-` for
             standard input, a path a line.
 
     Raises:

@@ -41,7 +41,7 @@ class MirrorMap:
 
 @dataclass(frozen=True)
 class ShiftMap:
-    """The window that lies so many pixels further down and right.
+    """The window that is so many pixels further down and right.
 
     down, right: (B,), whole numbers; of a window whose size differs from the image's by an odd number, halves.
     """
@@ -56,7 +56,7 @@ class ShiftMap:
 def apply_maps(
     images: Tensor, moves: Sequence[CoordinateMap], *, fill: int = 0, size: tuple[int, int] | None = None
 ) -> Tensor:
-    """Images after these moves, one after the other; the nearest pixel is taken, `fill` comes in from outside.
+    """Images after these moves, one after the other; the nearest pixel is used, `fill` comes in from outside.
 
     All of them are one copy: on a CPU a tenth of the time of `affine_grid` and `grid_sample`, and exact for flips,
     shifts, and turns by multiples of 90 degrees (of square images). Flips and shifts alone are copied by slices there,
@@ -95,7 +95,7 @@ def _gather(images: Tensor, moves: Sequence[CoordinateMap], *, fill: int, size: 
     row, column = _centered_grid(size[0], images)[:, None], _centered_grid(size[1], images)  # (H, 1) and (W,)
     for move in reversed(moves):  # the last one tells where the second to last left its pixels
         row, column = move(row, column)
-    # In an image with a border of one pixel all round: what lies outside lands on it.
+    # In an image with a border of one pixel all round: what is outside lands on it.
     row = (row + (height + 1) / 2).round_().clamp_(0, height + 1)
     column = (column + (width + 1) / 2).round_().clamp_(0, width + 1)
     return _gather_pixels(images, torch.add(column, row, alpha=width + 2).int(), fill)

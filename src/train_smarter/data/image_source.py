@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train_smarter.data.class_folders import SEARCHED, class_names, list_folder
-from train_smarter.data.image_files import list_folders, stamp
+from train_smarter.data.image_files import list_folders
 from train_smarter.data.image_listing import FileExamples, ImageListing
+from train_smarter.data.mask_counts import count_masks
 from train_smarter.data.mask_files import MaskPairs, find_pairs
 from train_smarter.errors import UserError
 
@@ -41,6 +42,8 @@ class ImageSource:
     classes: those that are used, in this order; None: all.
     table: names the images.
     image: the table's column of paths; None: the one that holds names of images.
+    cache_dir: of cache files, where the count of the masks is recorded; None: nowhere.
+    writable: a cache file may be made.
     """
 
     dir: Path | None = None
@@ -48,10 +51,12 @@ class ImageSource:
     classes: tuple[str, ...] | None = None
     table: TableSource | None = None
     image: str | None = None
+    cache_dir: Path | None = None
+    writable: bool = False
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> ImageSource:
-        """By the keys of data's config; other keys are ignored."""
+        """By the keys of data's config, `cache_dir` and `download` among them; other keys are ignored."""
         folder, masks, classes, file = (settings.get(key) for key in ("dir", "masks", "classes", "file"))
         _reject_misfits(settings)
         names = None if classes is None else tuple(map(str, classes))
@@ -66,6 +71,8 @@ class ImageSource:
             names,
             table,
             None if image is None else str(image),
+            Path(str(cache)).expanduser().resolve() if (cache := settings.get("cache_dir")) else None,
+            settings.get("download") is True,
         )
 
     @property
@@ -121,7 +128,7 @@ class ImageSource:
         from train_smarter.data.mask_values import MaskClasses
 
         known = MaskClasses(list(names), None if values is None else tuple(values)) if names else None
-        meaning, counted = known or self._classes_of_masks(pairs, count), _count(pairs)
+        meaning, counted = known or self._classes_of_masks(pairs, count), self._count(pairs)
         notes = [*pairs.notes, *_describe_masks(meaning, counted)]
         notes += [f"{photo} is left out: {why}" for photo, why in counted.broken.items()]
         splits = {
@@ -133,10 +140,13 @@ class ImageSource:
             raise UserError(f"{self.dir}: no mask of train can be used; {next(iter(counted.broken.values()))}")
         return ImageListing(meaning.names, splits, pairs.ignored, notes, "masks", meaning.values)
 
+    def _count(self, pairs: MaskPairs) -> MaskCount:
+        return count_masks(pairs.all, self.cache_dir, writable=self.writable)
+
     def _classes_of_masks(self, pairs: MaskPairs, count: int | None = None) -> MaskClasses:
         from train_smarter.data.mask_values import decide_classes
 
-        counted = _count(pairs)
+        counted = self._count(pairs)
         if not counted.pixels:
             raise UserError(f"{self.dir}: no mask can be used; {next(iter(counted.broken.values()))}")
         return decide_classes(counted.pixels, where=f"data.masks={self.masks}", classes=self.classes, count=count)
@@ -188,19 +198,6 @@ def _state(folder: Path, *, deep: bool) -> tuple[int, ...]:
         return folder.stat().st_mtime_ns, *inner
     except OSError:
         return ()
-
-
-_LAST: list[tuple[Any, MaskCount]] = []  # the masks that were counted last, by their state, and what they hold
-
-
-def _count(pairs: MaskPairs) -> MaskCount:
-    """The values in the masks, counted once as long as no mask changes."""
-    from train_smarter.data.mask_values import count_values
-
-    key = [(*pair, stamp(pair[1])) for pair in pairs.all]
-    if not _LAST or _LAST[0][0] != key:
-        _LAST[:] = [(key, count_values(pairs.all))]
-    return _LAST[0][1]
 
 
 def _describe_masks(meaning: MaskClasses, counted: MaskCount) -> list[str]:

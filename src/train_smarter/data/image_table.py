@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def list_table(
 
     Args:
         image: the column of paths; None: the one whose cells end like the names of images.
-        folder: that paths begin from, beside that of the table.
+        folder: that paths begin from, in addition to that of the table.
         names: of the classes that a past run knows.
 
     Raises:
@@ -56,7 +57,7 @@ def list_table(
             "that the paths begin from>",
         )
     splits = _splits(found, targets, files, np.array(kept))
-    notes += _repeated_note(splits, column)
+    notes += _group_repeated(splits)
     return ImageListing(list(targets.names), splits, {}, [*notes, *found.notes], targets.kind)
 
 
@@ -80,15 +81,19 @@ class _Paths:
 
     def __init__(self, found: SplitTable, folder: Path | None) -> None:
         self.table, self.folder = found.table, folder
-        self.by_name: dict[Path, dict[str, Path]] = {}
+        self.by_name: dict[Path, dict[str, list[Path]]] = {}
 
     def resolve(self, column: str) -> list[Path | None]:
-        """The file of each row; None where there is none."""
-        homes = [part.path.parent for part in self.table.parts for _ in range(part.rows)]
-        cells = self.table.texts(column)
-        return [self._find(cell, home) if cell else None for cell, home in zip(cells, homes, strict=True)]
+        """The file of each row; None where there is none.
 
-    def _find(self, cell: str, home: Path) -> Path | None:
+        Raises:
+            UserError: a cell without a suffix is the name of several files.
+        """
+        homes = [part.path.parent for part in self.table.parts for _ in range(part.rows)]
+        cells = enumerate(zip(self.table.texts(column), homes, strict=True))
+        return [self._find(cell, home, row) if cell else None for row, (cell, home) in cells]
+
+    def _find(self, cell: str, home: Path, row: int) -> Path | None:
         bases = [base for base in (self.folder, home) if base]
         for name in (cell, cell.replace("\\", "/")):
             for base in bases:
@@ -96,12 +101,21 @@ class _Paths:
                     return file
         if Path(cell).suffix.lower() in SUFFIXES:
             return None
-        return next((found for base in bases if (found := self._names(base).get(cell))), None)
+        found: list[Path] = next((named for base in bases if (named := self._names(base).get(cell))), [])
+        if len(found) > 1:
+            where = self.table.place(row)
+            raise UserError(
+                f"{where}: {cell} is the name of several images, {shorten([*map(str, found)], count=3)}: write the "
+                "path with its suffix into the table, or keep one of them"
+            )
+        return found[0] if found else None
 
-    def _names(self, base: Path) -> dict[str, Path]:
+    def _names(self, base: Path) -> dict[str, list[Path]]:
         """The images in a folder by their names without a suffix."""
         if base not in self.by_name:
-            self.by_name[base] = {file.stem: file for file in list_images(base, Counter())}
+            self.by_name[base] = {}
+            for file in list_images(base, Counter()):
+                self.by_name[base].setdefault(file.stem, []).append(file)
         return self.by_name[base]
 
 
@@ -116,16 +130,24 @@ def _missing_note(table: StringTable, column: str, files: Sequence[Path | None],
     ]
 
 
-def _repeated_note(splits: dict[str, FileExamples], column: str) -> list[str]:
-    """That one image would be in several splits, where a split is cut from rows without groups."""
+def _group_repeated(splits: dict[str, FileExamples]) -> list[str]:
+    """Make the rows of one image a group of train, where images are in several rows and have no groups yet.
+
+    Returns:
+        A line for the log, where a split is cut from train.
+    """
     train = splits["train"]
-    repeated = [file for file, count in Counter(train.files).items() if count > 1]
-    if train.groups is not None or not repeated or len(splits) == len(SPLITS):
+    files = [os.path.normpath(file) for file in train.files]  # cells may spell one path in two ways
+    number = {file: place for place, file in enumerate(dict.fromkeys(files))}
+    if train.groups is not None or len(number) == len(files):
         return []
-    return [
-        f"{len(repeated)} images are in several rows, {repeated[0]} for example, and may be in train and in another "
-        f"split: to never divide their rows, type data.image={column} data.group={column}"
-    ]
+    splits["train"] = replace(train, groups=[number[file] for file in files])
+    file, rows = Counter(files).most_common(1)[0]
+    note = (
+        f"{len(files)} rows of train name {len(number)} images, {rows} of them {file}: rows of one image are never "
+        "divided between splits"
+    )
+    return [note] if len(splits) < len(SPLITS) else []
 
 
 def _splits(found: SplitTable, targets: Targets, files: Sequence[Path | None], kept: Any) -> dict[str, FileExamples]:

@@ -16,7 +16,7 @@ from train_smarter.data.image_files import describe_ignored
 from train_smarter.data.image_listing import FileExamples, ImageListing
 from train_smarter.data.image_source import SOURCE_KEYS, ImageSource
 from train_smarter.data.mask_values import MaskDecoder
-from train_smarter.data.storage import CACHES
+from train_smarter.data.storage import check_cache
 from train_smarter.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class ImageFolder(ImageData):
     """Photos or drawings of any size and kind, and what belongs to each.
 
     In `dir/<class>/`; with a mask each in `masks`; or named by a table with columns of targets. What lacks a folder, a
-    file or rows of its own, validation or test, is cut from train. Each image takes `size` x `size` x 3 bytes: 12 KB at
+    separate file or rows, validation or test, is cut from train. Each image takes `size` x `size` x 3 bytes: 12 KB at
     64, 150 KB at 224. Broken files are named in the log and left out.
 
     Args:
@@ -51,15 +51,13 @@ class ImageFolder(ImageData):
     ) -> None:
         given = {name: data.pop(name) for name in SOURCE_KEYS if name in data}
         super().__init__(**data)
-        if cache not in (None, *CACHES):
-            raise UserError(f"data.cache={cache}: give {', '.join(CACHES)}, or null: chosen by size")
         for key, pixels in (("size", size), ("crop", crop)):
             if (key, pixels) != ("crop", None) and (type(pixels) is not int or pixels < 1):
                 raise UserError(f"data.{key}={pixels}: give a whole number of pixels, at least 1")
         if crop is not None and crop > size:
             raise UserError(f"data.crop={crop} is larger than data.size={size}: give at most {size}, or a larger size")
-        self.source = ImageSource.of(given)
-        self.size, self.cache, self.cache_dir = size, cache, data_dir(cache_dir)
+        self.size, self.cache, self.cache_dir = size, check_cache(cache), data_dir(cache_dir)
+        self.source = ImageSource.of({**given, "cache_dir": self.cache_dir, "download": self.may_download})
         self.mask_values: list[int] | None = None
         self._files: tuple[ImageListing, FileStorage] | None = None
 

@@ -99,7 +99,7 @@ class InteractionFiles:
             if given is not None and str(given) != NO_COLUMN:
                 table.require([str(given)], f"data.{role}")
                 found[role] = str(given)
-            elif given is None and (known := usual_column(table, usual, found)):
+            elif given is None and (known := usual_column(table.names, usual, found)):
                 found[role] = known
         if absent := [role for role in ("user", "item") if role not in found]:
             raise UserError(
@@ -123,10 +123,10 @@ class InteractionFiles:
 
 
 def usual_column(
-    table: StringTable, usual: Sequence[str], found: Mapping[str, str] = MappingProxyType({})
+    names: Sequence[str], usual: Sequence[str], found: Mapping[str, str] = MappingProxyType({})
 ) -> str | None:
     """The column with the first of the usual names that is not one of those found, by role."""
-    spelled = {re.sub(r":.*|[\W_]", "", name.lower()): name for name in reversed(table.names)}
+    spelled = {re.sub(r":.*|[\W_]", "", name.lower()): name for name in reversed(names)}
     return next((spelled[name] for name in usual if name in spelled and spelled[name] not in found.values()), None)
 
 

@@ -26,7 +26,7 @@ class InputRow:
 
     user: an id; empty: none is given.
     item: an id; None: all items are to be ranked.
-    history: ids of items as a text, see `split_history`; None: what the data know of the user.
+    history: ids of items as a text, see `split_history`; None: what the data know of the user. An empty list is [].
     """
 
     number: int
@@ -77,7 +77,7 @@ class InteractionReader:
                 f"input={given}: there is no such file, and no user with this id in training; give a file, CSV, TSV, "
                 "JSONL or Parquet, with a column user"
             )
-        return _read_rows(read_table(given, key="input"), columns)
+        return _read_rows(read_table(given, key="input", keep_lists=True), columns)
 
     def needs_history(self, row: InputRow) -> bool:
         """Whether the items that the user has had are in the data alone."""
@@ -90,7 +90,7 @@ class InteractionReader:
             ValueError: a cell is empty, or no history.
         """
         if not row.user and not row.history:
-            raise ValueError("it has no user" if row.history is None else "it has neither user nor history")
+            raise ValueError("it has no user" if row.item is not None else "it has neither user nor history")
         user = self.users.get(row.user, UNKNOWN)
         conversions = ["with an unknown user"] if row.user and user == UNKNOWN else []
         named: dict[str, Any] = {"row": row.number, "user": row.user}
@@ -128,18 +128,19 @@ def _read_rows(table: StringTable, columns: Mapping[str, str | None]) -> list[In
             f"{table.where} has the columns {names['item']!r} and {names['history']!r}: give items to rate them, or "
             "histories to rank all items"
         )
-    cells = {role: table.texts(name) for role, name in names.items() if name}
-    users = cells.get("user", [None] * len(table))
+    cells = [table.texts(name) if name else [None] * len(table) for name in names.values()]
     return [
-        InputRow(
-            number, user or "", **{role: cells[role][number - 1] or "" for role in ("item", "history") if role in cells}
-        )
-        for number, user in enumerate(users, start=1)
+        InputRow(number, user or "", (item or "") if names["item"] else None, history)
+        for number, (user, item, history) in enumerate(zip(*cells, strict=True), start=1)
     ]
 
 
 def _find_column(table: StringTable, given: str | None, usual: Sequence[str]) -> str | None:
-    return given if given in table.names else usual_column(table, usual)
+    if given in table.names:
+        return given
+    if nested := usual_column([*table.columns.unusable], usual):
+        raise UserError(f"{table.where}: the column {nested!r} holds lists; write the ids with spaces between them")
+    return usual_column(table.names, usual)
 
 
 def find_title(titles: Mapping[str, str], item: Any) -> Any:
@@ -163,7 +164,7 @@ def split_history(text: str, known: Mapping[str, int]) -> list[str]:
     if not text.lstrip().startswith("["):
         return text.split()
     try:
-        return [str(item) for item in json.loads(text, parse_int=str, parse_float=str)]  # 007 stays 007
+        return [str(item) for item in json.loads(text, parse_int=str, parse_float=str)]  # as they are spelled
     except ValueError as error:
         raise ValueError(f"history {text[:40]!r} is no JSON list: {error}") from None
 

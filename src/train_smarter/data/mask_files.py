@@ -1,4 +1,4 @@
-"""Images with masks in a folder beside them. Imports neither torch nor PIL."""
+"""Images with masks in a parallel folder. Imports neither torch nor PIL."""
 
 import re
 from collections import Counter
@@ -39,7 +39,7 @@ def find_pairs(folder: str | Path, masks: str | Path) -> MaskPairs:
     Args:
         folder: of the images, with or without folders of splits.
         masks: of the masks: a path, a folder in `folder`, or in each of its splits. It may be `folder` itself, if the
-            names of masks end with _mask, _seg, _gt and the like.
+            names of masks end with _mask, _seg, _gt or similar.
 
     Raises:
         UserError: a folder is missing, no image has a mask, or an image has two.

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ATTEMPTS = 10  # at a box that fits into the image, after which its middle is taken
+ATTEMPTS = 10  # at a box that fits into the image
 
 
 def sample_boxes(
@@ -22,23 +22,41 @@ def sample_boxes(
         scale: smallest and largest share of the image's area.
         ratio: smallest and largest width / height, even on a logarithmic scale.
     """
+    boxes, found = draw_boxes(images, generator, scale=scale, ratio=ratio)
+    height, width = images.shape[2:]
+    rows, columns = _middle_box(height, width, ratio)
+    middle = ((height - rows) // 2, (width - columns) // 2, rows, columns)
+    return torch.stack([part.where(found, other) for part, other in zip(boxes.unbind(1), middle, strict=True)], 1)
+
+
+def draw_boxes(
+    images: Tensor,
+    generator: torch.Generator,
+    *,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    margin: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Draw boxes as `sample_boxes` does: (B, 4) int64; and whether one of the attempts at each fits, (B,) bool.
+
+    Args:
+        margin: pixels by which height and width have to be smaller than the image's.
+    """
     height, width = images.shape[2:]
     drawn = torch.rand(len(images), 2 * ATTEMPTS + 2, generator=generator, device=images.device)
     area = drawn[:, :ATTEMPTS].mul(scale[1] - scale[0]).add(scale[0]).mul(height * width)
     narrowest, widest = map(math.log, ratio)
     aspect = drawn[:, ATTEMPTS:-2].mul(widest - narrowest).add(narrowest).exp()
     heights, widths = (area / aspect).sqrt().round().long(), (area * aspect).sqrt().round().long()  # (B, ATTEMPTS)
-    fits = (heights > 0) & (heights <= height) & (widths > 0) & (widths <= width)
+    fits = (heights > 0) & (heights <= height - margin) & (widths > 0) & (widths <= width - margin)
     place = torch.arange(ATTEMPTS, device=images.device).where(fits, ATTEMPTS).amin(1, keepdim=True)
-    middle = _middle_box(height, width, ratio)
     chosen = []
-    for sides, side, otherwise, where in ((heights, height, middle[0], -2), (widths, width, middle[1], -1)):
+    for sides, side, where in ((heights, height, -2), (widths, width, -1)):
         length = sides.gather(1, place.clamp(max=ATTEMPTS - 1))[:, 0]
-        length = length.where(place[:, 0] < ATTEMPTS, otherwise)
         room = side - length
         start = torch.minimum((drawn[:, where] * (room + 1)).long(), room)  # a product may be rounded up to room + 1
-        chosen.append((start.where(place[:, 0] < ATTEMPTS, (side - otherwise) // 2), length))
-    return torch.stack([chosen[0][0], chosen[1][0], chosen[0][1], chosen[1][1]], 1)
+        chosen.append((start, length))
+    return torch.stack([chosen[0][0], chosen[1][0], chosen[0][1], chosen[1][1]], 1), place[:, 0] < ATTEMPTS
 
 
 def _middle_box(height: int, width: int, ratio: tuple[float, float]) -> tuple[int, int]:

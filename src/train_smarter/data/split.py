@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from train_smarter.data.examples import Examples, SplitName
+from train_smarter.errors import UserError
 
 log = logging.getLogger(__name__)
 
 SHOWN = 5  # names in a line of the log
+MAX_NAME = 24  # characters of a name on the screen
 
 
 def stratified_split(labels: Tensor, fraction: float, *, seed: int) -> tuple[Tensor, Tensor]:
@@ -80,14 +82,55 @@ def group_split(groups: Tensor, fraction: float, *, seed: int, fold: int = 0) ->
     Args:
         groups: (N,) int64, the group of each example.
     """
-    _, group, sizes = groups.unique(return_inverse=True, return_counts=True)
-    order = np.random.default_rng(seed).permutation(len(sizes))
-    middle = np.cumsum(sizes.numpy()[order]) - sizes.numpy()[order] / 2  # of each group, in shuffled order
+    group, order, middle = _shuffle_groups(groups, seed=seed)
     low, high = (len(groups) * fraction * f for f in (fold, fold + 1))
-    chosen = np.zeros(len(sizes), dtype=bool)
+    chosen = np.zeros(len(order), dtype=bool)
     chosen[order[(middle >= low) & (middle < high)]] = True
-    piece = chosen[group.numpy()]
+    piece = chosen[group]
     return torch.from_numpy(np.flatnonzero(~piece)), torch.from_numpy(np.flatnonzero(piece))
+
+
+def _shuffle_groups(groups: Tensor, *, seed: int) -> tuple[Any, Any, Any]:
+    """The number of each example's group (N,); the groups in shuffled order (G,); and the middle of each in the row
+    of all examples in that order (G,).
+    """
+    _, group, counts = groups.unique(return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(counts))
+    sizes = counts.numpy()[order]
+    return group.numpy(), order, np.cumsum(sizes) - sizes / 2
+
+
+def _explain_empty_groups(
+    groups: Tensor, *, seed: int, split: str, fraction: float | None, folds: int = 1
+) -> UserError:
+    """An error to be raised where whole groups leave a split empty, with a value that does not.
+
+    Args:
+        fraction: that was to be cut off; None: one of `folds` pieces was.
+    """
+    group, order, middle = _shuffle_groups(groups, seed=seed)
+    sizes, count = np.bincount(group), len(groups)
+    given = f"data.folds={folds}" if fraction is None else f"data.{split}_fraction={fraction:g}"
+    problem = f"{given}: no group is divided between splits, and"
+    if len(order) == 1:
+        return UserError(
+            f"{problem} all {count} examples that are left for train and {split} are one group: give data with more "
+            "groups; of files of your own, name another column, data.group=..., or none, data.group=null"
+        )
+    empty = split
+    if fraction is None:
+        # Two always fit: the middles of the first and the last group are at least half of the examples apart.
+        fitting = [n for n in range(2, folds) if len(set((middle * n / count).astype(int).tolist())) == n]
+        cure = f"data.folds={fitting[-1]}"
+    elif fraction * count <= middle[0]:
+        cure = f"data.{split}_fraction={(int(100 * middle[0] / count) + 1) / 100:g}"
+    else:
+        empty, cure = "train", f"data.{split}_fraction={int(100 * middle[-1] / count) / 100:g}"
+    spread = f"{sizes.min()} to {sizes.max()}" if sizes.min() < sizes.max() else f"{sizes[0]}"
+    return UserError(
+        f"{problem} so {empty} is empty: {count} examples are in {len(order)} groups of {spread} examples; type "
+        f"{cure}, or give data with more groups"
+    )
 
 
 @dataclass(frozen=True)
@@ -98,17 +141,31 @@ class Rest:
     strata: Tensor | None
     groups: Tensor | None
 
-    def cut(self, fraction: float, *, seed: int) -> tuple[Examples, "Rest"]:
-        """Return a share of the examples, and what is left."""
-        if self.groups is not None:
-            return self._cut(*group_split(self.groups, fraction, seed=seed))
-        return self._cut(*stratified_split(self._classes(), fraction, seed=seed))
+    def cut(self, split: SplitName, fraction: float, *, seed: int) -> tuple[Examples, "Rest"]:
+        """Return a share of the examples, and what is left.
+
+        Raises:
+            UserError: whole groups leave one of the two empty.
+        """
+        if self.groups is None:
+            return self._cut(*stratified_split(self._classes(), fraction, seed=seed))
+        parts = group_split(self.groups, fraction, seed=seed)
+        if not all(map(len, parts)):
+            raise _explain_empty_groups(self.groups, seed=seed, split=split, fraction=fraction)
+        return self._cut(*parts)
 
     def cut_fold(self, folds: int, *, fold: int, seed: int) -> tuple[Examples, "Rest"]:
-        """Return one of `folds` pieces, and what is left."""
-        if self.groups is not None:
-            return self._cut(*group_split(self.groups, 1 / folds, seed=seed, fold=fold))
-        return self._cut(*stratified_fold(self._classes(), folds, fold=fold, seed=seed))
+        """Return one of `folds` pieces, and what is left.
+
+        Raises:
+            UserError: whole groups leave one of the two empty.
+        """
+        if self.groups is None:
+            return self._cut(*stratified_fold(self._classes(), folds, fold=fold, seed=seed))
+        parts = group_split(self.groups, 1 / folds, seed=seed, fold=fold)
+        if not all(map(len, parts)):
+            raise _explain_empty_groups(self.groups, seed=seed, split="val", fraction=None, folds=folds)
+        return self._cut(*parts)
 
     def _cut(self, rest: Tensor, piece: Tensor) -> tuple[Examples, "Rest"]:
         strata, groups = (None if part is None else part[rest] for part in (self.strata, self.groups))
@@ -145,3 +202,17 @@ def log_absent_classes(names: Sequence[str], splits: Mapping[SplitName, Examples
         parts += [f"{split} of {absent[:SHOWN]}{more}"] if absent else []
     if parts:
         log.warning("no example in %s: their classes have too few for every split", ", ".join(parts))
+
+
+def describe_counts(per_class: Mapping[str, int]) -> str:
+    """Examples per class for the screen: each of up to three classes, or the smallest and the largest."""
+    if not per_class:
+        return ""
+    names = {name: name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 3]}..." for name in per_class}
+    if len(per_class) <= 3:
+        return f": {', '.join(f'{count:,} {names[name]}' for name, count in per_class.items())}"
+    least, most = (pick(per_class, key=per_class.__getitem__) for pick in (min, max))
+    return (
+        f" in {len(per_class):,} classes, {per_class[least]:,} ({names[least]}) "
+        f"to {per_class[most]:,} ({names[most]}) each"
+    )

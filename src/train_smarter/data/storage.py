@@ -25,6 +25,13 @@ class Place:
     why: str
 
 
+def check_cache(given: str | None) -> str | None:
+    """Return `given`, one of `CACHES` or None, or raise a UserError."""
+    if given not in (None, *CACHES):
+        raise UserError(f"data.cache={given}: give {', '.join(CACHES)}, or null: chosen by size")
+    return given
+
+
 def choose_cache(
     given: str | None, *, size: int, missing: int, what: str, folder: Path, copies: int = 1, writable: bool = True
 ) -> Place:

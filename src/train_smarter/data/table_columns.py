@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from train_smarter.data.cells import NA_VALUES, is_number_column, number_cells, to_numbers
+from train_smarter.data.cells import NA_VALUES, describe_marked, is_number_column, number_cells, to_numbers
 from train_smarter.data.table_file import StringTable, shorten
 from train_smarter.data.table_source import DATE
 from train_smarter.errors import UserError
@@ -72,26 +72,33 @@ def choose_columns(
     Raises:
         UserError: a named column is missing; most cells of a column are numbers, and one is none; no column is left.
     """
+    roles, columns, ignore, categories = map(table.expand, (roles, columns, ignore, categories))
     for key, given in (("columns", columns), ("ignore", ignore), ("categories", categories)):
         table.require(given, f"data.{key}")
+    if lists := table.columns.labels & {*columns, *categories}:
+        raise UserError(f"data.columns: {sorted(lists)[0]} holds lists of texts, which are no input; leave it out")
     if given := [name for name in columns if name in roles]:
         raise UserError(f"data.columns: {given[0]} is the target, or says the split; leave it out")
-    chosen, texts, left_out = list[str](), set[str](), dict[str, str]()
-    for name in columns or [name for name in table.names if name not in (*roles, *ignore)]:
+    chosen, texts, left_out, marked = list[str](), set[str](), dict[str, str](), list[str]()
+    unusable = dict.fromkeys(sorted(table.columns.labels), "lists of texts") | table.columns.unusable
+    for name in columns or [name for name in table.names if name not in (*roles, *ignore, *unusable)]:
         cells = number_cells(table, name, na_values, decimal_comma=decimal_comma)
         number = name not in categories and is_number_column(
             table, name, cells, as_texts=f"'data.categories=[{name}]' or 'data.ignore=[{name}]'"
         )
+        if not number and name not in categories and (problem := describe_marked(table, name, cells)):
+            marked.append(f"{problem}; for categories, type 'data.categories=[{name}]'")
         reason = _why_unused(name, cells if number else table.column(name), number=number, typed=bool(columns))
         if reason and name not in categories:
             left_out[name] = reason
             continue
         chosen.append(name)
         texts |= set() if number else {name}
-    left_out |= dict.fromkeys(table.left_out, "lists or objects")
+    left_out |= {name: why for name, why in unusable.items() if name not in (*roles, *ignore)}
     unused = ", ".join(f"{name or 'the first column'} ({reason})" for name, reason in left_out.items())
     if not chosen:
-        raise UserError(f"{table.where}: no column is left for the input: {unused or 'there is none but the target'}")
+        why = "; ".join([unused or "there is none but the target", *marked])
+        raise UserError(f"{table.where}: no column is left for the input: {why}")
     kinds = {
         "numbers": [name for name in chosen if name not in texts],
         "categories": [name for name in chosen if name in texts],
@@ -99,7 +106,7 @@ def choose_columns(
     notes = [f"columns of {kind}: {shorten(names)}" for kind, names in kinds.items() if names]
     if unused:
         notes.append(f"left out: {unused}; 'data.columns=[...]' names those to use")
-    return ColumnChoice(chosen, texts, notes)
+    return ColumnChoice(chosen, texts, [*notes, *marked])
 
 
 def _why_unused(name: str, cells: Any, *, number: bool, typed: bool) -> str:

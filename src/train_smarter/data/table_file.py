@@ -1,14 +1,14 @@
 """Read a file with columns, CSV, TSV, JSONL or Parquet, or a folder of texts, as texts. Imports no torch.
 
 A reader that guesses types turns the code 00501 into the number 501. So every cell is text, an empty one is None, and
-whoever knows what a column holds converts it; `StringTable.place` names the line for a message.
+the caller knows what a column holds, and converts it; `StringTable.place` names the line for a message.
 """
 
 import glob
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,8 @@ from train_smarter.data.delimited import (
     reject_open_quote,
     reject_ragged,
 )
-from train_smarter.data.json_rows import json_line, read_json
+from train_smarter.data.json_columns import ColumnNames
+from train_smarter.data.json_rows import json_place, read_json
 from train_smarter.errors import UserError, did_you_mean, file_error
 
 log = logging.getLogger(__name__)
@@ -53,14 +54,16 @@ class StringTable:
 
     parts: the files, one after the other.
     data: a pyarrow.Table of strings.
-    known: all columns of the files, of which some may not have been read.
-    left_out: columns that hold lists or objects.
+    columns: all names of the files, of which some may not have been read.
     """
 
     parts: list[TablePart]
     data: Any
-    known: list[str]
-    left_out: list[str] = field(default_factory=list)
+    columns: ColumnNames
+
+    @property
+    def known(self) -> list[str]:
+        return [*self.columns.known]
 
     def __len__(self) -> int:
         return int(self.data.num_rows)
@@ -81,6 +84,10 @@ class StringTable:
         cells: list[str | None] = self.column(name).to_pylist()
         return cells
 
+    def expand(self, names: Sequence[str]) -> list[str]:
+        """The columns of these names: of a column of lists of numbers, one for each place."""
+        return [part for name in names for part in self.columns.parts.get(name, [name])]
+
     def require(self, names: Sequence[str], key: str) -> None:
         """Raise a UserError if a column is missing, or named twice.
 
@@ -90,11 +97,16 @@ class StringTable:
         for name in names:
             if list(names).count(name) > 1:
                 raise UserError(f"{key} names {name} twice")
+            if name in self.columns.unusable:
+                raise UserError(f"{key}={name} cannot be used: {self.columns.unusable[name]}")
+            if parts := self.columns.parts.get(name):
+                raise UserError(
+                    f"{key}={name} holds lists of numbers: give one of their places, {shorten(parts, count=2)}"
+                )
             if name not in self.names:
-                nested = "; it holds lists or objects" if name in self.left_out else ""
                 raise UserError(
                     f"{key}={name}: {self.where} has no such column{did_you_mean(name, self.known) or '.'} It has "
-                    f"{shorten(self.known)}{nested or self._header_hint()}"
+                    f"{shorten(self.known)}{self._header_hint()}"
                 )
 
     def _header_hint(self) -> str:
@@ -124,7 +136,7 @@ class StringTable:
             return str(next(islice(text_folders.iter_files(part.path), row, None)))
         if part.path.suffix.lower() in PARQUET:
             return f"{part.path}, row {row + 1}"
-        return f"{part.path}, line {json_line(part.path, row)}"
+        return json_place(part.path, row)
 
     def error(self, row: int, column: str, problem: str) -> UserError:
         """A UserError about a cell, to be raised."""
@@ -180,7 +192,7 @@ def _reject_other_kinds(path: Path, key: str) -> None:
 
 
 def kind_of(path: Path) -> str:
-    """The ending that says how a file is written, without `.gz`; empty: none that is read."""
+    """The ending that shows how a file is written, without `.gz`; empty: none that is read."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     zipped = suffixes[-1:] == [".gz"]
     ending = (suffixes[:-1] if zipped else suffixes)[-1:]
@@ -198,6 +210,7 @@ def read_table(
     columns: Sequence[str] | None = None,
     delimiter: str | None = None,
     encoding: str | None = None,
+    keep_lists: bool = False,
 ) -> StringTable:
     """Read files with the same columns, one after the other.
 
@@ -206,6 +219,7 @@ def read_table(
         key: what was typed before it, for messages.
         columns: those that are read, where the file has them; None: all.
         delimiter, encoding: of text files; None: detected.
+        keep_lists: a cell of a JSON file with a list is JSON; else see `ColumnNames`.
 
     Raises:
         UserError: a file is missing, is no such file, has a ragged row, no row, or other columns than the first one.
@@ -214,17 +228,20 @@ def read_table(
 
     parts: list[TablePart] = []
     tables: list[Any] = []
-    known: dict[str, bool] = {}  # by column, whether it holds plain values
+    names = ColumnNames(keep_lists=keep_lists)
     for path in expand_files(given, key):
-        form, table = _read_file(path, columns, known, delimiter=delimiter, encoding=encoding)
+        form, table = _read_file(path, columns, names, delimiter=delimiter, encoding=encoding)
+        tables = [names.usable(each) for each in tables]  # a later file may hold something else
         if tables and sorted(table.column_names) != sorted(tables[0].column_names):
             _reject_other_columns(parts[0].path, tables[0].column_names, path, table.column_names)
         parts.append(TablePart(path, table.num_rows, form))
         tables.append(table.select(tables[0].column_names) if tables else table)
     table = pa.concat_tables(tables)
+    if not table.num_columns and names.unusable:
+        raise UserError(next(f"{name}: {why}" for name, why in names.unusable.items()))
     if not table.num_rows:
         raise UserError(f"{parts[0].path} has no row{' after its header' if parts[0].format else ''}")
-    return StringTable(parts, table, [*known], [name for name, plain in known.items() if not plain])
+    return StringTable(parts, table, names)
 
 
 def _reject_other_columns(first: Path, known: Sequence[str], path: Path, names: Sequence[str]) -> None:
@@ -234,21 +251,21 @@ def _reject_other_columns(first: Path, known: Sequence[str], path: Path, names: 
 
 
 def _read_file(
-    path: Path, columns: Sequence[str] | None, known: dict[str, bool], *, delimiter: str | None, encoding: str | None
+    path: Path, columns: Sequence[str] | None, names: ColumnNames, *, delimiter: str | None, encoding: str | None
 ) -> tuple[DelimitedFormat | None, Any]:
     """The format of a text file, and a pyarrow.Table; of a file with none of the columns, all."""
     import pyarrow as pa
 
     try:
         if path.is_dir():
-            known |= dict.fromkeys(text_folders.COLUMNS, True)
+            names.known |= dict.fromkeys(text_folders.COLUMNS)
             return None, pa.table(text_folders.read_folder(path, encoding))
         if (kind := kind_of(path)) in (*PARQUET, *JSON):
             form = None
-            read = partial(_read_parquet if kind in PARQUET else read_json, path, known)
+            read = partial(_read_parquet if kind in PARQUET else read_json, path, names)
         else:
             form = detect_format(path, delimiter=delimiter, encoding=encoding)
-            known |= dict.fromkeys((name.strip() for name in form.header), True)
+            names.known |= dict.fromkeys(name.strip() for name in form.header)
             read = partial(_read_delimited, path, form)
         table = read(columns)
         return form, table if table.num_columns else read(None)
@@ -289,7 +306,7 @@ def _read_delimited(path: Path, form: DelimitedFormat, columns: Sequence[str] | 
 # ---- Parquet
 
 
-def _read_parquet(path: Path, known: dict[str, bool], columns: Sequence[str] | None) -> Any:
+def _read_parquet(path: Path, names: ColumnNames, columns: Sequence[str] | None) -> Any:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -297,7 +314,8 @@ def _read_parquet(path: Path, known: dict[str, bool], columns: Sequence[str] | N
         file = parquet.ParquetFile(path)
         types = {entry.name: entry.type for entry in file.schema_arrow}
         plain = {name: not (pa.types.is_nested(kind) or pa.types.is_binary(kind)) for name, kind in types.items()}
-        known |= plain
+        names.known |= dict.fromkeys(types)
+        names.unusable |= {name: "it holds lists or objects" for name in types if not plain[name]}
         table = file.read(columns=[name for name in types if plain[name] and (columns is None or name in columns)])
     except pa.ArrowInvalid as error:
         raise UserError(f"{path} is no Parquet file that can be read: {error}") from error

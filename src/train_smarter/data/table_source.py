@@ -31,7 +31,7 @@ DATE = r"^\d{4}-\d{2}(-\d{2}([T ].*)?)?$"
 class TableSource:
     """Files with a row an example, as a user names them under `data`.
 
-    file, val_file, test_file: a file, a glob, or a list of them. Without a file of its own, or `split_column`,
+    file, val_file, test_file: a file, a glob, or a list of them. Without a separate file, or `split_column`,
         validation and test are cut from `file`.
     target: the column or columns of the targets; none: there are no targets.
     target_type: classes, numbers or labels; None: by what the columns hold.
@@ -86,7 +86,7 @@ class TableSource:
         """Read the files, and the split of each row.
 
         Args:
-            columns: those that are read, beside `role_columns`; None: all.
+            columns: those that are read, in addition to `role_columns`; None: all.
         """
         paths = self.paths()
         table = read_table(
@@ -279,7 +279,7 @@ def pop_source(settings: dict[str, Any]) -> TableSource:
 
 
 def left_out_note(table: StringTable, rows: Any, columns: Sequence[str], what: str) -> list[str]:
-    """A line that says how many rows are not used, and where the first one is; none where all are."""
+    """A line with how many rows are not used, and where the first one is; none where all are."""
     if len(rows) == len(table):
         return []
     first = int(np.setdiff1d(np.arange(len(table)), rows, assume_unique=True)[0])

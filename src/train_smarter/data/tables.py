@@ -263,6 +263,7 @@ class TableFile(Data):
             raise UserError(
                 f"input={given}: the model needs the columns {shorten(names)}; {shorten(absent)} "
                 f"{'is' if len(absent) == 1 else 'are'} missing (the first line of the file has to name the columns)"
+                + "".join(f"; {name}: {why}" for name, why in table.columns.unusable.items())
             )
         rows = zip(*(table.texts(name) for name in names), strict=True)
         return (TableRow(number, [cell or "" for cell in cells]) for number, cells in enumerate(rows, start=1))
@@ -324,7 +325,7 @@ def _gaps(rows: Tensor, *, gaps: Tensor, **_: Any) -> list[Tensor]:
 def count_numbers(settings: Mapping[str, Any]) -> int:
     """D, the numbers that a model receives of a row. It depends on the training split: its categories are counted.
 
-    What is read for it is kept for the data set that is built of the same settings.
+    What is read for it is saved for the data set that is built of the same settings.
     """
     data = TableFile(**settings)
     key = data.key()

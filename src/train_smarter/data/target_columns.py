@@ -1,5 +1,6 @@
 """What the target columns of a table hold: classes, numbers or labels, and so which task it is. Imports no torch."""
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from train_smarter.data.cells import NA_VALUES, is_number_column, number_cells, to_numbers
+from train_smarter.data.cells import NA_VALUES, describe_marked, is_number_column, number_cells, to_numbers
 from train_smarter.data.table_file import StringTable, shorten
 from train_smarter.errors import UserError
 
 # What targets hold, and the task that learns it.
 TASKS = {"classes": "classification", "numbers": "regression", "labels": "multilabel"}
-MAX_INTEGER_CLASSES = 20  # different integers up to which they are taken for classes
+MAX_INTEGER_CLASSES = 20  # different integers up to which they count as classes
 MAX_CLASSES = 1000  # a confusion matrix has the square of it
 TRUE, FALSE = ("1", "1.0", "true", "True", "TRUE"), ("0", "0.0", "false", "False", "FALSE")
 
@@ -23,7 +24,7 @@ class Targets:
     """The targets of the rows that have all of theirs.
 
     kind: classes, numbers or labels.
-    names: of the classes, sorted; else of the columns.
+    names: of the classes, or of the labels in lists, sorted; else of the columns.
     values: int64 classes (M,); or float64 (M, D).
     rows: (M,) int64, their rows in the table.
     """
@@ -45,7 +46,10 @@ def detect_targets(
     Raises:
         UserError: a column is missing, or mixes numbers and texts; several columns are no numbers.
     """
+    columns = table.expand(columns)
     table.require(columns, "data.target")
+    if set(columns) & table.columns.labels:
+        return "labels", f"{columns[0]} holds lists of labels"
     if len(columns) > 1:
         return _detect_several(table, columns, na_values, decimal_comma=decimal_comma)
     cells = number_cells(table, columns[0], na_values, decimal_comma=decimal_comma)
@@ -54,10 +58,14 @@ def detect_targets(
     values = to_numbers(table, columns[0], cells)
     values = values[~np.isnan(values)]
     different = len(np.unique(values))
-    few = different <= MAX_INTEGER_CLASSES and (different == 2 or different <= len(values) / 2)
-    if few and np.equal(np.mod(values, 1), 0).all():
+    if are_classes(different, len(values)) and np.equal(np.mod(values, 1), 0).all():
         return "classes", f"{columns[0]} holds {different} different integers"
     return "numbers", f"{columns[0]} holds numbers"
+
+
+def are_classes(different: int, count: int) -> bool:
+    """Whether so many different integers in `count` rows count as classes, and not for numbers."""
+    return different <= MAX_INTEGER_CLASSES and (different == 2 or different <= count / 2)
 
 
 def _detect_several(
@@ -102,7 +110,10 @@ def read_targets(
     Raises:
         UserError: a cell does not fit, the rows have one class only, or there are too many classes.
     """
+    columns = table.expand(columns)
     table.require(columns, "data.target")
+    if set(columns) & table.columns.labels:
+        return _read_label_lists(table, columns, kind, names)
     kind = kind or detect_targets(table, columns, na_values=na_values, decimal_comma=decimal_comma)[0]
     if kind not in TASKS:
         raise UserError(f"data.target_type={kind}: give one of {', '.join(TASKS)}")
@@ -149,6 +160,32 @@ def _read_values(
     truth = pc.is_in(cells, value_set=pa.array(TRUE)).to_numpy().astype(np.float64)
     truth[cells.is_null().to_numpy()] = np.nan
     return truth
+
+
+def _read_label_lists(table: StringTable, columns: Sequence[str], kind: str | None, names: Sequence[str]) -> Targets:
+    """Lists of labels as 0 or 1 for each label; an empty list is an example without a label."""
+    name = next(name for name in columns if name in table.columns.labels)
+    if len(columns) > 1:
+        raise UserError(f"data.target=[{','.join(columns)}]: {name} holds lists of labels; give it alone")
+    if kind not in (None, "labels"):
+        raise UserError(
+            f"data.target={name} holds lists of labels, but the task needs {kind}: type task=multilabel, or another "
+            "data.target=..."
+        )
+    cells = [None if cell is None else list(map(str.strip, json.loads(cell))) for cell in table.texts(name)]
+    rows = np.array([row for row, cell in enumerate(cells) if cell is not None], dtype=np.int64)
+    _reject_no_target(table, columns, rows)
+    known = list(names) or sorted({label for cell in cells for label in cell or ()})
+    if not 0 < len(known) <= MAX_CLASSES:
+        raise UserError(f"data.target={name}: its lists hold {len(known)} different labels; give 1 to {MAX_CLASSES}")
+    place = {label: number for number, label in enumerate(known)}
+    values = np.zeros((len(rows), len(known)))
+    for number, row in enumerate(rows.tolist()):
+        for label in cells[row] or ():
+            if label not in place:
+                raise table.error(row, name, f"{label!r} is none of the labels of the run, {shorten(known)}")
+            values[number, place[label]] = 1
+    return Targets("labels", known, values, rows)
 
 
 def _read_classes(
@@ -204,4 +241,5 @@ def _reject_bad_classes(table: StringTable, name: str, names: Sequence[str], row
         numbers = all(re.fullmatch(r"-?\d+(\.\d+)?", each) for each in names)
         limit = f"at most {MAX_CLASSES} classes, which repeat, are possible"
         cure = "type task=regression to predict numbers" if numbers else limit
+        cure = describe_marked(table, name, number_cells(table, name, ())) or cure
         raise UserError(f"data.target={name}: {len(names)} different values in {rows} rows are no classes; {cure}")

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,23 +61,33 @@ class TextFile(TextData):
 
     def iter_inputs(self, given: str) -> Iterator[TextLine]:
         """Rows of a file with columns, or lines: see `read_texts`."""
-        path = Path(given).expanduser()
-        if path.suffix.lower() == ".txt" or not kind_of(path) or not path.is_file():
-            return super().iter_inputs(given)
-        source = replace(self.source, file=given)
-        table = read_table(given, key="input", columns=self.input, delimiter=source.delimiter, encoding=source.encoding)
-        if absent := [name for name in self.input if name not in table.names]:
-            raise UserError(
-                f"input={given} has no column {shorten(absent)}, but {shorten(table.known)}; for a text a line, give a "
-                "file that ends in .txt"
-            )
-        texts = join_texts(table, self.input)
-        return (TextLine(number, text.encode()) for number, text in enumerate(texts, start=1))
+        rows = read_text_rows(given, self.input, delimiter=self.source.delimiter, encoding=self.source.encoding)
+        return super().iter_inputs(given) if rows is None else rows
 
     def load_input(self, source: TextLine) -> RawInput:
         if not source.text.strip():
             raise ValueError("the text is empty")
         return super().load_input(source)
+
+
+def read_text_rows(
+    given: str, columns: Sequence[str], *, delimiter: str | None = None, encoding: str | None = None
+) -> Iterator[TextLine] | None:
+    """The texts of a file with columns, `input=` of a prediction; None: it is none.
+
+    Raises:
+        UserError: it lacks one of the columns.
+    """
+    path = Path(given).expanduser()
+    if path.suffix.lower() == ".txt" or not kind_of(path) or not path.is_file():
+        return None
+    table = read_table(given, key="input", columns=columns, delimiter=delimiter, encoding=encoding)
+    if absent := [name for name in columns if name not in table.names]:
+        raise UserError(
+            f"input={given} has no column {shorten(absent)}, but {shorten(table.known)}; for a text a line, give a "
+            "file that ends in .txt"
+        )
+    return (TextLine(number, text.encode()) for number, text in enumerate(join_texts(table, columns), start=1))
 
 
 def join_texts(table: StringTable, columns: Sequence[str]) -> list[str]:

@@ -28,7 +28,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Limits:
-    """Thresholds of the findings. The callback's YAML says what each number means, and why it has this value."""
+    """Thresholds of the findings. The callback's YAML explains what each number means, and why it has this value."""
 
     max_first_loss_vs_chance: float
     max_loss_rise: float

@@ -256,6 +256,8 @@ def _against_data_wait(settings: Settings) -> list[tuple[str, Any]]:
         ("data.batch_size", 4 * size if size else None),
         ("data.augment.rotation.degrees", 0),
         ("data.augment.jitter.brightness", 0),
+        ("data.augment.rand_augment.num_ops", 0),
+        ("data.augment.trivial_augment.p", 0),
     ]
 
 

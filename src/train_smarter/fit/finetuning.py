@@ -194,7 +194,7 @@ def _is_container(module: nn.Module) -> bool:
 
 
 def _is_row(module: nn.Module) -> bool:
-    """Whether a module holds several modules of one kind, each with layers of its own."""
+    """Whether a module holds several modules of one kind, each with separate layers."""
     if not isinstance(module, CONTAINERS):
         return False
     children = [child for child in module.children() if next(child.parameters(), None) is not None]

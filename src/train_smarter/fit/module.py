@@ -213,7 +213,7 @@ class Model(LightningModule):
 
     def _log_scores(self, split: str, metric: SplitMetric, prog_bar: Sequence[str] = ()) -> None:
         scores = metric.scores()
-        if scores.keys() != {"loss", *self.task.metrics}:
+        if scores.keys() | metric.unmeasured != {"loss", *self.task.metrics}:
             raise UserError(
                 f"{type(self.task).__name__} computes {', '.join(scores)}, but task.metrics declares "
                 f"{', '.join(self.task.metrics) or 'none'}: name the same in conf/task"
@@ -241,6 +241,8 @@ class Model(LightningModule):
                     self.trainer.strategy.configure_ddp = lambda: None  # type: ignore[method-assign]
         elif data is not None and stage == "fit" and type(self.task).fit is not Task.fit:
             self.task.fit(self._foreign_targets(data))
+        if stage == "fit" and isinstance(data, Data) and data.mixed_by:
+            self._check_mixing(data.mixed_by)
         if stage == "fit" and self.automatic_optimization:
             self.gradient_mean.attach(self, world=self.trainer.world_size)
         if stage == "fit" and self.pretrained:
@@ -252,6 +254,18 @@ class Model(LightningModule):
             # compiled anew, for its mode and its batches' sizes, and is too short to earn that back.
             eager, compiled = self.forward, torch.compile(self.forward, mode=self.compile_mode)
             self.forward = lambda *given: (compiled if self.training else eager)(*given)  # type: ignore[method-assign]
+
+    def _check_mixing(self, keys: Sequence[str]) -> None:
+        if not self.task.MIXES:
+            raise UserError(
+                f"{', '.join(keys)}: the targets of {type(self.task).__name__} cannot be mixed, only those of "
+                f"classification, multilabel and reconstruction: type {' '.join(f'{key}=null' for key in keys)}"
+            )
+        log.info(
+            "%s: train/ metrics are of mixed images, and compare with the label of the larger share; validation, test "
+            "and results are not mixed",
+            ", ".join(keys),
+        )
 
     def _fit_task(self, data: Data, *, learn: bool) -> None:
         """Check the targets of every split, and let the task learn from those of training."""
@@ -269,7 +283,7 @@ class Model(LightningModule):
         self.make_layers_for(checkpoint)
 
     def library_weights(self) -> tuple[dict[str, Tensor], str]:
-        """The weights that `pretrained=True` stands for, by name, and where they come from."""
+        """The weights that `pretrained=True` means, by name, and where they come from."""
         raise UserError(
             f"model.pretrained=true: {type(self).__name__} comes with no weights; give a checkpoint or a file of "
             "weights, or choose a network that does: model=torchvision"

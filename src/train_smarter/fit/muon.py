@@ -27,7 +27,7 @@ class Muon(Optimizer):
     Args:
         params: parameters, or groups of them; `matrix_groups` makes them for a model.
         lr: step size.
-        weight_decay: decoupled: share of each weight taken off per step, times lr.
+        weight_decay: decoupled: share of each weight subtracted per step, times lr.
         momentum, nesterov, ns_steps: of Muon; `ns_steps` are the Newton-Schulz iterations.
         betas, eps: of AdamW.
     """

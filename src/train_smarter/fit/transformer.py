@@ -129,7 +129,7 @@ class Transformer(Model):
         self._adopt(network, config)
 
     def _make_network(self, architecture: Mapping[str, Any]) -> None:
-        """Make a network for weights that come from a checkpoint; nothing is read, from whatever its file says."""
+        """Make a network for weights that come from a checkpoint; nothing is read, whatever its file names."""
         transformers = import_extra("transformers", "model=transformer")
         with hub_access("model.architecture", str(architecture.get("model_type")), download=False):
             config = self._configuration(architecture)

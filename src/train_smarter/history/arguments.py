@@ -111,7 +111,7 @@ def refit_words(folder: Path) -> list[str]:
     echo(f"refit: {epoch + 1} epochs on train and val; {name} had its best {monitor} after them")
     return [
         "++data.refit=true",
-        f"monitor=train/{monitor.removeprefix('val/')}",
+        "monitor=train/loss",  # nothing is left to choose by; a task may measure no other metric in training
         f"trainer.max_epochs={epoch + 1}",
         "++trainer.max_steps=-1",
         "++trainer.max_time=null",
@@ -122,7 +122,7 @@ def refit_words(folder: Path) -> list[str]:
 
 
 def choose_task(words: Sequence[str]) -> list[str]:
-    """The words, with a task behind them that a user's own file decides; the screen says which."""
+    """The words, with a task behind them that a user's own file decides; the screen shows which."""
     if (found := task_by_target(words)) is None:
         return list(words)
     word, reason = found

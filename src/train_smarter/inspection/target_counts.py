@@ -14,7 +14,7 @@ from train_smarter.inspection.values import named_parts
 Content = dict[str, Any]
 Pieces = dict[str, list[Tensor]]  # of one part of the targets, by split
 QUANTILES = {"min": 0.0, "5%": 0.05, "median": 0.5, "95%": 0.95, "max": 1.0}
-MAX_NUMBERS = 1_000_000  # of a column, of which quantiles are taken
+MAX_NUMBERS = 1_000_000  # of a column, of which quantiles are computed
 
 
 def count_targets(samples: Mapping[str, Sample], names: Sequence[str]) -> list[Content]:

@@ -1,6 +1,5 @@
 """What `train debug=data` found, as a page and as lines in the terminal."""
 
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from train_smarter.report.formatting import MISSING, Content
 from train_smarter.report.html import render, shrink_to_limit
 from train_smarter.report.views import render_views
 from train_smarter.run import files
-from train_smarter.terminal import finding_line, format_table
+from train_smarter.terminal import finding_line, format_table, wrap_words
 
 NAME_WIDTH = 24  # characters of a name in the terminal
 MAX_LINES = 12  # rows of a table in the terminal
@@ -56,11 +55,8 @@ def lines(found: Content) -> list[str]:
         shown += ["", f"{table.title}:", format_table(rows, *table.columns)]
         shown += [f"... and {len(table.rows) - MAX_LINES} more"] if len(table.rows) > MAX_LINES else []
     facts = [f"{name}: {value}" for name, value in _facts(found)]
-    return [*shown, "", *map(_wrap, [*facts, *map(finding_line, found["findings"])])]
-
-
-def _wrap(line: str) -> str:
-    return textwrap.fill(line, 80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    lines = [*facts, *map(finding_line, found["findings"])]
+    return [*shown, "", *(wrap_words(line, 80) for line in lines)]
 
 
 def _shorten(name: str) -> str:

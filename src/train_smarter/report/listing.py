@@ -122,6 +122,6 @@ def show_run(folder: Path) -> View:
     """What a run was, how it ended, and what its folder lacks."""
     run = run_sections(folder)
     splits = [split for split in SPLITS if any(name.startswith(f"{split}/") for name in run["results"])]
-    table = [results_table(run["results"], splits)] if splits else []
+    table = ["", results_table(run["results"], splits)] if splits else []
     missing = [("missing:", ""), *run["missing"].items()] if run["missing"] else []
     return run, [format_table(run_facts(run)), *table, *([format_table(missing)] if missing else [])]

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from train_smarter import paths
 from train_smarter.run.run_dir import display_name
-from train_smarter.terminal import echo
+from train_smarter.terminal import echo, echo_labelled, short_path
 
 
 class ReportJobs(Callback):
@@ -28,7 +28,7 @@ class ReportJobs(Callback):
         echo("", *listing.list_jobs(folder)[1], "")
         if config.get("report", True):
             page.write_at_end(folder)
-        echo(
+        echo_labelled(
             f"compare:     report run={display_name(folder, paths.LOGS)}",
-            f"TensorBoard: tensorboard --logdir {shlex.quote(str(folder))}",
+            f"TensorBoard: tensorboard --logdir {shlex.quote(short_path(folder))}",
         )

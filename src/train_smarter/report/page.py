@@ -13,7 +13,7 @@ from train_smarter.history import find
 from train_smarter.report.multirun_page import multirun_page
 from train_smarter.report.run_page import run_page
 from train_smarter.run import files
-from train_smarter.terminal import echo
+from train_smarter.terminal import echo_labelled, short_path
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -42,6 +42,6 @@ def write_page(folder: Path, target: Path | None = None, *, study: "Study | None
 def write_at_end(folder: Path, *, study: "Study | None" = None) -> None:
     """Writes the page at the end of a run or a search, which does not fail because it cannot be drawn."""
     try:
-        echo(f"report:      {write_page(folder, study=study)}")
+        echo_labelled(f"report:      {short_path(write_page(folder, study=study))}")
     except Exception as error:
         log.warning("report.html is not written: %s", error, exc_info=not isinstance(error, UserError))

@@ -24,6 +24,7 @@ from train_smarter.report.html import (
     truncate,
 )
 from train_smarter.report.logged_curves import group_columns
+from train_smarter.report.verdict import verdict
 from train_smarter.run import files, run_dir
 from train_smarter.task.sections import expected_sections
 from train_smarter.terminal import format_duration, format_metric
@@ -32,8 +33,8 @@ MAX_FINDINGS = 50  # shown of a diagnosis
 SEVERITIES = ("problem", "warning", "note")
 RUNNING = "not yet: it is running"
 FILES = {  # that the sections are read from, in their order
-    "diagnosis": "diagnosis.json",
     "curves": "metrics.csv",
+    "diagnosis": "diagnosis.json",
     "classes": "results.json",
     "details": "results.json",
     "predictions": "samples.json",
@@ -77,6 +78,7 @@ def _render_run(folder: Path, run: Content, most: int) -> str:
         splits=splits,
         names=dict.fromkeys(name.partition("/")[2] for name in run["results"] if name not in own),
         own={truncate(name, MAX_NAME): format_metric(value) for name, value in own.items() if value is not None},
+        verdict=verdict(run, folder),
         tiles=_tiles(run),
         weights=_weights_of(folder),
         nav=[{"curves": "results"}.get(name, name) for name in sections] + ["repeat"],

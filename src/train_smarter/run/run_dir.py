@@ -36,7 +36,7 @@ def task_overrides() -> list[str]:
 
 
 class RunRefusedError(SystemExit):
-    """Ends a run before it begins. Hydra turns any Exception of a callback into a warning, and goes on.
+    """Ends a run before it begins. Hydra turns any Exception of a callback into a warning, and continues.
 
     Attributes:
         error: the message.

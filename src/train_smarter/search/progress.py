@@ -17,7 +17,7 @@ from train_smarter.run import run_dir
 from train_smarter.run.files import read_json
 from train_smarter.run.results import epochs_done, metrics_of, problem_names
 from train_smarter.search.study import SharedStudy, next_name
-from train_smarter.terminal import echo, format_duration, format_metric
+from train_smarter.terminal import echo, echo_labelled, echo_prose, format_duration, format_metric, short_path
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -60,7 +60,8 @@ class SearchProgress:
         ahead = f" | {format_duration(left)} left" if ended < total else ""
         width = len(str(total))
         line = f"{self.trial_line(trial)}; {_format_params(trial)}{known}{ahead}"
-        echo(f"[{ended:{width}}/{total}] trial {number}: {line}")
+        style = "green" if best and best.number == number else ""
+        echo_prose(f"[{ended:{width}}/{total}] trial {number}: {line}", style)
 
     def trial_line(self, trial: FrozenTrial) -> str:
         state = history_trials.state_of(trial)
@@ -79,32 +80,34 @@ class SearchProgress:
         if len(self.objectives) > 1:
             echo("Pareto front:")
             for trial in self.study.optuna.best_trials:
-                echo(f"  trial {trial.number}: {self.trial_line(trial)}; {_format_params(trial)}")
+                echo_prose(f"  trial {trial.number}: {self.trial_line(trial)}; {_format_params(trial)}")
             return
         best = self.study.best()
         assert best is not None
-        echo(f"best: {self.objectives[0]} {best.value:.4f} in trial {best.number}: {_format_params(best)}")
+        line = f"best: {self.objectives[0]} {best.value:.4f} in trial {best.number}: {_format_params(best)}"
+        echo_prose(line, "bold green")
         if test and (results := _test_best_trial(self.folder / str(best.number))):
             names = sorted(metrics_of(results), key="test/loss".__eq__)
             told = ", ".join(f"{name} {format_metric(results[name])}" for name in names)
-            echo(f"its checkpoint on the test split, which no trial has seen: {told}")
+            echo_prose(f"its checkpoint on the test split, which no trial has seen: {told}")
 
     def print_next_commands(self, ended: int) -> None:
         name, go_on = self._display_name(), self._resume_command()
-        journal = "" if self.storage else f"{shlex.quote(str(self.folder / 'study.log'))}"
+        journal = "" if self.storage else shlex.quote(short_path(self.folder / "study.log"))
         more = {
-            "train the winner, with several seeds": f"train -m rerun={name} seed=1,2,3,4,5",
-            "compare the trials": f"report run={name}",
-            "in TensorBoard": f"tensorboard --logdir {shlex.quote(str(self.folder))}",
-            "in the browser": f"optuna-dashboard {journal or '<its storage>'}",
+            "several seeds": f"train -m rerun={name} seed=1,2,3,4,5",  # of the best trial
+            "compare": f"report run={name}",
+            "TensorBoard": f"tensorboard --logdir {shlex.quote(short_path(self.folder))}",
+            "dashboard": f"optuna-dashboard {journal or '<its storage>'}",
             "more trials": f"{go_on}{' with' if self.storage else ''} hydra.sweeper.n_trials={2 * self.n_trials}",
-            "a fresh study": f"the same command with {next_name(self.study.name)}",
+            "new study": f"the same command with {next_name(self.study.name)}",
         }
         if self.most_trials is not None and self.study.total >= self.most_trials:
             del more["more trials"]  # a grid has no more points
         if ended < self.study.total:
             more["resume"] = go_on
-        echo("", *(f"{what + ':':38}{command}" for what, command in more.items()))
+        echo("")
+        echo_labelled(*(f"{what + ':':15}{command}" for what, command in more.items()))
 
     def print_resume_command(self) -> None:
         echo(f"interrupted; to resume, type: {self._resume_command()}")

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from lightning.pytorch.core.mixins.hparams_mixin import HyperparametersMixin
 from torch import Tensor, nn
 
@@ -41,12 +42,15 @@ class Task(nn.Module, HyperparametersMixin):
         output_per: what a network has to return one vector for: example, token, pixel, or value (outputs of the inputs'
             shape). The config check compares it with the model's; None: it does not.
 
+    Targets of mixed examples (MixUp, CutMix) are floats (B, K): the share that each class or label has in each example.
+
     Attributes:
         num_outputs: size of the channel dimension of the network's output (B, num_outputs, ...); None: not fixed.
     """
 
     METRICS: ClassVar[Mapping[str, str]] = {}  # all that the task can compute, with their direction
     OUTPUT_ARGS: ClassVar[Sequence[str]] = ()  # arguments that change what the outputs of a network mean
+    MIXES: ClassVar[bool] = False  # whether `loss`, `weight` and `metric_inputs` take targets of mixed examples
     num_outputs: int | None = None
 
     def __init__(
@@ -110,6 +114,10 @@ class Task(nn.Module, HyperparametersMixin):
         targets: as `loss` gets them, of many examples together.
         """
         return None
+
+    def average_mirrored(self, outputs: Tensor, mirrored: Tensor) -> Tensor:
+        """Outputs whose predictions are the mean of those of images and of their mirror images, for `tta=flip`."""
+        raise NotImplementedError
 
     def make_samples(self, count: int) -> Samples | None:  # noqa: ARG002
         """Keeper of about `count` examples of a test run, for the report and TensorBoard; None: the task shows none."""
@@ -281,6 +289,24 @@ def class_factors(given: Any, num_classes: int) -> Tensor | None:
 def balanced_factors(counts: Tensor) -> Tensor:
     """Factors by which every class counts the same in the loss: N / (K n_k) for counts n_k (K,) that sum to N."""
     return counts.sum() / (len(counts) * counts.clamp(min=1))
+
+
+def average_logits(outputs: Tensor, others: Tensor) -> Tensor:
+    """Logits (B, K, ...) whose softmax is the mean of both; floats of at least 32 bits."""
+    one, other = (F.log_softmax(logits, 1, dtype=_wide(logits)) for logits in (outputs, others))
+    return torch.logaddexp(one, other) - math.log(2)
+
+
+def average_binary_logits(outputs: Tensor, others: Tensor) -> Tensor:
+    """Logits of any shape whose sigmoid is the mean of both; floats of at least 32 bits."""
+    one, other = (logits.to(_wide(logits)) for logits in (outputs, others))
+    return torch.logaddexp(F.logsigmoid(one), F.logsigmoid(other)) - torch.logaddexp(
+        F.logsigmoid(-one), F.logsigmoid(-other)
+    )
+
+
+def _wide(values: Tensor) -> torch.dtype:
+    return torch.promote_types(values.dtype, torch.float)
 
 
 def entropy(counts: Tensor) -> float:

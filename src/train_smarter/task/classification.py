@@ -8,13 +8,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from train_smarter.errors import UserError
-from train_smarter.task.base import Columns, Task, balanced_factors, check_shape, class_factors, entropy
+from train_smarter.task.base import (
+    Columns,
+    Task,
+    average_binary_logits,
+    average_logits,
+    balanced_factors,
+    check_shape,
+    class_factors,
+    entropy,
+)
 from train_smarter.task.confusion import Confusion
 from train_smarter.task.samples.classification import ClassificationSamples
 
 
 class Classification(Task):
-    """Outputs are logits, (B, K), or (B, 1) for K = 2; targets are classes (B,), int64.
+    """Outputs are logits, (B, K), or (B, 1) for K = 2; targets are classes (B,), int64, or their shares (B, K), floats.
 
     Args:
         num_classes: K; two classes have one logit and binary cross-entropy, more have K logits and cross-entropy.
@@ -24,6 +33,7 @@ class Classification(Task):
     """
 
     METRICS: ClassVar[Mapping[str, str]] = {"accuracy": "max", "precision": "max", "recall": "max", "f1": "max"}
+    MIXES: ClassVar[bool] = True
     class_weights: Tensor | None
 
     def __init__(
@@ -59,12 +69,23 @@ class Classification(Task):
 
     def _binary_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The sum over the batch."""
+        weight = None if self.class_weights is None else self._weights(targets)
+        if targets.is_floating_point():
+            targets = targets[:, 1]
+            if self.class_weights is not None and weight is not None:  # the part of the weight that class 1 has
+                targets = targets * self.class_weights[1] / weight.clamp(min=1e-12)
         smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2  # (B,)
-        weight = None if self.class_weights is None else self.class_weights[targets]
         return F.binary_cross_entropy_with_logits(outputs[:, 0], smooth.to(outputs.dtype), weight, reduction="sum")
 
     def weight(self, targets: Tensor) -> int | Tensor:
-        return len(targets) if self.class_weights is None else self.class_weights[targets].sum()
+        return len(targets) if self.class_weights is None else self._weights(targets).sum()
+
+    def _weights(self, targets: Tensor) -> Tensor:
+        """The class weight of each example (B,)."""
+        assert self.class_weights is not None
+        if targets.is_floating_point():
+            return (targets * self.class_weights).sum(1)
+        return self.class_weights[targets]
 
     def predict_classes(self, outputs: Tensor) -> Tensor:
         """(B, K) or (B, 1) -> the most probable class (B,), int64."""
@@ -79,6 +100,9 @@ class Classification(Task):
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         return {"probabilities": self.probabilities(outputs)}
+
+    def average_mirrored(self, outputs: Tensor, mirrored: Tensor) -> Tensor:
+        return (average_logits if self.num_outputs != 1 else average_binary_logits)(outputs, mirrored)
 
     def columns(self, prediction: Mapping[str, Tensor], names: Sequence[str]) -> Columns:
         """The most probable class, its probability, and the probability of each class."""
@@ -97,13 +121,16 @@ class Classification(Task):
         return first | {"probabilities": [dict(zip(names, row, strict=True)) for row in rows]}
 
     def true_columns(self, targets: Tensor, names: Sequence[str]) -> Columns:
+        if targets.is_floating_point():
+            return {"label": [_spell_shares(row, names) for row in targets.tolist()]}
         return {"label": [names[k] for k in targets.tolist()]}
 
     def decisions(self, prediction: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {"class": prediction["probabilities"].argmax(1)}
 
     def metric_inputs(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-        return self.predict_classes(outputs), targets
+        """Of a mixed example, the class of the larger share is the true one."""
+        return self.predict_classes(outputs), targets.argmax(1) if targets.is_floating_point() else targets
 
     def make_metrics(self) -> Confusion:
         return Confusion(self.num_classes, self.metrics)
@@ -143,3 +170,9 @@ class Classification(Task):
             given = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
             return f"outputs are {given}, not logits of shape {shape}"
         return ""
+
+
+def _spell_shares(shares: Sequence[float], names: Sequence[str]) -> str:
+    """The classes of a mixed example, for example "cat 70% dog 30%"."""
+    parts = sorted(((share, name) for share, name in zip(shares, names, strict=True) if share), reverse=True)
+    return " ".join(f"{name} {share:.0%}" for share, name in parts) if len(parts) > 1 else parts[0][1]

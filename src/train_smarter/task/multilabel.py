@@ -10,12 +10,12 @@ from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_average_precision
 
 from train_smarter.errors import UserError
-from train_smarter.task.base import Columns, Task, check_shape, entropy
+from train_smarter.task.base import Columns, Task, average_binary_logits, check_shape, entropy
 from train_smarter.task.samples.multilabel import MultilabelSamples
 
 
 class Multilabel(Task):
-    """Outputs are logits (B, K); targets are 0 or 1 for each label, (B, K).
+    """Outputs are logits (B, K); targets are 0 or 1 for each label, (B, K); of mixed examples, from 0 to 1.
 
     Args:
         num_labels: K.
@@ -24,6 +24,7 @@ class Multilabel(Task):
     """
 
     METRICS: ClassVar[Mapping[str, str]] = {"map": "max", "f1_micro": "max", "f1_macro": "max"}
+    MIXES: ClassVar[bool] = True
     pos_weight: Tensor | None
 
     def __init__(
@@ -50,6 +51,9 @@ class Multilabel(Task):
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         return {"probabilities": outputs.sigmoid()}
 
+    def average_mirrored(self, outputs: Tensor, mirrored: Tensor) -> Tensor:
+        return average_binary_logits(outputs, mirrored)
+
     def columns(self, prediction: Mapping[str, Tensor], names: Sequence[str]) -> Columns:
         """The predicted labels, separated by spaces, and the probability of each label."""
         rows = prediction["probabilities"]
@@ -59,13 +63,13 @@ class Multilabel(Task):
         return columns
 
     def true_columns(self, targets: Tensor, names: Sequence[str]) -> Columns:
-        return {"true": _join_present(targets == 1, names)}
+        return {"true": _join_present(targets > 0.5, names)}
 
     def decisions(self, prediction: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {"set of labels": prediction["probabilities"] > self.threshold}
 
     def metric_inputs(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-        return outputs.float().sigmoid(), targets.bool()
+        return outputs.float().sigmoid(), targets > 0.5  # of a mixed example, the labels of the larger share
 
     def make_metrics(self) -> Metric:
         return MultilabelMetrics(self.num_labels, self.metrics, threshold=self.threshold)
@@ -83,7 +87,7 @@ class Multilabel(Task):
         """The mean entropy of the labels."""
         if self.pos_weight is not None:
             return None
-        present = targets.long().sum(0)  # (K,)
+        present = targets.double().sum(0)  # (K,)
         pairs = torch.stack([present, len(targets) - present], 1)  # (K, 2)
         return sum(entropy(pair) for pair in pairs) / len(pairs)
 

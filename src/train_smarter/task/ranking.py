@@ -64,6 +64,8 @@ class Ranking(Recommendation):
     def targets(self, batch: Any) -> dict[str, Tensor]:
         """Items to find, padded with -1, and those that the ranking leaves out: known (test), train (val)."""
         inputs, targets = batch
+        if isinstance(targets, Tensor):
+            raise UserError("task=ranking learns from users or from pairs, and not from ratings: leave data.rows out")
         if "item" in inputs:
             return {"items": inputs["item"][:, :1], "others": inputs["item"][:, 1:]}
         if targets is None:

@@ -113,12 +113,15 @@ class RankingMetrics(Metric):
         self.users += len(values)
         self.recommended += best[best != UNKNOWN].bincount(minlength=len(self.recommended))
 
-    def compute(self) -> dict[str, float]:
+    def compute(self) -> Mapping[str, float | None]:
+        """None of each: no user has been counted."""
         users, recommended = int(self.users), self.recommended
-        means = self.sums / users if users else torch.full_like(self.sums, torch.nan)
+        if not users:
+            return dict.fromkeys(self.names)
+        means = self.sums / users
         scores = dict(zip((*OF_USERS, *OF_TRAIN_MASK), means.tolist(), strict=True))
         total = int(recommended.sum())
-        scores["coverage"] = float((recommended > 0).double().mean()) if users else torch.nan
+        scores["coverage"] = float((recommended > 0).double().mean())
         scores["popular_share"] = int(recommended[self.popular].sum()) / total if total else torch.nan
         return {name: scores[name] for name in self.names}
 

@@ -16,7 +16,7 @@ def count_ranks(scores: Tensor, known: Tensor, targets: Tensor) -> tuple[Tensor,
 
     Returns:
         better: (B, M), items with a larger score.
-        tied: (B, M), at least 1, items with the same one, the target among them.
+        tied: (B, M), items with the same one, the target among them; at least 1.
     """
     ordered = mask_items(scores, known).sort(1).values  # (B, I)
     own = scores.gather(1, targets.clamp(min=0)).contiguous()

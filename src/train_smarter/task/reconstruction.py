@@ -23,6 +23,7 @@ class Reconstruction(Task):
     """
 
     METRICS: ClassVar[Mapping[str, str]] = {"rmse": "min", "psnr": "max"}
+    MIXES: ClassVar[bool] = True  # the targets are the mixed images
 
     def __init__(self, *, loss: str = "mse", **task: Any) -> None:
         super().__init__(**task)

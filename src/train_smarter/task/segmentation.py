@@ -11,7 +11,16 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from train_smarter.errors import UserError
-from train_smarter.task.base import Columns, Files, Task, balanced_factors, check_shape, class_factors, entropy
+from train_smarter.task.base import (
+    Columns,
+    Files,
+    Task,
+    average_logits,
+    balanced_factors,
+    check_shape,
+    class_factors,
+    entropy,
+)
 from train_smarter.task.samples.segmentation import SegmentationSamples
 
 
@@ -78,6 +87,9 @@ class Segmentation(Task):
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         return {"mask": outputs.argmax(1), "probabilities": outputs.softmax(1)}  # (B, H, W), (B, K, H, W)
+
+    def average_mirrored(self, outputs: Tensor, mirrored: Tensor) -> Tensor:
+        return average_logits(outputs, mirrored.flip(-1))
 
     def columns(self, prediction: Mapping[str, Tensor], names: Sequence[str]) -> Columns:
         """The share of the pixels that each class has."""

@@ -17,8 +17,11 @@ class SplitMetric(Metric):
     next to nothing.
 
     Args:
-        metrics: a `torchmetrics.Metric` or `MetricCollection` whose `compute` returns {name: value}; None: the loss is
-            the only metric.
+        metrics: a `torchmetrics.Metric` or `MetricCollection` whose `compute` returns {name: value}, None the value of
+            what this split does not measure; None: the loss is the only metric.
+
+    Attributes:
+        unmeasured: names of the metrics that the split does not measure; after `scores`.
     """
 
     full_state_update = False
@@ -33,6 +36,7 @@ class SplitMetric(Metric):
         self.add_state("loss_sum", torch.zeros(()), dist_reduce_fx="sum")
         self.add_state("weight_sum", torch.zeros(()), dist_reduce_fx="sum")  # of weights that are tensors
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")  # of weights that are ints
+        self.unmeasured: set[str] = set()
         self._scores: dict[str, float] | None = None
 
     def append(self, loss: Tensor, weight: int | Tensor, inputs: tuple[Tensor, ...]) -> None:
@@ -75,7 +79,9 @@ class SplitMetric(Metric):
         self.flush()
         if self._scores is None:
             values = self.metrics.compute() if self.metrics is not None else {}  # type: ignore[operator]
-            self._scores = {"loss": float(self.compute())} | {name: float(value) for name, value in values.items()}
+            self.unmeasured = {name for name, value in values.items() if value is None}
+            known = {name: float(value) for name, value in values.items() if value is not None}
+            self._scores = {"loss": float(self.compute()), **known}
         return self._scores
 
     def details(self) -> dict[str, Any]:

@@ -16,7 +16,8 @@ def made(**settings: int) -> SASRec:
 def scores(model: SASRec, *histories: list[int]) -> Tensor:
     longest = max(len(history) for history in histories)
     padded = [[-1] * (longest - len(history)) + history for history in histories]
-    return model({"user": torch.full((len(histories),), -1), "history": torch.tensor(padded)})
+    found: Tensor = model({"user": torch.full((len(histories),), -1), "history": torch.tensor(padded)})
+    return found
 
 
 def test_training_scores_each_item_from_those_before_it_alone() -> None:

@@ -59,6 +59,7 @@ def test_an_epoch_is_a_row_with_the_losses_and_the_monitored_metric_first(
 ) -> None:
     train(Progress(), make_trainer(), [epoch(0.5), epoch(0.25), epoch(0.75)], clock)
     assert capsys.readouterr().out.splitlines() == [
+        "",
         "epoch  train/loss   val/loss  val/accuracy  train/accuracy  seconds",
         "    0      1.2500      12346        0.5000          0.5000      2.0  best",
         "    1      1.2500      12346        0.2500          0.5000      2.0",
@@ -72,7 +73,7 @@ def test_a_wide_terminal_shows_more_metrics_and_a_narrow_one_fewer(
     for columns, names in ((40, ["train/loss"]), (100, ["train/loss", "val/loss", "val/accuracy", "train/accuracy"])):
         monkeypatch.setenv("COLUMNS", str(columns))
         train(Progress(), make_trainer(), [epoch(0.5)], clock)
-        lines = capsys.readouterr().out.splitlines()
+        lines = capsys.readouterr().out.splitlines()[1:]
         assert lines[0].split()[1 : 1 + len(names)] == names
         assert max(map(len, lines)) <= columns
 
@@ -92,13 +93,14 @@ def test_a_resumed_run_knows_the_best_value_so_far(clock: list[float], capsys: p
     trainer = make_trainer()
     trainer.checkpoint_callback.best_model_score = torch.tensor(0.625)
     train(Progress(), trainer, [epoch(0.5), epoch(0.75)], clock)
-    assert [line.endswith("best") for line in capsys.readouterr().out.splitlines()[1:]] == [False, True]
+    assert [line.endswith("best") for line in capsys.readouterr().out.splitlines()[2:]] == [False, True]
 
 
 def test_a_module_without_a_task_shows_what_it_logs(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     trainer = make_trainer(lightning_module=Mock(), checkpoint_callback=None)
     train(Progress(), trainer, [{"g_loss": 1.0, "d_loss": 0.5, "d_loss_step": 9.0}], clock)
     assert capsys.readouterr().out.splitlines() == [
+        "",
         "epoch     d_loss     g_loss  seconds",
         "    0     0.5000     1.0000      2.0",
     ]

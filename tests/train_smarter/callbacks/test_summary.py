@@ -19,7 +19,7 @@ def test_the_summary_has_the_layers_with_parameters(freeze: bool, end: str, caps
     Summary(max_depth=2).on_fit_start(Trainer(logger=False, enable_checkpointing=False), model)
     assert capsys.readouterr().out.splitlines()[-4:] == [
         "name    type    parameters",
-        "body.1  Linear  15",
-        "head    Linear  4.0 K",
+        "body.1  Linear          15",
+        "head    Linear       4.0 K",
         f"4,015 parameters, {end}",
     ]

@@ -58,6 +58,10 @@ def test_new_input_is_predicted_as_by_the_command(past_run: Path, tmp_path: Path
         probabilities = model(data.normalize(images)).softmax(1)  # type: ignore[attr-defined]
     assert [row["input"] for row in rows] == names
     assert [row["prediction"] for row in rows] == [data.names[i] for i in probabilities.argmax(1)]
+    with torch.inference_mode():
+        mirrored = model(data.normalize(images.flip(3))).softmax(1)  # type: ignore[attr-defined]
+    (first, *_) = train_smarter.predict(model, data, names, device="cpu", tta="flip")
+    assert first["probability"] == pytest.approx(float(((probabilities + mirrored) / 2)[0].max()), rel=1e-5)
     assert torch.allclose(torch.tensor([row["probability"] for row in rows]), probabilities.amax(1))
     assert [row["input"] for row in train_smarter.predict(model, data, names[0], device="cpu")] == names[:1]
 

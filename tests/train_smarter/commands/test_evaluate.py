@@ -47,6 +47,21 @@ def test_any_batch_size_gives_the_same_metrics(evaluated: Callable[..., Any], pa
     assert {name: again[name] for name in names} == {name: results[name] for name in names}
 
 
+def test_test_time_augmentation_has_results_of_its_own(evaluated: Callable[..., Any], past_run: Path) -> None:
+    plain = evaluated("splits=[val]")
+    again = evaluated("splits=[val]", "tta=flip")
+    found = read_json(past_run / "evaluate" / "tta_flip" / "results.json")
+    assert again == plain, "evaluate/results.json is that of the checkpoint, as other commands read it"
+    assert found["tta"] == "flip"
+    assert found["val/loss"] != plain["val/loss"]
+    assert sum(map(sum, found["confusion"]["val"])) == sum(map(sum, plain["confusion"]["val"]))
+
+
+def test_an_unknown_test_time_augmentation_is_refused(evaluated: Callable[..., Any]) -> None:
+    with pytest.raises(UserError, match="tta='rotate': give flip, or null"):
+        evaluated("tta=rotate")
+
+
 def test_one_split_can_be_chosen(evaluated: Callable[..., Any]) -> None:
     assert {name for name in evaluated("splits=[val]") if "/" in name} == {
         f"val/{name}" for name in ("loss", "accuracy", "precision", "recall", "f1")

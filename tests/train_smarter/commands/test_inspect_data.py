@@ -42,7 +42,7 @@ def test_images_are_shown_in_the_terminal_and_on_a_page(
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"data.json", "data.html"}
     assert f"page: {tmp_path}/run/data.html" in told
     assert re.search(r"train +1,079 .*\nval +359 .*\ntest +359 ", told)
-    assert re.search(r"^0 +106 +36 +36$", told, re.MULTILINE)
+    assert re.search(r"^ *0 +106 +36 +36$", told, re.MULTILINE)
     assert "same inputs: none" in told
     assert re.search(r"loss at initial weights: 2\.\d+ \(by chance: 2\.302\)", told)
     assert max(map(len, told.splitlines()[:-1])) <= 80

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
+from pyarrow import parquet
 
 from sample_project.model.factors import Factors
 from train_smarter.commands import predict
@@ -189,6 +191,19 @@ def test_who_gets_the_items_of_everyone_is_noted(
 ) -> None:
     table = predicted(write(tmp_path, f"user,history\n{row}\n"), top=1, history=history, factors=1.0)
     assert table[0]["note"].rpartition(": ")[2] == note
+
+
+def test_an_empty_history_is_that_of_the_data_and_an_empty_list_is_empty(
+    predicted: Callable[..., Rows], tmp_path: Path
+) -> None:
+    given = write(tmp_path, '{"user": "4", "history": "b"}\n{"user": "4"}\n{"user": "4", "history": []}\n', "a.jsonl")
+    assert [row["item"] for row in predicted(given, top=1, form="jsonl")] == [["007"], ["=e"], ["007"]]
+
+
+def test_lists_of_a_parquet_file_are_refused_and_not_ignored(predicted: Callable[..., Rows], tmp_path: Path) -> None:
+    parquet.write_table(pyarrow.table({"user": ["1"], "history": [["b"]]}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="the column 'history' holds lists; write the ids with spaces"):
+        predicted(str(tmp_path / "a.parquet"), top=1)
 
 
 def test_a_known_user_may_be_typed(predicted: Callable[..., Rows]) -> None:

@@ -222,7 +222,7 @@ def test_one_run_tells_what_it_was_and_how_it_ended(made: Make, shown: Shown) ->
     diff = "+ a\n- b\n"
     folder = made("runs/one", note={"diff": diff}, results={"val/loss": 0.25})
     lines = shown("run=one")
-    facts = {line[0]: line[1:] for line in lines if len(line) == 2 and line[0][0] != "│"}
+    facts = {line[0]: line[1:] for line in lines if len(line) == 2}
     assert facts == {
         "run": ["one"],
         "folder": [str(folder)],
@@ -240,7 +240,7 @@ def test_one_run_tells_what_it_was_and_how_it_ended(made: Make, shown: Shown) ->
         "packages": ["python 3.11.7, torch 2.15.0"],
         "hardware": ["cores 2, gpus none"],
     }
-    assert ["│ loss", "│ 0.5000 │ 0.2500 │ 0.5000 │"] in lines  # a column for each split
+    assert ["loss", "0.5000", "0.2500", "0.5000"] in lines  # a column for each split
     assert ["missing:"] not in lines
 
 

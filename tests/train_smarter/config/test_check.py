@@ -95,6 +95,9 @@ TOGETHER: list[dict[str, list[str]]] = [
         "data.batch_size=99999999999999999999": ["data.batch_size=99999999999999999999", "below 2**63"],
         "data.std=0": ["data.std=0", "above 0"],
         "data.augment.flip.p=2": ["data.augment.flip.p=2", "from 0 to 1"],
+        "data.augment.mixup=0.2": ["data.augment.mixup=0.2", "type data.augment.mixup.alpha=0.2"],
+        "data.augment.erase=0.25": ["data.augment.erase=0.25", "type data.augment.erase.p=0.25"],
+        "+data.augment.mine=1": ["data.augment.mine=1", "type data.augment.mine.<setting>=1"],
         "data.sampler=weighted": ["data.sampler='weighted'", "give balanced, or null"],
         "task.class_weights=balance": ["task.class_weights=balance", "give 10 numbers", "or balanced"],
         "callbacks.resume_checkpoint.every_minutes=-1": ["callbacks.resume_checkpoint.every_minutes=-1", "above 0"],
@@ -220,6 +223,22 @@ def test_all_problems_come_in_one_message(compose: Compose) -> None:
 def test_a_folder_of_images_that_is_not_there_is_named(compose: Compose, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere is not a folder"):
         check(compose("data=images", f"data.dir={tmp_path}/nowhere"))
+
+
+@pytest.mark.parametrize("size", ["-3", "1.5"])
+def test_a_bad_value_that_another_key_copies_is_named_once(compose: Compose, tmp_path: Path, size: str) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    cfg = compose("data=images", f"data.dir={tmp_path}", "model=mlp", f"data.size={size}")
+    with pytest.raises(UserError) as caught:
+        check(cfg)
+    assert str(caught.value) == f"data.size={size}: give a whole number of at least 1"
+
+
+def test_a_word_as_the_size_of_images_is_left_to_their_class(compose: Compose, tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    check(compose("data=images", f"data.dir={tmp_path}", "model=mlp", "data.size=big"))
 
 
 def test_a_logger_that_is_not_installed_is_refused_with_the_command_that_installs_it(

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -96,3 +97,41 @@ def test_a_command_says_which_task_it_has_chosen(
 def test_a_missing_column_is_answered_before_anything_is_composed(table: str) -> None:
     with pytest.raises(UserError, match=r"data.target=tekst: .* did you mean 'text'\?"):
         task_by_target(["data=table", table, "data.target=tekst"])
+
+
+@pytest.fixture
+def rows_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Words that name JSON lines with targets of each type."""
+    pytest.importorskip("datasets", reason="the extra hf is not installed")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "elsewhere")
+    rows = [
+        {"text": f"film {i}", "label": "ab"[i % 2], "stars": i / 2, "kind": i % 3, "size": i, "flag": i % 2 == 0}
+        | {"one": i % 2, "tags": ["x", "y"][: i % 3], "point": [i / 2, 1.5]}
+        for i in range(30)
+    ]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return ["data=huggingface", "data.path=json", f"data.data_files={tmp_path}/t.jsonl", f"paths.data={tmp_path}/data"]
+
+
+def test_the_type_of_a_target_chooses_the_task_of_data_of_the_hub(rows_of_the_hub: list[str]) -> None:
+    found = {
+        target: task_by_target([*rows_of_the_hub, *([f"data.target={target}"] if target else [])])
+        for target in ("", "stars", "kind", "size", "flag", "tags", "point", "[one,flag]", "[one,size]")
+    }
+    assert found == {
+        "": ("task=classification", "data.target=label is of the type string"),
+        "stars": ("task=regression", "data.target=stars is of the type float64"),
+        "kind": ("task=classification", "kind holds 3 different integers"),
+        "size": ("task=regression", "size holds 30 different integers"),
+        "flag": ("task=classification", "data.target=flag is of the type bool"),
+        "tags": ("task=multilabel", "data.target=tags is of the type List"),
+        "point": ("task=regression", "data.target=point is of the type List"),
+        "[one,flag]": ("task=multilabel", "one, flag hold 0 and 1"),
+        "[one,size]": ("task=regression", "one, size hold numbers"),
+    }
+
+
+def test_a_typed_task_reads_no_data_of_the_hub(rows_of_the_hub: list[str], tmp_path: Path) -> None:
+    assert task_by_target([*rows_of_the_hub, "task=regression"]) is None
+    assert task_by_target(["data=huggingface"]) is None
+    assert not (tmp_path / "data").exists()

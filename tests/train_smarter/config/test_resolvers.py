@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 import train_smarter.config.resolvers  # noqa: F401
 from train_smarter import paths
+from train_smarter.history.saved_config import use_recorded_counts
 
 
 def test_a_config_knows_the_project_and_counts_the_classes_of_a_folder(tmp_path: Path) -> None:
@@ -16,6 +17,18 @@ def test_a_config_knows_the_project_and_counts_the_classes_of_a_folder(tmp_path:
         (tmp_path / name).mkdir()
     assert OmegaConf.create({"x": "${project_root:}/conf"}).x == f"{paths.ROOT}/conf"
     assert OmegaConf.create({"dir": str(tmp_path), "x": "${count_classes:${dir}}"}).x == 3
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_run_of_an_older_version_has_its_recorded_classes_or_counts_them(tmp_path: Path, recorded: bool) -> None:
+    for name in ("cat", "dog", "owl"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+    data = {"dir": str(tmp_path / "photos"), "num_classes": "${count_classes:${.dir}}"}
+    if recorded:
+        OmegaConf.save({"data": data | {"num_classes": 2}}, tmp_path / "config.yaml")
+    cfg = OmegaConf.create({"data": data})
+    use_recorded_counts(cfg, tmp_path)
+    assert cfg.data.num_classes == (2 if recorded else 3)
 
 
 def test_an_optimizer_is_fused_unless_losses_are_scaled() -> None:

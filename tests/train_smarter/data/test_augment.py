@@ -16,12 +16,15 @@ from train_smarter.data.augment import (
     ColorJitter,
     Crop,
     Cutout,
+    Erase,
     Flip,
     ResizedCrop,
     Rotation,
 )
 from train_smarter.data.image_data import ImageData
 from train_smarter.data.image_moves import CoordinateMap, MirrorMap, ShiftMap, apply_maps, rotate_map
+from train_smarter.data.mixing import CutMix, MixUp
+from train_smarter.data.policies import RandAugment, TrivialAugment
 from train_smarter.errors import UserError
 
 Compose = Callable[..., DictConfig]
@@ -32,8 +35,23 @@ ALL = [
     Crop(padding=2),
     ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1),
     Cutout(size=3),
+    TrivialAugment(p=1),
+    RandAugment(num_ops=2),
+    Erase(p=0.5),
 ]
-NEUTRAL = [ResizedCrop(), Rotation(), Flip(), Crop(), ColorJitter(), Cutout()]
+NEUTRAL = [
+    ResizedCrop(),
+    Rotation(),
+    Flip(),
+    Crop(),
+    TrivialAugment(),
+    RandAugment(),
+    ColorJitter(),
+    Cutout(),
+    Erase(),
+    MixUp(),
+    CutMix(),
+]
 every = pytest.mark.parametrize("change", ALL, ids=lambda change: type(change).__name__)
 
 

@@ -21,7 +21,7 @@ from torch.optim import Adam
 from sample_project.data.tiles import COUNT, TileDataset, Tiles
 from sample_project.model.mlp import MLP
 from train_smarter.callbacks.resume_checkpoint import ResumeCheckpoint
-from train_smarter.data import workers
+from train_smarter.data import rows, workers
 from train_smarter.data.base import Data
 from train_smarter.data.dataset_rows import DatasetRows
 from train_smarter.data.decode_files import decode_to_memory
@@ -412,3 +412,17 @@ def test_a_command_that_writes_nothing_makes_no_cache_file(folder: Path, tmp_pat
     data.setup()
     assert isinstance(data.examples["train"].inputs, MemoryRows)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [lambda folder: images(folder, "none"), lambda _: tiles(0)], ids=["files", "dataset"])
+def test_a_worker_reads_a_batch_into_the_shared_memory_in_which_it_is_sent(
+    make: Callable[[Path], Data], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make(folder)
+    data.setup()
+    index = torch.arange(4)
+    own = data.examples["train"].read(index)[0]
+    monkeypatch.setattr(rows, "get_worker_info", object)
+    sent = data.examples["train"].read(index, epoch=1)[0]
+    assert (own.is_shared(), sent.is_shared(), sent.stride()) == (False, True, own.stride())
+    assert data.examples["train"].inputs.take(index).read().equal(own)

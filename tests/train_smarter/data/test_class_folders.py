@@ -78,7 +78,7 @@ def test_other_names_are_no_splits(name: str) -> None:
         (
             ["cat/a.jpg", "dog/b.jpg", "c.jpg"],
             ["cat/a.jpg", "dog/b.jpg"],
-            "images in {root} beside the folders of classes are not used",
+            "images in {root} next to the folders of classes are not used",
         ),
         (
             ["train/cat/a.jpg", "train/dog/b.jpg", "test/1.jpg", "test/2.jpg"],
@@ -105,12 +105,12 @@ def test_other_names_are_no_splits(name: str) -> None:
         (
             ["train/cat/a.jpg", "train/dog/b.jpg", "other/1.jpg"],
             ["train/cat/a.jpg", "train/dog/b.jpg"],
-            "['other'] beside the folders of splits in {root} are not used",
+            "['other'] next to the folders of splits in {root} are not used",
         ),
         (
             ["cat/a.jpg", "dog/b.jpg", "test/cat/1.jpg"],
             ["cat/a.jpg", "dog/b.jpg"],
-            "train is ['cat', 'dog'] in {root}, beside test",
+            "train is ['cat', 'dog'] in {root}, next to test",
         ),
     ],
     ids=[
@@ -235,7 +235,7 @@ def test_files_of_other_kinds_are_counted(tmp_path: Path) -> None:
         ),
         (
             ["cat/a.jpg", "dog/b.jpg", "test/c.jpg"],
-            "{root} has ['test'], named like a split, beside ['cat', 'dog']: to leave it out, type "
+            "{root} has ['test'], named like a split, next to ['cat', 'dog']: to leave it out, type "
             "'data.classes=[cat,dog]'; to make it a class, 'data.classes=[cat,dog,test]'",
         ),
         (

@@ -159,9 +159,31 @@ def test_a_break_costs_only_what_was_not_noted(
 
 def test_a_torn_line_of_the_journal_counts_as_none(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
-    assert read_journal(journal) == (0, {})
-    journal.write_text('{"done": 3, "broken": {"1": "why"}}\n{"done": 6, "bro')
-    assert read_journal(journal) == (3, {1: "why"})
+    assert read_journal(journal) == (0, {}, 0)
+    whole = '{"done": 3, "broken": {"1": "why"}}\n'
+    for torn in ('{"done": 6, "bro', '{"done": 6, "broken": {}}'):
+        journal.write_text(whole + torn)
+        assert read_journal(journal) == (3, {1: "why"}, len(whole))
+
+
+def test_a_second_break_repeats_nothing_that_was_noted_after_a_torn_line(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = break_off(files, monkeypatch, after=1)  # files 0 to 2
+    with cache.path("journal").open("a") as journal:
+        journal.write('{"done": 6, "bro')
+    break_off(files, monkeypatch, after=1)  # files 3 to 5
+    again = FirstBytes()
+    cache_of(files, again).make()
+    assert sorted(again.calls) == ["6.bin", "7.bin", "8.bin", "9.bin"]
+
+
+def test_a_journal_whose_rows_were_deleted_counts_as_none(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = break_off(files, monkeypatch, after=2)
+    cache.path("part").unlink()
+    break_off(files, monkeypatch, after=0)  # the file is there again, and holds nothing
+    cache.make()
+    assert cache.open().rows.read()[:, 0, 0, 0].tolist() == list(range(10))
 
 
 def test_a_damaged_file_is_made_again(files: list[Path], caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,7 +17,11 @@ from PIL import Image
 
 from train_smarter.config.build import build_data
 from train_smarter.config.facts import fill_facts
-from train_smarter.data.huggingface import HuggingFaceImages, HuggingFaceTable, HuggingFaceTexts, ImageColumn, Source
+from train_smarter.data.file_rows import FileRows
+from train_smarter.data.huggingface import HuggingFaceImages, HuggingFaceTable, HuggingFaceTexts, Source
+from train_smarter.data.row_file import DiskRows
+from train_smarter.data.rows import MemoryRows
+from train_smarter.data.storage import CACHES
 from train_smarter.errors import UserError
 
 datasets = pytest.importorskip("datasets", reason="the extra hf is not installed")
@@ -49,7 +54,7 @@ def config(tmp_path: Path, task: str = "classification", **data: Any) -> DictCon
     """The groups that count of a composed config, before the data were read."""
     conf = {"_target_": "train_smarter.data.huggingface.HuggingFace", "dir": str(tmp_path / "data"), "size": 4}
     conf |= {"shape": [3, 4, 4], "mean": 0.5, "std": 0.5, "mask_fill": 0, "augment": {}, "standardize": True}
-    conf |= {"resize": "stretch"}
+    conf |= {"resize": "stretch", "cache": None}
     conf |= {"vocab_size": 50, "max_length": 5, "truncation_side": "left", "input": None, "target": None}
     conf |= {"num_classes": None, "num_targets": None, "download": True, "path": "csv", **data}
     return OmegaConf.create({"data": conf, "task": {"_target_": f"train_smarter.task.{task}.{task.title()}"}})
@@ -85,6 +90,19 @@ def test_columns_of_texts_are_joined(tmp_path: Path) -> None:
     assert source.train.inputs[:2] == ["A\ntext 0", "A\ntext 1"]
 
 
+def test_an_input_of_texts_is_a_file_with_their_columns_or_a_text_a_line(tmp_path: Path) -> None:
+    rows = [{"title": "A", "body": f"text {i}", "label": i % 2} for i in range(20)]
+    file = write_json(tmp_path / "a.jsonl", rows)
+    data = read(tmp_path, path="json", data_files=str(file), input=["title", "body"])
+    new = tmp_path / "new.csv"
+    new.write_text('id,body,title\n7,"long, and\ntwo lines",B\n', encoding="utf8")
+    assert [data.load_input(source).content for source in data.iter_inputs(str(new))] == ["B\nlong, and\ntwo lines"]
+    assert [data.load_input(source).content for source in data.iter_inputs("a film")] == ["a film"]
+    new.write_text("body\nx\n", encoding="utf8")
+    with pytest.raises(UserError, match="has no column title, but body"):
+        data.iter_inputs(str(new))
+
+
 def test_columns_of_numbers_are_a_table(reviews: Path, tmp_path: Path) -> None:
     data = read(tmp_path, "regression", data_files=str(reviews), input=["kind", "code"], target="stars")
     assert isinstance(data, HuggingFaceTable)
@@ -110,28 +128,55 @@ def test_a_folder_of_images_has_its_classes_and_its_splits(photos: Path, tmp_pat
     assert data.names == ["cat", "dog"]
     test = data.examples["test"]
     assert test.inputs.shape == (4, 3, 4, 4)
-    assert test.inputs.is_contiguous(memory_format=torch.channels_last)
-    assert test.inputs[:, :, 0, 0].tolist() == [[250, 0, 0], [250, 0, 0], [0, 0, 250], [0, 0, 250]]
+    assert test.inputs.read().is_contiguous(memory_format=torch.channels_last)
+    assert test.inputs.read()[:, :, 0, 0].tolist() == [[250, 0, 0], [250, 0, 0], [0, 0, 250], [0, 0, 250]]
     assert test.targets.tolist() == [0, 0, 1, 1]
 
 
 def test_images_are_fitted_as_typed(photos: Path, tmp_path: Path) -> None:
     data = read(tmp_path, path="imagefolder", data_dir=str(photos), resize="pad")
-    last = data.examples["train"].inputs[-1]  # wider than high: rows of black above and below
+    last = data.examples["train"].inputs.read()[-1]  # wider than high: rows of black above and below
     assert last[:, 0].eq(0).all()
     assert last[:, 2].eq(torch.tensor([0, 0, 250])[:, None]).all()
 
 
-def test_images_that_are_decoded_when_they_are_read_are_the_same(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held = read(tmp_path, path="imagefolder", data_dir=str(photos))
-    monkeypatch.setattr("train_smarter.data.huggingface.IN_MEMORY", 0)
-    lazy = read(tmp_path, path="imagefolder", data_dir=str(photos))
-    assert isinstance(lazy.examples["train"].inputs, ImageColumn)
-    for (images, labels), (others, true) in zip(held.train_dataloader(), lazy.train_dataloader(), strict=True):
-        assert images.equal(others)
-        assert labels.equal(true)
+def test_images_may_be_grey(photos: Path, tmp_path: Path) -> None:
+    data = read(tmp_path, path="imagefolder", data_dir=str(photos), shape=[1, 4, 4])
+    assert data.examples["test"].inputs.shape == (4, 1, 4, 4)
+
+
+def test_images_in_memory_on_the_disk_and_decoded_for_each_batch_are_the_same(photos: Path, tmp_path: Path) -> None:
+    data = {cache: read(tmp_path, path="imagefolder", data_dir=str(photos), cache=cache) for cache in CACHES}
+    assert [type(data[cache].examples["train"].inputs) for cache in CACHES] == [MemoryRows, DiskRows, FileRows]
+    memory, *others = (list(data[cache].train_dataloader()) for cache in CACHES)
+    for batches in others:
+        for (images, labels), (same, equal) in zip(memory, batches, strict=True):
+            assert images.equal(same)
+            assert labels.equal(equal)
+
+
+def test_the_cache_file_of_images_is_made_once_for_each_state_of_the_data(photos: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"path": "imagefolder", "data_dir": str(photos), "cache": "disk"}
+    for _ in range(2):
+        read(tmp_path, **settings)
+        made = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "data" / "cache").glob("*.rows")}
+        assert len(made) == 2  # train and test
+    read(tmp_path, **settings)
+    assert {file.name: file.stat().st_mtime_ns for file in (tmp_path / "data" / "cache").glob("*.rows")} == made
+    Image.new("RGB", (8, 6), (0, 250, 0)).save(photos / "test" / "cat" / "0.png")
+    os.utime(photos / "test" / "cat" / "0.png", ns=(1, 5))
+    changed = read(tmp_path, **settings).examples["test"].inputs.read()
+    assert changed[0, :, 0, 0].tolist() == [0, 250, 0]
+
+
+def test_without_downloads_no_cache_file_of_images_is_made(photos: Path, tmp_path: Path) -> None:
+    cfg = config(tmp_path, path="imagefolder", data_dir=str(photos), cache="disk")
+    fill_facts(cfg)
+    cfg.data.download = False
+    data = build_data(cfg)
+    data.setup()
+    assert isinstance(data.examples["train"].inputs, MemoryRows)
+    assert not (tmp_path / "data" / "cache").exists()
 
 
 def test_images_of_a_parquet_file_are_read_from_their_bytes(photos: Path, tmp_path: Path) -> None:
@@ -139,13 +184,19 @@ def test_images_of_a_parquet_file_are_read_from_their_bytes(photos: Path, tmp_pa
     whole.map(lambda row: row).to_parquet(tmp_path / "photos.parquet")
     source = read(tmp_path, path="parquet", data_files=str(tmp_path / "photos.parquet"), val_fraction=0.3).read()
     assert source.names == ["cat", "dog"]
-    assert source.train.inputs[0, :, 0, 0].tolist() == [250, 0, 0]
+    assert source.train.inputs.read()[0, :, 0, 0].tolist() == [250, 0, 0]
 
 
-def test_a_broken_image_is_named(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cache", ["memory", "disk", "none"])
+def test_a_broken_image_is_named_and_left_out(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, cache: str
+) -> None:
     (photos / "train" / "dog" / "3.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"image 10 of the data set cannot be read \(.*3\.png\)"):
-        read(tmp_path, path="imagefolder", data_dir=str(photos))
+    data = read(tmp_path, path="imagefolder", data_dir=str(photos), cache=cache)
+    assert "imagefolder train row 000000010 is broken and left out: not an image" in caplog.text
+    assert [len(data.examples[split]) for split in ("train", "val", "test")] == [9, 2, 4]
+    images, labels = data.examples["train"].read(torch.arange(9))
+    assert (images[:, 2, 0, 0] == 250).equal(labels == 1)
 
 
 # ---- targets
@@ -296,7 +347,7 @@ def test_an_image_whose_file_is_an_address_is_not_fetched(server: Served, tmp_pa
     table = arrow.table(rows, schema=features.arrow_schema)  # `datasets` would fetch them to write them
     parquet.write_table(table, tmp_path / "evil.parquet")
     told = refusal(tmp_path, path="parquet", data_files=str(tmp_path / "evil.parquet"))
-    assert "image 1 of the data set cannot be read" in told
+    assert "data.input=image: no image of train can be read; the log names them" in told
     assert seen == []
 
 

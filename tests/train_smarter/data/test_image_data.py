@@ -11,9 +11,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from train_smarter.data import image_moves
-from train_smarter.data.augment import ColorJitter, Crop, Cutout, Flip, ResizedCrop, Rotation
+from train_smarter.data.augment import ColorJitter, Crop, Cutout, Erase, Flip, ResizedCrop, Rotation
 from train_smarter.data.examples import SPLITS, Examples, RawDataset
 from train_smarter.data.image_data import ImageData, image_of
+from train_smarter.data.mixing import CutMix, MixUp
+from train_smarter.data.policies import RandAugment, TrivialAugment
 from train_smarter.errors import UserError
 
 BARE: dict[str, Any] = {
@@ -527,5 +529,82 @@ def test_an_augmentation_that_leaves_nothing_of_the_image_is_refused(augmentatio
         Grey(augment={"a": augmentation})
 
 
+def test_a_color_of_another_number_of_channels_is_refused() -> None:
+    with pytest.raises(UserError, match=r"data.augment.a.fill=\[0, 1\]: give one number, or 1, one per channel"):
+        Grey(augment={"a": Erase(p=1, fill=[0, 1])})
+
+
 def test_an_augmentation_may_be_as_large_as_the_image() -> None:
     assert len(Grey(augment={"a": Crop(padding=2), "b": Cutout(size=4)}).augment) == 2
+
+
+# ---- policies and mixing
+
+
+@pytest.mark.parametrize("policy", [TrivialAugment(p=1), RandAugment(num_ops=2, magnitude=20)])
+def test_masks_move_with_the_images_of_a_policy(policy: Any) -> None:
+    """A bright square on black, whose mask is the square: no operation but a move changes where it is."""
+
+    def squares(images: Tensor) -> Tensor:
+        scene = torch.zeros_like(images)
+        scene[:, :, 1:4, 2:6] = 200
+        return scene
+
+    data = Scene(
+        augment={"flip": Flip(p=0.5), "policy": policy},
+        inputs=squares,
+        masks=lambda images: squares(images)[:, 0] // 200,
+        mean=0.0,
+        std=1.0,
+    )
+    seen = 0
+    for images, masks in training_batches(data):
+        bright = as_bytes(images)[:, 0]
+        for image, mask in zip(bright, masks, strict=True):
+            if len(values := image.unique()) == 2:  # neither moved out of the image, nor made even
+                assert (image == values[1]).equal(mask == 1) or (image == values[0]).equal(mask == 1)
+                seen += 1
+        assert masks.dtype == torch.uint8
+    assert seen > 12
+
+
+def test_bytes_stay_bytes_until_the_images_are_normalized() -> None:
+    data = Scene(augment={"policy": TrivialAugment(p=1), "erase": Erase(p=1), "cutmix": CutMix(alpha=1)})
+    data.setup()
+    images = data.examples["train"].inputs
+    found, _ = data._apply_augmentations(images, torch.zeros(12), torch.Generator())
+    assert found.dtype == torch.uint8
+    assert not found.equal(images)
+
+
+def test_classes_of_mixed_images_are_shares_in_training_alone() -> None:
+    data = Grey(augment={"mixup": MixUp(alpha=1), "first": ColorJitter(brightness=0.5)})
+    keeper = Keeper()
+    lightning.Trainer(**BARE, max_epochs=1).fit(keeper, datamodule=data)
+    for _, targets in keeper.batches:
+        assert targets.shape == (4, 2)
+        assert targets.dtype == torch.float32
+        assert targets.sum(1).sub(1).abs().max() < 1e-6
+    assert any(((targets > 0) & (targets < 1)).any() for _, targets in keeper.batches)
+    assert all(images.sub(-0.6).abs().max() < 1e-6 for images in keeper.seen["val"])
+    images, labels = next(iter(data.val_dataloader()))
+    assert data.on_after_batch_transfer((images, labels), 0)[1] is labels
+
+
+def test_plain_training_is_not_mixed() -> None:
+    for _, targets in training_batches(Grey(augment={"mixup": MixUp(alpha=1)}, shuffle=False)):
+        assert targets.dtype == torch.int64
+
+
+def test_images_are_mixed_after_all_other_augmentations() -> None:
+    """Where the config has it first, too: an erased box would be seen whole, not blended."""
+    box = Erase(p=1, scale=(0.3, 0.4), fill=1.0)
+    data = Grey(shape=[1, 4, 4], augment={"mixup": MixUp(alpha=1), "erase": box}, mean=0.0, std=1.0)
+    values = torch.cat([images.flatten() for images, _ in training_batches(data)]).unique()
+    assert len(values) > 10  # 0.2 and 1 alone, if it were first
+
+
+def test_inputs_of_more_than_an_image_are_not_mixed() -> None:
+    data = Scene(inputs=lambda images: {"image": images, "age": torch.zeros(12)}, augment={"mixup": MixUp(alpha=1)})
+    with pytest.raises(UserError, match=r"data.augment.mixup mixes images alone.*type data.augment.mixup=null"):
+        data.setup()

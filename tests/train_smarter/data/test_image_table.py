@@ -106,24 +106,39 @@ def test_what_does_not_fit_is_named(tmp_path: Path, table: str, keys: dict[str, 
 REPEATED = "path,label,split\nb.jpg,dog,train\nc.jpg,cat,train\nb.jpg,dog,train\n"
 
 
-def test_images_in_several_rows_are_noted_where_a_split_is_cut(tmp_path: Path) -> None:
-    file = write(tmp_path, REPEATED, *FILES)
+def test_the_rows_of_one_image_are_a_group_where_a_split_is_cut(tmp_path: Path) -> None:
+    file = write(tmp_path, REPEATED.replace("b.jpg,dog,train\nc", "b.jpg,dog,train\nin/../b.jpg,cat,train\nc"), *FILES)
+    found = listed(file)
+    assert found.splits["train"].groups == [0, 0, 1, 0]
     note = (
-        f"1 images are in several rows, {tmp_path}/b.jpg for example, and may be in train and in another split: to "
-        "never divide their rows, type data.image=path data.group=path"
+        f"4 rows of train name 2 images, 3 of them {tmp_path}/b.jpg: rows of one image are never divided between splits"
     )
-    assert note in listed(file).notes
-    grouped = listed(file, image="path", group="path")
+    assert note in found.notes
+    grouped = listed(file, image="path", group="label")
     assert note not in grouped.notes
-    groups = grouped.splits["train"].groups
-    assert groups is not None
-    assert groups[0] == groups[2] != groups[1]
+    assert grouped.splits["train"].groups == [0, 1, 1, 0]
+
+
+def test_images_that_each_have_a_row_have_no_groups(tmp_path: Path) -> None:
+    assert listed(write(tmp_path, TABLE, *FILES)).splits["train"].groups is None
 
 
 def test_images_in_several_rows_are_not_noted_where_every_split_is_official(tmp_path: Path) -> None:
     table = REPEATED + "c.jpg,cat,val\nc.jpg,cat,test\n"
     notes = listed(write(tmp_path, table, *FILES), split_column="split").notes
-    assert not any("several rows" in note for note in notes)
+    assert not any("rows of train name" in note for note in notes)
+
+
+def test_a_name_without_a_suffix_that_two_images_have_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path, "id,label\n08,cat\n07,dog\n", "photos/07.jpg", "photos/sub/07.png", "photos/08.png")
+    with pytest.raises(UserError) as caught:
+        listed(file, dir=str(tmp_path / "photos"), image="id")
+    assert str(caught.value) == (
+        f"{file}, line 3: 07 is the name of several images, {tmp_path}/photos/07.jpg, {tmp_path}/photos/sub/07.png: "
+        "write the path with its suffix into the table, or keep one of them"
+    )
+    (tmp_path / "photos/07.jpg").rename(tmp_path / "photos/09.jpg")
+    assert rows(listed(file, dir=str(tmp_path / "photos"), image="id"), tmp_path)[1] == ("photos/sub/07.png", 1)
 
 
 @pytest.mark.parametrize("kind", ["numbers", "labels"])

@@ -19,7 +19,7 @@ RED = [255, 0, 0]
 
 
 def data(folder: Path, *, size: int = 8, **given: Any) -> ImageFolder:
-    settings: dict[str, Any] = {"dir": str(folder), "num_classes": 2} | given
+    settings: dict[str, Any] = {"dir": str(folder), "num_classes": 2, "cache_dir": str(folder.parent / "cache")} | given
     return ImageFolder(size=size, shape=[3, size, size], **settings)
 
 
@@ -226,7 +226,13 @@ def test_a_past_run_says_what_the_values_of_masks_mean(painted: Path) -> None:
 
 
 def test_masks_train_a_segmentation_and_count_their_classes(painted: Path, compose: Compose) -> None:
-    words = ["data=images", f"data.dir='{painted}/photos'", f"data.masks='{painted}/masks'", "task=segmentation"]
+    words = [
+        "data=images",
+        f"data.dir='{painted}/photos'",
+        f"data.masks='{painted}/masks'",
+        "task=segmentation",
+        f"paths.data={painted}",
+    ]
     cfg = compose(*words, "model=unet_tiny", "data.size=8")
     check(cfg)
     assert (cfg.data.num_classes, cfg.data.num_targets, cfg.task.num_classes) == (2, None, 2)

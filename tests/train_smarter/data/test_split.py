@@ -8,7 +8,9 @@ import torch
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
-from train_smarter.data.split import stratified_fold, stratified_split
+from train_smarter.data.examples import Examples, SplitName
+from train_smarter.data.split import Rest, stratified_fold, stratified_split
+from train_smarter.errors import UserError
 
 
 def labels(*sizes: int) -> Tensor:
@@ -104,3 +106,45 @@ def test_the_pieces_of_any_number_of_folds_cover_any_number_of_examples(count: i
     given = torch.zeros(count, dtype=torch.long)
     pieces = [stratified_fold(given, folds, fold=fold, seed=3)[1] for fold in range(folds)]
     assert torch.cat(pieces).sort().values.tolist() == list(range(count))
+
+
+# ---- groups
+
+
+def grouped(*sizes: int) -> Rest:
+    """Examples in groups of these sizes."""
+    groups = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    return Rest(Examples(torch.arange(len(groups)), None), None, groups)
+
+
+# Of four groups of 10, in any order, the first one is cut off from a fraction above 5 / 40 on, and the last one from
+# 35 / 40 on. Of five folds of 8, the third one holds the middle of no group.
+@pytest.mark.parametrize(
+    ("split", "fraction", "empty", "cure"), [("val", 0.1, "val", 0.13), ("test", 0.95, "train", 0.87)]
+)
+def test_groups_too_large_for_a_split_are_named_with_a_fraction_that_fits(
+    split: SplitName, fraction: float, empty: str, cure: float
+) -> None:
+    with pytest.raises(UserError) as caught:
+        grouped(10, 10, 10, 10).cut(split, fraction, seed=3)
+    assert str(caught.value) == (
+        f"data.{split}_fraction={fraction}: no group is divided between splits, and so {empty} is empty: 40 examples "
+        f"are in 4 groups of 10 examples; type data.{split}_fraction={cure}, or give data with more groups"
+    )
+    piece, rest = grouped(10, 10, 10, 10).cut(split, cure, seed=3)
+    assert {len(piece), len(rest.examples)} == {10, 30}
+
+
+def test_groups_too_few_for_the_folds_are_named_with_a_number_that_fits() -> None:
+    with pytest.raises(UserError, match=r"data.folds=5: no group .* val is empty: .*; type data.folds=4, or give data"):
+        grouped(10, 10, 10, 10).cut_fold(5, fold=2, seed=3)
+    assert [len(grouped(10, 10, 10, 10).cut_fold(4, fold=fold, seed=3)[0]) for fold in range(4)] == [10] * 4
+    with pytest.raises(UserError, match=r"data.folds=3: .* groups of 1 to 99 examples; type data.folds=2, or"):
+        [grouped(1, 99).cut_fold(3, fold=fold, seed=3) for fold in range(3)]
+
+
+@pytest.mark.parametrize("fold", [None, 0])
+def test_one_group_alone_cannot_be_split(fold: int | None) -> None:
+    message = r"all 7 examples that are left for train and val are one group: .*data.group=null"
+    with pytest.raises(UserError, match=message):
+        grouped(7).cut("val", 0.1, seed=0) if fold is None else grouped(7).cut_fold(2, fold=fold, seed=0)

@@ -80,9 +80,67 @@ def test_a_compressed_file_is_read(tmp_path: Path) -> None:
 
 
 def test_json_lines_give_the_numbers_as_they_are_spelled(tmp_path: Path) -> None:
-    content = '{"a": 1.50, "b": "x", "c": null}\n\n{"b": true, "d": [1, 2], "a": "00501"}\n'
-    expected = {"a": ["1.50", "00501"], "b": ["x", "true"], "c": [None, None], "d": [None, '["1", "2"]']}
+    content = '{"a": 1.50, "b": "x", "c": null}\n\n{"b": true, "d": 2, "a": "00501"}\n'
+    expected = {"a": ["1.50", "00501"], "b": ["x", "true"], "c": [None, None], "d": [None, "2"]}
     assert cells(read(tmp_path, content, "t.jsonl")) == expected
+
+
+@pytest.mark.parametrize("block", [1, 2, 20])
+def test_a_list_of_numbers_is_a_column_for_each_place(
+    tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train_smarter.data.json_rows.JSON_BLOCK", block)
+    rows = '{"x": null, "t": ["p"]}\n{"x": [1, 2.50], "t": []}\n{"x": [null, 3], "t": ["é", "p"]}\n'
+    table = read(tmp_path, rows, "t.jsonl")
+    expected = {"x.0": [None, "1", None], "x.1": [None, "2.50", "3"], "t": ['["p"]', "[]", '["é", "p"]']}
+    assert cells(table) == expected
+    assert table.expand(["t", "x"]) == ["t", "x.0", "x.1"]
+    assert cells(read_table(str(tmp_path / "t.jsonl"), columns=["x.1"])) == {
+        part: expected[part] for part in ("x.0", "x.1")
+    }
+    with pytest.raises(UserError, match=r"data.group=x holds lists of numbers: give one of their places, x.0, x.1$"):
+        table.require(["x"], "data.group")
+
+
+@pytest.mark.parametrize("block", [1, 20])
+@pytest.mark.parametrize(
+    ("first", "second", "problem"),
+    [
+        ("[1, 2]", "[1]", "holds a list of 1 number, but {file}, line 1 a list of 2 numbers: give every row a list of"),
+        ("[]", "[1, 2]", "holds a list of 2 numbers, but {file}, line 1 a list of texts, or an empty one: give every"),
+        ('"a"', '["a"]', "holds a list of texts, or an empty one, but {file}, line 1 one value: give every row a list"),
+        ("null", '["a", 1]', "holds a list of different things"),
+        ("[1]", "[[1]]", "holds a list of different things"),
+        ("null", '{"b": 1}', "holds an object"),
+    ],
+)
+def test_cells_that_are_no_columns_are_left_out_and_named(
+    tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch, first: str, second: str, problem: str
+) -> None:
+    monkeypatch.setattr("train_smarter.data.json_rows.JSON_BLOCK", block)
+    rows = "".join(f'{{"a": 1, "x": {cell}}}\n' for cell in (first, second))
+    table = read(tmp_path, rows, "t.jsonl")
+    file = tmp_path / "t.jsonl"
+    assert cells(table) == {"a": ["1", "1"]}
+    with pytest.raises(UserError) as caught:
+        table.require(["x"], "data.target")
+    start = f"data.target=x cannot be used: {file}, line 2 {problem.format(file=file)}"
+    assert str(caught.value).startswith(start)
+
+
+def test_a_list_of_another_length_in_a_later_file_is_named(tmp_path: Path) -> None:
+    for number, row in enumerate(('{"a": 1, "x": [1, 2]}', '{"a": 1, "x": [1]}')):
+        (tmp_path / f"{number}.jsonl").write_text(row)
+    table = read_table(str(tmp_path / "*.jsonl"))
+    assert (table.names, len(table)) == (["a"], 2)
+    assert table.columns.unusable["x"].startswith(
+        f"{tmp_path}/1.jsonl, line 1 holds a list of 1 number, but {tmp_path}/0."
+    )
+
+
+def test_a_file_whose_only_column_cannot_be_used_says_why(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^x: .*t\.jsonl, line 1 holds an object$"):
+        read(tmp_path, '{"x": {}}', "t.jsonl")
 
 
 def test_a_json_list_of_objects_is_read(tmp_path: Path) -> None:
@@ -100,7 +158,7 @@ def test_nested_columns_of_a_parquet_file_are_left_out_by_name(tmp_path: Path) -
     pa.parquet.write_table(pa.table({"a": [1], "image": [{"bytes": b"x"}]}), tmp_path / "t.parquet")
     table = read_table(str(tmp_path / "t.parquet"))
     assert table.names == ["a"]
-    assert table.left_out == ["image"]
+    assert table.columns.unusable == {"image": "it holds lists or objects"}
 
 
 def test_only_the_columns_that_are_asked_for_are_read(tmp_path: Path) -> None:
@@ -169,7 +227,7 @@ def test_a_damaged_file_is_refused_with_its_line(tmp_path: Path, content: str | 
     ("name", "content", "message"),
     [
         ("t.jsonl", '{"a": 1}\n{"a": \n', r"t\.jsonl, line 2: no JSON object a line"),
-        ("t.jsonl", "3\n", r"t\.jsonl, line 1: no JSON object, .* but a str"),
+        ("t.jsonl", "3\n", r"t\.jsonl, line 1: no JSON object, .* but a number"),
         ("t.parquet", "a,b", r"t\.parquet is no Parquet file that can be read"),
         ("t.csv.gz", "a,b\n1,2\n", r"t\.csv\.gz is no complete gzip file"),
         ("t.xlsx", "x", r"t\.xlsx: CSV, TSV, JSONL or Parquet are read; save it as CSV"),

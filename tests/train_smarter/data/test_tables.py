@@ -1,3 +1,4 @@
+import json
 import math
 import os
 from pathlib import Path
@@ -119,6 +120,53 @@ def test_columns_that_cannot_be_of_use_are_left_out_and_named(tmp_path: Path) ->
         "left out: the first column (no name, as pandas writes an index), id (counts the rows), name (25 different "
         "texts), day (dates), same (x in every row), empty (empty); 'data.columns=[...]' names those to use"
     ) in data.notes
+
+
+@pytest.mark.parametrize(
+    ("cells", "shown"),
+    [
+        ([f"${row}" for row in range(40)], "'$0' in {}, line 2"),
+        (["7", *(f"{row} %" for row in range(39))], "'0 %' in {}, line 3"),
+        ([f"EUR {row}.123,50" for row in range(40)], "'EUR 0.123,50' in {}, line 2"),
+        ([f"{row % 3}%" for row in range(40)], "'0%' in {}, line 2"),
+        ([f"1.2.{row}" for row in range(40)], ""),
+        ([f"0{row}" for row in range(40)], ""),
+        ([f"12:{row}" for row in range(40)], ""),
+        ([f"x{row % 3}" for row in range(40)], ""),
+    ],
+)
+def test_numbers_with_other_marks_are_named_with_the_cure(tmp_path: Path, cells: list[str], shown: str) -> None:
+    lines = [f'{row % 7}.5,"{cell}",{row % 2}' for row, cell in enumerate(cells)]
+    file = write(tmp_path, "\n".join(["x,cost,y", *lines]))
+    note = (
+        f"cost holds numbers with other marks, {shown.format(file)}, which are read as texts: to use them as numbers, "
+        "write each with digits and one point alone, 1234.5; for categories, type 'data.categories=[cost]'"
+    )
+    assert [each for each in ready(file, target="y").notes if "other marks" in each] == ([note] if shown else [])
+    assert not any("other marks" in each for each in ready(file, target="y", categories="cost").notes)
+
+
+def test_lists_of_json_lines_are_columns_and_predicted_like_them(tmp_path: Path) -> None:
+    rows = [{"v": [row % 5, row * row % 7, 1.5], "tags": ["a"], "o": {"b": 1}, "y": row % 2} for row in range(30)]
+    file = write(tmp_path, "\n".join(map(json.dumps, rows)), "t.jsonl")
+    data = ready(file, target="y")
+    assert [column.name for column in data.columns] == ["v.0", "v.1"]
+    (note,) = [note for note in data.notes if note.startswith("left out: ")]
+    assert note.startswith(
+        f"left out: v.2 (1.5 in every row), tags (lists of texts), o ({file}, line 1 holds an object)"
+    )
+    assert [column.name for column in ready(file, target="y", columns="v", ignore="v.1").columns] == [
+        "v.0",
+        "v.1",
+        "v.2",
+    ]
+    new = write(tmp_path, json.dumps({"v": [4, 6, 0]}), "new.jsonl")
+    (row,) = data.iter_inputs(new)
+    assert data.load_input(row).content.tolist() == [4, 6]
+    with pytest.raises(UserError, match=r"v.0, v.1 are missing .*; v: .*new.jsonl, line 1 holds an object"):
+        list(data.iter_inputs(write(tmp_path, '{"v": {}, "w": 1}', "new.jsonl")))
+    with pytest.raises(UserError, match=r"data.columns: tags holds lists of texts, which are no input; leave it out"):
+        ready(file, target="y", columns=["tags", "v"])
 
 
 def test_columns_can_be_named_ignored_and_made_categories(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from train_smarter.data.table_file import read_table
+from train_smarter.data.table_file import StringTable, read_table
 from train_smarter.data.target_columns import Targets, detect_targets, read_targets
 from train_smarter.errors import UserError
 
@@ -92,6 +92,11 @@ def test_classes_of_a_past_run_keep_their_places(tmp_path: Path) -> None:
         ),
         ([f"{number}.5" for number in range(60)], "classes", "type task=regression to predict numbers"),
         (["1", "x", "3"], "numbers", r"line 3, column 'y': 'x' is no number; task=regression needs numbers"),
+        (
+            [f"${number}" for number in range(60)],
+            None,
+            r"no classes; y holds numbers .*'\$0' in .*line 2.*write each with",
+        ),
         (["1", "inf", "3"], "numbers", r"line 3, column 'y': 'inf' is no finite number"),
         (["1", "2"], "labels", r"line 3, column 'y': '2' is neither 0 nor 1, which task=multilabel needs"),
         (["1", "2", "3", "4", "oops"], None, r"line 6, column 'y': 'oops' is no number, but 4 of 5 cells are"),
@@ -101,3 +106,44 @@ def test_classes_of_a_past_run_keep_their_places(tmp_path: Path) -> None:
 def test_targets_that_do_not_fit_are_refused(tmp_path: Path, cells: list[str], kind: str | None, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read(tmp_path, {"y": cells}, kind=kind)
+
+
+LISTS = '{"x": 1.5, "tags": ["red", "round"], "point": [1, 2.5]}\n{"x": 2.5, "tags": null, "point": [3, 4]}\n' + (
+    '{"x": 3.5, "tags": [], "point": [5, null]}\n{"x": 4.5, "tags": ["round"], "point": [7, 8]}\n'
+)
+
+
+def lists(folder: Path) -> StringTable:
+    (folder / "t.jsonl").write_text(LISTS)
+    return read_table(str(folder / "t.jsonl"))
+
+
+def test_lists_of_texts_are_labels_and_lists_of_numbers_are_numbers(tmp_path: Path) -> None:
+    table = lists(tmp_path)
+    assert detect_targets(table, ["tags"]) == ("labels", "tags holds lists of labels")
+    labels = read_targets(table, ["tags"])
+    assert (labels.kind, labels.names, labels.rows.tolist()) == ("labels", ["red", "round"], [0, 2, 3])
+    assert labels.values.tolist() == [[1, 1], [0, 0], [0, 1]]
+    assert detect_targets(table, ["point"])[0] == "numbers"
+    numbers = read_targets(table, ["point", "x"])
+    assert (numbers.names, numbers.rows.tolist()) == (["point.0", "point.1", "x"], [0, 1, 3])
+    assert numbers.values.tolist() == [[1, 2.5, 1.5], [3, 4, 2.5], [7, 8, 4.5]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "message"),
+    [
+        (["tags", "x"], {}, r"data.target=\[tags,x\]: tags holds lists of labels; give it alone"),
+        (["tags"], {"kind": "numbers"}, "tags holds lists of labels, but the task needs numbers: type task=multilabel"),
+        (
+            ["tags"],
+            {"names": ["red"]},
+            r"t.jsonl, line 1, column 'tags': 'round' is none of the labels of the run, red",
+        ),
+    ],
+)
+def test_lists_of_labels_that_do_not_fit_are_refused(
+    tmp_path: Path, columns: list[str], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        read_targets(lists(tmp_path), columns, **options)

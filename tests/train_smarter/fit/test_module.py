@@ -19,6 +19,7 @@ from sample_project.model.cnn import CNN
 from sample_project.model.mlp import MLP
 from train_smarter.data.examples import SPLITS, Examples, RawDataset
 from train_smarter.data.image_data import ImageData
+from train_smarter.data.mixing import MixUp
 from train_smarter.errors import UserError
 from train_smarter.fit.lr_schedule import LRSchedule
 from train_smarter.fit.module import Model
@@ -610,6 +611,43 @@ def test_callbacks_receive_the_logits_of_a_test() -> None:
 
     evaluated(mlp(), Stripes(eval_batch_size=50), lightning.Trainer(**BARE, callbacks=[Watch()]))
     assert shapes == [(50, 3), (21, 3), (17, 3)]
+
+
+# ---- mixed examples
+
+
+class Measured(Stripes):
+    """The same with a number instead of a class."""
+
+    def drawn(self, count: int) -> Examples:
+        examples = super().drawn(count)
+        return Examples(examples.inputs, examples.targets[:, None].float())
+
+
+def test_a_task_that_cannot_mix_is_refused_before_the_first_step() -> None:
+    model = MLP(shape=[1, 10, 10], task=Regression(num_targets=1), optimizer=ADAM)
+    data = Measured(augment={"mixup": MixUp(alpha=1), "second": MixUp(alpha=1)})
+    with pytest.raises(UserError) as refused:
+        lightning.Trainer(**BARE, max_epochs=1).fit(model, datamodule=data)
+    assert str(refused.value) == (
+        "data.augment.mixup, data.augment.second: the targets of Regression cannot be mixed, only those of "
+        "classification, multilabel and reconstruction: type data.augment.mixup=null data.augment.second=null"
+    )
+
+
+def test_a_classification_trains_on_mixed_images_and_is_evaluated_on_whole_ones(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    model = mlp(of_task={"class_weights": "balanced", "label_smoothing": 0.1})
+    data = Stripes(augment={"mixup": MixUp(alpha=1)})
+    trainer = lightning.Trainer(**BARE, max_epochs=2)
+    trainer.fit(model, datamodule=data)
+    assert "train/ metrics are of mixed images, and compare with the label of the larger share" in caplog.text
+    assert set(model.epoch_metrics["train"].scores()) == set(SCORES)
+    data.splits = SPLITS
+    trainer.test(model, datamodule=data, verbose=False)
+    assert sum(map(sum, model.test_metrics["train"].details()["confusion"])) == 50
 
 
 # ---- a penalty

@@ -91,6 +91,7 @@ def test_a_checkpoint_holds_the_solution_and_an_evaluation_solves_nothing(tmp_pa
     tester.test(fresh, Visits(rows="users"), ckpt_path=best, verbose=False, weights_only=True)
     assert fresh.solved == 0
     assert fresh.scores.equal(trained.scores)
+    assert isinstance(fresh.task, Ranking)
     assert fresh.task.popularity.equal(trained.scores)
     for name in ("test/loss", "test/ndcg", "test/coverage"):
         assert float(tester.callback_metrics[name]) == pytest.approx(float(expected[name]))

@@ -281,7 +281,7 @@ def test_a_refit_repeats_a_run_on_validation_too_for_the_epochs_of_its_best_chec
         "data=phrases",
         f"rerun='{folder}'",
         "++data.refit=true",
-        "monitor=train/rmse",
+        "monitor=train/loss",
         "trainer.max_epochs=12",
         "++trainer.max_steps=-1",
         "++trainer.max_time=null",

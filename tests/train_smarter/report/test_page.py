@@ -140,7 +140,7 @@ def readable(body: str) -> str:
 
 def test_a_runs_page_shows_all_of_it(ran: Make) -> None:
     found = sections(run_page.run_page(ran()))
-    assert list(found) == ["diagnosis", "results", "classes", "examples", "calibration", "layers", "time", "repeat"]
+    assert list(found) == ["results", "diagnosis", "classes", "examples", "calibration", "layers", "time", "repeat"]
     assert "accuracy 0.5000 0.5000 0.7500" in found["results"]
     assert found["results"].endswith("[plot] [plot] [plot]")
     # of 4 cats 3 are found, and all that are called cats are; of what is called dog 2 of 3 are

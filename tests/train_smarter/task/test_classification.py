@@ -134,3 +134,76 @@ def test_class_weights_that_are_no_factors_are_refused(wrong: Any) -> None:
     told = r"task.class_weights=.*: give 3 numbers of at least 0, one a class, balanced, or null"
     with pytest.raises(UserError, match=told):
         Classification(num_classes=3, class_weights=wrong)
+
+
+# ---- mixed examples
+
+
+def shares_of(targets: Tensor, num_classes: int, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Targets mixed with those of the next examples, and these."""
+    others = targets.roll(-1)
+    one_hot = torch.nn.functional.one_hot
+    mixed = share[:, None] * one_hot(targets, num_classes) + (1 - share)[:, None] * one_hot(others, num_classes)
+    return mixed, others
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("smoothing", [0, 0.3])
+def test_the_loss_of_mixed_examples_is_the_mean_of_those_of_their_parts(
+    num_classes: int, weighted: bool, smoothing: float
+) -> None:
+    """Each part counts by its share, times the weight of its class."""
+    outputs, targets = drawn(num_classes)
+    weights = WEIGHTS[:num_classes] if weighted else None
+    task = Classification(num_classes=num_classes, label_smoothing=smoothing, class_weights=weights)
+    share = torch.rand(len(targets), generator=torch.Generator().manual_seed(5))
+    mixed, others = shares_of(targets, num_classes, share)
+    total = weight = 0.0
+    for i in range(len(targets)):
+        for part, classes in ((share[i], targets), (1 - share[i], others)):
+            one = classes[i : i + 1]
+            counted = float(part * task.weight(one))
+            total += counted * float(task.loss(outputs[i : i + 1], one))
+            weight += counted
+    assert float(task.weight(mixed)) == pytest.approx(weight, rel=1e-5)
+    assert float(task.loss(outputs, mixed)) == pytest.approx(total / weight, rel=1e-5)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_shares_of_one_class_are_that_class(num_classes: int) -> None:
+    outputs, targets = drawn(num_classes)
+    whole = torch.nn.functional.one_hot(targets, num_classes).float()
+    task = Classification(num_classes=num_classes, label_smoothing=0.1, class_weights=WEIGHTS[:num_classes])
+    assert float(task.loss(outputs, whole)) == pytest.approx(float(task.loss(outputs, targets)), rel=1e-6)
+    assert task.metric_inputs(outputs, whole)[1].equal(targets)
+
+
+def test_a_mixed_example_counts_as_its_larger_class() -> None:
+    shares = torch.tensor([[0.3, 0.7, 0.0], [0.6, 0.0, 0.4]])
+    predicted, true = Classification(num_classes=3).metric_inputs(torch.tensor([[0.0, 9, 0], [0, 0, 9]]), shares)
+    assert predicted.tolist() == [1, 2]
+    assert true.tolist() == [1, 0]
+
+
+def test_a_mixed_example_is_spelled_by_its_shares() -> None:
+    shares = torch.tensor([[0.3, 0.7, 0.0], [0.0, 0.0, 1.0]])
+    assert Classification(num_classes=3).true_columns(shares, "abc") == {"label": ["b 70% a 30%", "c"]}
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_averaged_outputs_have_the_mean_probability(num_classes: int) -> None:
+    task = Classification(num_classes=num_classes)
+    one, other = drawn(num_classes)[0] * 3, drawn(num_classes)[0].flip(0)
+    found = task.average_mirrored(one, other)
+    wanted = (task.probabilities(one.double()) + task.probabilities(other.double())) / 2
+    torch.testing.assert_close(task.probabilities(found).double(), wanted, rtol=0, atol=1e-6)
+
+
+def test_averaged_outputs_of_certain_predictions_are_finite() -> None:
+    for num_classes in (2, 3):
+        logits = torch.full((1, 1 if num_classes == 2 else 3), -200.0)
+        logits[0, 0] = 200
+        found = Classification(num_classes=num_classes).average_mirrored(logits.half(), logits.half())
+        torch.testing.assert_close(found - found[:, -1:], logits - logits[:, -1:])
+        assert found.isfinite().all()

@@ -125,3 +125,27 @@ def test_targets_that_do_not_fit_are_refused(targets: Tensor, told: str) -> None
 def test_options_that_do_not_fit_are_refused(options: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
         Multilabel(num_labels=4, **options)
+
+
+def test_the_loss_of_mixed_examples_is_the_mean_of_those_of_their_parts() -> None:
+    outputs, targets = drawn()
+    task, others = Multilabel(num_labels=4, pos_weight=[1, 2, 3, 4]), targets.roll(1, 0)
+    mixed = 0.3 * targets + 0.7 * others
+    wanted = 0.3 * task.loss(outputs, targets) + 0.7 * task.loss(outputs, others)
+    assert float(task.loss(outputs, mixed)) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_a_mixed_example_has_the_labels_of_the_larger_share() -> None:
+    shares = torch.tensor([[0.3, 0.7, 1.0, 0.0]])
+    task = Multilabel(num_labels=4)
+    assert task.metric_inputs(torch.zeros(1, 4), shares)[1].tolist() == [[False, True, True, False]]
+    assert task.true_columns(shares, "abcd") == {"true": ["b c"]}
+    # The entropy of 0.3 is 0.610864, that of 0.7 the same, and those of 0 and 1 are 0.
+    assert task.chance_loss(shares.expand(50, 4)) == pytest.approx((2 * 0.610864) / 4, rel=1e-5)
+
+
+def test_averaged_outputs_have_the_mean_probability() -> None:
+    outputs, _ = drawn()
+    found = Multilabel(num_labels=4).average_mirrored(outputs * 5, outputs.flip(0))
+    wanted = ((outputs * 5).double().sigmoid() + outputs.flip(0).double().sigmoid()) / 2
+    torch.testing.assert_close(found.sigmoid().double(), wanted, rtol=0, atol=1e-6)

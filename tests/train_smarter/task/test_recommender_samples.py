@@ -136,3 +136,9 @@ def test_the_largest_error_of_a_rating_has_its_user_and_item() -> None:
     assert views["how it was measured"]["items"] == [
         {"caption": "split: random", "text": "training contains the future"}
     ]
+
+
+def test_a_history_is_shown_with_the_newest_item_first() -> None:
+    inputs = {"user": torch.tensor([0]), "history": torch.tensor([[2, 0]])}
+    views = views_by_title(samples_of((inputs, {"items": torch.tensor([[1]])}, SCORES[:1])))
+    assert [row[-1] for row in views["user u0: 1 of 1 items found"]["rows"]] == ["A", "C"]

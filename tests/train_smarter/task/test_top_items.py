@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from train_smarter.data.interaction_inputs import split_history
+from train_smarter.data.interaction_inputs import Histories, pad_histories, split_history
+from train_smarter.data.interactions import Interactions
 from train_smarter.errors import UserError
 from train_smarter.task.recommendation import Recommendation
 from train_smarter.task.top_items import join_items, mask_items, top_columns, top_items
@@ -90,3 +91,10 @@ def test_a_recommendation_lists_items_for_inputs_and_splits_and_scores_all_for_a
     assert task.decisions(task.predict(by_user(inputs)))["first item"].tolist() == [1, 0]
     targets = {"items": torch.tensor([[2, 0], [3, -1]])}
     assert task.true_columns(targets, names) == {"true": ['["c d", "a"]', "e"]}
+
+
+def test_histories_are_in_order_of_time_and_padded_on_the_left() -> None:
+    users, items = torch.tensor([1, 0, 1, 0, 1]), torch.tensor([3, 2, 1, 0, 2])
+    times = torch.tensor([5.0, 9.0, 4.0, 1.0, 5.0], dtype=torch.float64)
+    histories = Histories(Interactions(users, items, None, times, ["a", "b"], ["w", "x", "y", "z"]))
+    assert pad_histories([histories[0], histories[1]]).tolist() == [[-1, 0, 2], [1, 3, 2]]

@@ -94,6 +94,7 @@ def test_where_runs_are_is_the_users_to_say(word: str) -> None:
         "no override",
         "output=/x",
         "checkpoint=/x",
+        "tta=flip",
         "+splits=[test]",
         "tags=[a\x1b]",
     ],
