@@ -109,7 +109,7 @@ def test_a_run_that_resumes_measures_no_epoch_again(tmp_path: Path) -> None:
 def test_ddp_takes_a_model_without_gradients(tmp_path: Path) -> None:
     model, data = Counted(), Visits(rows="users", batch_size=8)
     trainer = lightning.Trainer(
-        **BARE, strategy="ddp", devices=1, enable_checkpointing=False, default_root_dir=tmp_path
+        **BARE, max_epochs=2, strategy="ddp", devices=1, enable_checkpointing=False, default_root_dir=tmp_path
     )
     trainer.fit(model, data)
     assert model.scores.equal(data.train_counts()[1].float())
