@@ -108,6 +108,14 @@ class Model(LightningModule):
     def is_solved(self) -> bool:
         return type(self).solve is not Model.solve
 
+    def _solve(self, data: Data) -> None:
+        if self.trainer.world_size > 1:  # DDP refuses a model without gradients
+            raise UserError(
+                f"{type(self).__name__} takes no gradient steps, which {self.trainer.world_size} processes share: "
+                "type trainer=auto trainer.devices=1"
+            )
+        self.solve(data)
+
     def _measure_step(self, batch: Batch) -> None:
         with torch.no_grad():
             self._step(batch, self.epoch_metrics["train"])
@@ -235,7 +243,7 @@ class Model(LightningModule):
         if isinstance(data, Data):
             self._fit_task(data, learn=stage == "fit")
             if stage == "fit" and self.is_solved:
-                self.solve(data)
+                self._solve(data)
         elif data is not None and stage == "fit" and type(self.task).fit is not Task.fit:
             self.task.fit(self._foreign_targets(data))
         if stage == "fit" and isinstance(data, Data) and data.mixed_by:

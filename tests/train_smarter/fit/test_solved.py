@@ -16,6 +16,7 @@ from torch.optim import SGD
 from train_smarter.data.base import Data
 from train_smarter.data.interaction_data import InteractionData
 from train_smarter.data.interactions import Interactions
+from train_smarter.errors import UserError
 from train_smarter.fit.module import Model
 from train_smarter.task.ranking import Ranking
 
@@ -96,6 +97,12 @@ def test_a_checkpoint_holds_the_solution_and_an_evaluation_solves_nothing(tmp_pa
     for name in ("test/loss", "test/ndcg", "test/coverage"):
         assert float(tester.callback_metrics[name]) == pytest.approx(float(expected[name]))
         assert float(expected[name]) > 0
+
+
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(lightning.Trainer, "world_size", 2)
+    with pytest.raises(UserError, match=r"Counted takes no gradient steps, .* 2 processes .* trainer\.devices=1"):
+        fit(tmp_path)
 
 
 def test_a_run_that_resumes_measures_no_epoch_again(tmp_path: Path) -> None:
