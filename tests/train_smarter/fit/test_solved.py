@@ -106,6 +106,7 @@ def test_a_run_that_resumes_measures_no_epoch_again(tmp_path: Path) -> None:
     assert model.scores.equal(trained.scores)
 
 
+@pytest.mark.filterwarnings("ignore:.*sync_dist")  # each process holds the sum over all of them
 def test_ddp_takes_a_model_without_gradients(tmp_path: Path) -> None:
     model, data = Counted(), Visits(rows="users", batch_size=8)
     trainer = lightning.Trainer(
