@@ -134,8 +134,9 @@ def reject_bad_values(cfg: DictConfig) -> None:
             f"predict takes {'input= or split=, not both' if given else 'something to predict'}: type input=..., an "
             "image, a folder or a glob, a text or a file of texts, or - for standard input; or type split=test"
         )
-    if not (cfg.top is None or POSITIVE_INT[0](cfg.top)):
-        raise UserError(f"top={cfg.top}: give {POSITIVE_INT[1]}, the items of each user")
+    top = cfg.get("top")
+    if not (top is None or POSITIVE_INT[0](top)):
+        raise UserError(f"top={top}: give {POSITIVE_INT[1]}, the items of each user")
     for key in ACCEPTED:
         if cfg[key] not in ACCEPTED[key] and (key != "split" or key in given):
             raise UserError(

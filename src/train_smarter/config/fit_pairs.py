@@ -32,6 +32,7 @@ OUTPUT_PER = {
     "pixel": "one output vector a pixel",
     "value": "outputs of the inputs' shape",
     "pair": "one score for a user and an item",
+    "user": "scores of all items for a user",
 }
 
 

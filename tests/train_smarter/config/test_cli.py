@@ -95,7 +95,7 @@ def test_a_misspelt_key_is_answered_in_two_lines_with_the_nearest_right_name(ans
     [
         ("train", "model=cn", "did you mean 'cnn'?"),
         ("train", "logger=null", "type logger=none"),
-        ("train", "model=_base", "type one of cnn, gru, linear, lstm, mlp"),
+        ("train", "model=_base", "type one of cnn, factors, gru, linear, lstm, mlp"),
         ("train", "local=null", "type one of default"),
         ("evaluate", "-m", "type it without -m"),
         ("train", "optimizer=null", "type one of adam, adamw, "),

@@ -284,13 +284,13 @@ def test_parameter_groups_are_in_the_summary(capsys: pytest.CaptureFixture[str])
     fit(model, max_steps=1, callbacks=[Summary(max_depth=1)])
     assert [line.rstrip() for line in capsys.readouterr().out.splitlines()[-8:]] == [
         "group                      learning rate  weight decay  parameters",
-        "head                       0.1            0.2           4",
-        "head, no weight decay      0.1            0             1",
-        "layers.3                   0.05           0.2           16",
-        "layers.3, no weight decay  0.05           0             4",
-        "layers.0                   0.025          0.2           16",
-        "layers.0, no weight decay  0.025          0             4",
-        "stem                       0.0125         0.2           64",
+        "head                                 0.1           0.2           4",
+        "head, no weight decay                0.1             0           1",
+        "layers.3                            0.05           0.2          16",
+        "layers.3, no weight decay           0.05             0           4",
+        "layers.0                           0.025           0.2          16",
+        "layers.0, no weight decay          0.025             0           4",
+        "stem                              0.0125           0.2          64",
     ]
 
 

@@ -1,6 +1,7 @@
 """Models whose weights are computed from the training examples, without gradient steps."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,17 @@ def test_a_run_that_resumes_measures_no_epoch_again(tmp_path: Path) -> None:
     assert model.scores.equal(trained.scores)
 
 
+@pytest.fixture
+def own_process_group() -> Iterator[None]:
+    """The processes that a test makes a group of are forgotten after it, with the variables that describe them."""
+    before = dict(os.environ)
+    yield
+    torch.distributed.destroy_process_group()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.usefixtures("own_process_group")
 @pytest.mark.filterwarnings("ignore:.*sync_dist")  # each process holds the sum over all of them
 def test_ddp_takes_a_model_without_gradients(tmp_path: Path) -> None:
     model, data = Counted(), Visits(rows="users", batch_size=8)
