@@ -57,7 +57,9 @@ class SASRec(Model):
         history = require_history(self, inputs)
         if self.training:  # every item but the first is to be predicted
             return self._score(self._read(history[:, -self.max_length - 1 : -1]))
-        return self._score(self._read(history[:, -self.max_length :])[:, -1])
+        # Padded first, so that an exported network takes histories of any length: what is read has one length.
+        padded = F.pad(history, (self.max_length, 0), value=-1)[:, -self.max_length :]
+        return self._score(self._read(padded)[:, -1])
 
     def _read(self, history: Tensor) -> Tensor:
         """(B, T) -> features (B, T, D) of what follows each item."""
