@@ -46,7 +46,7 @@ MISFITS = {
         "model=cnn does not fit data=digits with task=classification: it returns one output vector a pixel, but the "
         "task needs one output vector an example; give another model=... or task=..."
     ),
-    "model.output_per=word": "model.output_per=word: give one of example, token, pixel, value, pair, or null",
+    "model.output_per=word": "model.output_per=word: give one of example, token, pixel, value, pair, user, or null",
 }
 
 
